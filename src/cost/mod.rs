@@ -3,3 +3,5 @@
 //! Never imports `llm`: this floor is handed figures and does not care which agent made them.
 
 pub mod estimator;
+pub mod record;
+pub mod sink;

@@ -1,0 +1,496 @@
+//! One run in the ledger: what was asked of whom, what it used, what that cost and how sure we are.
+//!
+//! A record says what is known and nothing else: an absent figure is unknown, never 0. It carries the very rates that its
+//! amount was made with, so that it can be explained years after the rates have changed, and a hash of the prompt, never
+//! its text. Amounts are written as decimal strings, since a JSON number that passes through a double may lose a cent's
+//! last digits. Refuses to know which client made the figures.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
+
+use crate::catalog::Price;
+use crate::catalog::Rates;
+use crate::catalog::Tier;
+use crate::catalog::TokenCounts;
+use crate::catalog::money::Rate;
+use crate::catalog::money::Usd;
+
+/// An enum whose variants have one name each, in JSON and on the command line alike.
+macro_rules! words {
+    (
+        $(#[$doc:meta])*
+        $type:ident { $( $(#[$variant_doc:meta])* $variant:ident = $name:literal, )+ }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $type {
+            $( $(#[$variant_doc])* #[serde(rename = $name)] $variant, )+
+        }
+
+        impl $type {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [$type] = &[$( $type::$variant ),+];
+
+            /// The name.
+            pub const fn name(self) -> &'static str {
+                match self { $( $type::$variant => $name, )+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+
+words! {
+    /// What kind of run it was.
+    SessionType {
+        /// `omk prompt`.
+        Prompt = "prompt",
+        /// `omk plan`.
+        Plan = "plan",
+        /// A session that was not omk's, read from an agent's own log.
+        Import = "import",
+    }
+}
+
+words! {
+    /// How far a run has come.
+    SessionStatus {
+        /// It runs, or was killed while it did: money may be in flight.
+        Open = "open",
+        /// It ended with an answer, and what it used is known.
+        Settled = "settled",
+        /// It ended without one, and what it used is known as far as it ever will be.
+        Failed = "failed",
+        /// Someone stopped it: a signal, a deadline, a budget.
+        Interrupted = "interrupted",
+        /// It was killed, and nobody knows what it used; at most its worst case.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// How an amount is to be read.
+    CostKind {
+        /// Billed per token.
+        Metered = "metered",
+        /// Paid for by a subscription; the amount is what the tokens would cost at list price.
+        ListPriceEquivalent = "list-price-equivalent",
+        /// No price is known.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Whether a run may have cost money.
+    Charge {
+        /// The peer worked and bills for it.
+        Yes = "yes",
+        /// Nothing was sent, or the peer refused before it worked.
+        No = "no",
+        /// Something was sent, and nobody says whether it is billed.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Who counted the tokens.
+    UsageOrigin {
+        /// The service or agent, on the protocol.
+        Provider = "provider",
+        /// The agent, in its own session log.
+        SessionLog = "session-log",
+        /// omk did, so it may differ from the bill.
+        Estimate = "estimate",
+    }
+}
+
+/// Tokens by how they are billed. Each figure is `None` when nobody told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUsage {
+    /// Prompt tokens read afresh.
+    pub input: Option<u64>,
+    /// Prompt tokens out of the cache.
+    pub cache_read: Option<u64>,
+    /// Prompt tokens written to the cache.
+    pub cache_write: Option<u64>,
+    /// Tokens of the answer, reasoning included.
+    pub output: Option<u64>,
+    /// Those of them that were reasoning.
+    pub reasoning: Option<u64>,
+    /// Who counted.
+    pub source: UsageOrigin,
+}
+
+impl TokenUsage {
+    /// What a bill needs, if both prompt and answer are known.
+    pub fn counts(&self) -> Option<TokenCounts> {
+        Some(TokenCounts {
+            input_uncached: self.input?,
+            cache_read: self.cache_read.unwrap_or(0),
+            cache_write: self.cache_write.unwrap_or(0),
+            output: self.output?,
+        })
+    }
+}
+
+/// What a run was expected to cost, before anything was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Tokens of the prompt as counted.
+    pub input_tokens: u64,
+    /// Tokens that the answer was expected to have; the most that it may have where nothing better is known.
+    pub output_tokens: Option<u64>,
+    /// The price of both.
+    #[serde(with = "exact_option")]
+    pub usd: Option<Usd>,
+}
+
+/// The rates that an amount was made with, and where they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceUsed {
+    /// The name of the catalog's row.
+    pub model: String,
+    /// The rates.
+    pub price: Price,
+    /// The day or month for which they are known to hold; empty when nobody said.
+    pub as_of: String,
+    /// Where a reader finds them again; empty when nobody said.
+    pub source: String,
+    /// `builtin`, a price file, models.dev or `--price`.
+    pub origin: String,
+}
+
+/// The model of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelNames {
+    /// As asked for; `None` where the agent chose.
+    pub requested: Option<String>,
+    /// As the peer says that answered.
+    pub reported: Option<String>,
+}
+
+impl ModelNames {
+    /// The better known of the two: who answered, else who was asked.
+    pub fn best(&self) -> Option<&str> {
+        self.reported.as_deref().or(self.requested.as_deref())
+    }
+}
+
+/// Where an agent keeps its own account of a run, for `omk cost recover`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionLogRef {
+    /// `kimi-cli` or `kimi-code`: which rules the log follows.
+    pub agent: String,
+    /// The agent's home, under which the session is found by its id.
+    pub home: PathBuf,
+    /// Where the main log ended before the run, in bytes: what stands before belongs to other runs.
+    pub offset: u64,
+}
+
+/// The process that owns a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The machine's name.
+    pub host: String,
+    /// The process.
+    pub pid: u32,
+    /// What tells it from a later process with the same number, such as the kernel's start time; empty where the system
+    /// does not tell.
+    pub started: String,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionCost {
+    /// The run's name: unique across machines, ascending with time.
+    pub id: String,
+    /// What kind of run it was.
+    pub session_type: SessionType,
+    /// A name for people, `--name`; empty for none. Never text of the prompt.
+    pub name: String,
+    /// When it began, RFC 3339 in UTC.
+    pub started_at: String,
+    /// When it ended; `None` while it runs.
+    pub ended_at: Option<String>,
+    /// How far it is.
+    pub status: SessionStatus,
+    /// Who was asked and who answered.
+    pub model: ModelNames,
+    /// `http`, `wire` or `acp`.
+    pub transport: String,
+    /// The agent and its version, such as `kimi-cli 1.51.0`; the service's host for HTTP.
+    pub peer: String,
+    /// The peer's name for the conversation.
+    pub session_id: Option<String>,
+    /// Where the agent's own account of it stands.
+    pub log: Option<SessionLogRef>,
+    /// What it used so far; `None` when nobody told anything.
+    pub usage: Option<TokenUsage>,
+    /// Expected before it began.
+    pub estimate: Option<Forecast>,
+    /// What it can cost at most, while that is not known better.
+    #[serde(with = "exact_option")]
+    pub worst_case_usd: Option<Usd>,
+    /// What it did cost so far; `None` when usage or price is unknown.
+    #[serde(with = "exact_option")]
+    pub actual_usd: Option<Usd>,
+    /// How the amount is to be read.
+    pub kind: CostKind,
+    /// The rates it was made with.
+    pub price: Option<PriceUsed>,
+    /// Whether it may have cost money.
+    pub charged: Charge,
+    /// Attempts that failed before the last one.
+    pub retries: u32,
+    /// omk's exit code; `None` while it runs.
+    pub exit: Option<u8>,
+    /// Labels of the user and of the CI system.
+    pub tags: BTreeMap<String, String>,
+    /// Whose run it is.
+    pub owner: Owner,
+    /// A fingerprint of the prompt, to tell equal prompts; it is no secret keeper.
+    pub prompt_hash: Option<String>,
+}
+
+impl SessionCost {
+    /// A run that begins now, of which nothing is known yet.
+    pub fn open(
+        id: impl Into<String>,
+        session_type: SessionType,
+        started_at: impl Into<String>,
+    ) -> SessionCost {
+        SessionCost {
+            id: id.into(),
+            session_type,
+            name: String::new(),
+            started_at: started_at.into(),
+            ended_at: None,
+            status: SessionStatus::Open,
+            model: ModelNames::default(),
+            transport: String::new(),
+            peer: String::new(),
+            session_id: None,
+            log: None,
+            usage: None,
+            estimate: None,
+            worst_case_usd: None,
+            actual_usd: None,
+            kind: CostKind::Unknown,
+            price: None,
+            charged: Charge::No,
+            retries: 0,
+            exit: None,
+            tags: BTreeMap::new(),
+            owner: Owner::default(),
+            prompt_hash: None,
+        }
+    }
+
+    /// What it must be reckoned with: the actual amount once the run is over and it is known, the worst case before, as
+    /// well as for a run of which nobody knows what it used. `None` when it has no known bound.
+    pub fn reserved_usd(&self) -> Option<Usd> {
+        let spent = self.actual_usd.unwrap_or(Usd::ZERO);
+        match self.status {
+            SessionStatus::Open | SessionStatus::Unknown => {
+                self.worst_case_usd.map(|worst| worst.max(spent))
+            }
+            _ if self.charged == Charge::No => Some(Usd::ZERO),
+            _ => self.actual_usd.or(self.worst_case_usd),
+        }
+    }
+}
+
+/// An amount as the string of its exact decimal, or null.
+mod exact_option {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        usd: &Option<Usd>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        usd.map(Usd::exact_decimal).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Usd>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .map(|text| Usd::parse(&text).map_err(serde::de::Error::custom))
+            .transpose()
+    }
+}
+
+/// The rates as the ledger writes them: decimal strings of USD per 1M tokens.
+#[derive(Serialize, Deserialize)]
+struct RatesRow {
+    input: String,
+    cached_input: Option<String>,
+    cache_write: Option<String>,
+    cache_write_1h: Option<String>,
+    output: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TierRow {
+    above: u64,
+    #[serde(flatten)]
+    rates: RatesRow,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PriceRow {
+    model: String,
+    #[serde(flatten)]
+    rates: RatesRow,
+    #[serde(default)]
+    tiers: Vec<TierRow>,
+    #[serde(default)]
+    as_of: String,
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    origin: String,
+}
+
+impl RatesRow {
+    fn of(rates: &Rates) -> RatesRow {
+        let written = |rate: Option<Rate>| rate.map(Rate::exact_decimal);
+        RatesRow {
+            input: rates.input.exact_decimal(),
+            cached_input: written(rates.cached_input),
+            cache_write: written(rates.cache_write),
+            cache_write_1h: written(rates.cache_write_1h),
+            output: rates.output.exact_decimal(),
+        }
+    }
+
+    fn read<E: serde::de::Error>(&self) -> Result<Rates, E> {
+        let read = |text: &String| Rate::parse(text).map_err(E::custom);
+        Ok(Rates {
+            input: read(&self.input)?,
+            cached_input: self.cached_input.as_ref().map(read).transpose()?,
+            cache_write: self.cache_write.as_ref().map(read).transpose()?,
+            cache_write_1h: self.cache_write_1h.as_ref().map(read).transpose()?,
+            output: read(&self.output)?,
+        })
+    }
+}
+
+impl Serialize for PriceUsed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tiers = self.price.tiers().iter().map(|tier| TierRow {
+            above: tier.above,
+            rates: RatesRow::of(&tier.rates),
+        });
+        PriceRow {
+            model: self.model.clone(),
+            rates: RatesRow::of(self.price.rates()),
+            tiers: tiers.collect(),
+            as_of: self.as_of.clone(),
+            source: self.source.clone(),
+            origin: self.origin.clone(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PriceUsed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PriceUsed, D::Error> {
+        let row = PriceRow::deserialize(deserializer)?;
+        let tiers = row.tiers.iter().map(|tier| {
+            Ok(Tier {
+                above: tier.above,
+                rates: tier.rates.read()?,
+            })
+        });
+        let tiers = tiers.collect::<Result<_, D::Error>>()?;
+        Ok(PriceUsed {
+            price: Price::new(row.rates.read()?, tiers),
+            model: row.model,
+            as_of: row.as_of,
+            source: row.source,
+            origin: row.origin,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usd(text: &str) -> Option<Usd> {
+        Some(Usd::parse(text).unwrap())
+    }
+
+    #[test]
+    fn a_record_reads_back_to_the_last_digit() {
+        let mut record = SessionCost::open(
+            "20261120T104759Z-1",
+            SessionType::Prompt,
+            "2026-11-20T10:47:59Z",
+        );
+        record.actual_usd = usd("123456789.000000000001");
+        record.usage = Some(TokenUsage {
+            input: Some(1),
+            cache_read: None,
+            cache_write: Some(0),
+            output: Some(2),
+            reasoning: None,
+            source: UsageOrigin::SessionLog,
+        });
+        record.price = Some(PriceUsed {
+            model: "kimi-k3".to_string(),
+            price: Price::new(
+                Rates {
+                    input: Rate::parse("0.600001").unwrap(),
+                    cached_input: Some(Rate::parse("0.15").unwrap()),
+                    cache_write: None,
+                    cache_write_1h: None,
+                    output: Rate::parse("2.5").unwrap(),
+                },
+                Vec::new(),
+            ),
+            as_of: "2026-11".to_string(),
+            source: String::new(),
+            origin: "builtin".to_string(),
+        });
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<SessionCost>(&json).unwrap(), record);
+        assert!(
+            json.contains(r#""actual_usd":"123456789.000000000001""#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_reckoned_at_its_worst() {
+        let mut run = SessionCost::open("1", SessionType::Prompt, "2026-11-20T10:47:59Z");
+        assert_eq!(run.reserved_usd(), None);
+        run.worst_case_usd = usd("2");
+        run.actual_usd = usd("0.5");
+        run.charged = Charge::Yes;
+        for (status, reserved) in [
+            (SessionStatus::Open, "2"),
+            (SessionStatus::Unknown, "2"),
+            (SessionStatus::Settled, "0.5"),
+        ] {
+            run.status = status;
+            assert_eq!(run.reserved_usd(), usd(reserved), "{status}");
+        }
+        run.actual_usd = None;
+        assert_eq!(run.reserved_usd(), usd("2"));
+        run.charged = Charge::No;
+        assert_eq!(run.reserved_usd(), Some(Usd::ZERO));
+    }
+}
