@@ -5,5 +5,7 @@
 pub mod client;
 pub mod cost;
 pub mod error;
+pub mod json;
 pub mod retry;
+pub mod schema;
 pub mod types;
