@@ -164,6 +164,7 @@ impl EstimateArgs {
             iterations,
             role,
             tier,
+            ask: _,
             all: _,
             url: _,
             deadline,
