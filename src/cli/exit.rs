@@ -297,8 +297,8 @@ mod tests {
     fn every_exit_has_a_row_and_every_row_a_meaning() {
         use Exit::*;
         for exit in [
-            Done, Failed, Usage, Cut, Invalid, Budget, Denied, BadInput, NoInput, NoService, Io, Temporary, Permission, Config,
-            Deadline,
+            Done, Failed, Usage, Cut, Invalid, Budget, Denied, BadInput, NoInput, NoService, Io,
+            Temporary, Permission, Config, Deadline,
         ] {
             let rows = EXITS.iter().filter(|row| row.code == exit.code()).count();
             assert_eq!(rows, 1, "{exit:?}");

@@ -49,7 +49,10 @@ pub(super) fn peer(args: &AskArgs, env: &Env) -> Result<Peer, Failure> {
     let wanted = Wanted {
         transport: args.transport,
         kimi: args.kimi.as_deref(),
-        base_url: args.base_url.as_ref().map(|(url, decides)| (url.as_str(), *decides)),
+        base_url: args
+            .base_url
+            .as_ref()
+            .map(|(url, decides)| (url.as_str(), *decides)),
     };
     peer::choose(&wanted, args.deadline, env)
 }
@@ -218,7 +221,10 @@ fn home(agent: &Agent, env: &Env) -> Result<PathBuf, Failure> {
     let named = env.variable(variable).map(PathBuf::from);
     let home = || Some(Path::new(&env.variable("HOME")?).join(below));
     named.or_else(home).ok_or_else(|| {
-        let detail = format!("neither {variable} nor HOME says where {} keeps its sessions", agent.kind.name());
+        let detail = format!(
+            "neither {variable} nor HOME says where {} keeps its sessions",
+            agent.kind.name()
+        );
         Failure::new(Exit::Config, "configuration", detail).hint("set HOME")
     })
 }
@@ -252,14 +258,16 @@ fn find_log(kind: Kind, home: &Path, session: &str) -> Option<SessionLogRef> {
 
 /// The file that remembers the id of a session that was begun by this name in this directory.
 fn remembered(name: &str, home: &Path, directory: &Path, env: &Env) -> Result<PathBuf, Failure> {
-    let state = env.base_directory("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
-        Failure::new(
-            Exit::Config,
-            "configuration",
-            "--session needs a place to remember the conversation by, and HOME is not set",
-        )
-        .hint("set HOME or XDG_STATE_HOME")
-    })?;
+    let state = env
+        .base_directory("XDG_STATE_HOME", ".local/state")
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::Config,
+                "configuration",
+                "--session needs a place to remember the conversation by, and HOME is not set",
+            )
+            .hint("set HOME or XDG_STATE_HOME")
+        })?;
     let place = [home, directory].map(|path| path.to_string_lossy().into_owned());
     let key = crate::cost::record::fingerprint(&[&place[0], &place[1]]);
     Ok(state.join("sessions").join(key).join(name))

@@ -86,7 +86,11 @@ mod tests {
     use super::*;
 
     fn of(error: &LlmError, length: Duration) -> Failure {
-        failure(error, "host over http", Deadline::new(Instant::now(), Some(length)))
+        failure(
+            error,
+            "host over http",
+            Deadline::new(Instant::now(), Some(length)),
+        )
     }
 
     #[test]
@@ -98,7 +102,10 @@ mod tests {
         let over = of(&error, Duration::ZERO);
         assert_eq!(
             (over.exit, over.detail.as_str()),
-            (Exit::Deadline, "host over http: 0ns ran out while waiting for the agent")
+            (
+                Exit::Deadline,
+                "host over http: 0ns ran out while waiting for the agent"
+            )
         );
         assert_eq!(of(&error, Duration::from_secs(3600)).exit, Exit::Temporary);
     }

@@ -29,6 +29,9 @@ use crate::runtime::clock::format_rfc3339;
 /// Hosts whose keys are a subscription's.
 const PLAN_HOSTS: [&str; 2] = ["api.kimi.com", "api.kimi.ai"];
 
+/// Says where the log of a session stands.
+type FindLog = dyn Fn(&str) -> Option<SessionLogRef>;
+
 /// When what happened, in milliseconds since the run began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timing {
@@ -46,6 +49,8 @@ pub(crate) struct Meter {
     catalog: Catalog,
     /// What is reckoned with until the peer says who answered.
     model: Model,
+    /// The rates were given for this run, whoever answers.
+    fixed: bool,
     /// Of the requests that are over; `None` before the first.
     used: Option<LlmUsage>,
     /// Of the one that runs.
@@ -54,6 +59,8 @@ pub(crate) struct Meter {
     spent: Option<Usd>,
     /// The most that one attempt of the request that runs can cost.
     attempt: Option<Usd>,
+    /// The most that the run was expected to come to before any of it was sent.
+    pub(crate) worst_case: Option<Usd>,
     /// What failed attempts and requests that are over may have cost beyond what is known.
     doubtful: Option<Usd>,
     charged: Charged,
@@ -63,7 +70,7 @@ pub(crate) struct Meter {
     pub(crate) denials: Vec<Denial>,
     pub(crate) warnings: Vec<String>,
     pub(crate) request_ids: Vec<String>,
-    finds_log: Option<Box<dyn Fn(&str) -> Option<SessionLogRef>>>,
+    finds_log: Option<Box<FindLog>>,
 }
 
 impl Meter {
@@ -77,8 +84,11 @@ impl Meter {
         env: &mut Env,
     ) -> Meter {
         let now = env.clock.now();
-        let mut record =
-            SessionCost::open(crate::cost::record::new_id(now), session_type, format_rfc3339(now));
+        let mut record = SessionCost::open(
+            crate::cost::record::new_id(now),
+            session_type,
+            format_rfc3339(now),
+        );
         record.name = args.name.clone().unwrap_or_default();
         record.model.requested = requested;
         record.transport = peer.transport().name().to_string();
@@ -93,10 +103,12 @@ impl Meter {
             record,
             catalog,
             model,
+            fixed: args.price.is_some(),
             used: None,
             using: None,
             spent: Some(Usd::ZERO),
             attempt: None,
+            worst_case: None,
             doubtful: Some(Usd::ZERO),
             charged: Charged::No,
             started: env.started,
@@ -200,6 +212,7 @@ impl Meter {
         }
         self.record.charged = Charge::Unknown;
         self.bound();
+        self.worst_case = self.record.worst_case_usd;
         self.save();
         Ok(())
     }
@@ -238,8 +251,10 @@ impl Meter {
             self.doubt();
         }
         self.spent = self.spent.and_then(|before| Some(before + spent?));
-        if let Some(usage) = self.using.take().or((charged != Charged::No)
-            .then(|| LlmUsage::unknown(UsageSource::Provider)))
+        if let Some(usage) = self
+            .using
+            .take()
+            .or((charged != Charged::No).then(|| LlmUsage::unknown(UsageSource::Provider)))
         {
             self.used = Some(self.used.map_or(usage, |used| used.plus(&usage)));
         }
@@ -305,13 +320,14 @@ impl Meter {
 
     /// Takes the rates of whoever answers, once that is known and listed.
     fn reprice(&mut self) {
-        if let Some(reported) = &self.record.model.reported
+        if !self.fixed
+            && let Some(reported) = &self.record.model.reported
             && let Some(row) = self.catalog.find(reported)
             && (row.price.is_some() || self.model.price.is_none())
         {
             self.model = row.clone();
         }
-        let known = self.record.model.best().is_some();
+        let known = self.fixed || self.record.model.best().is_some();
         self.record.price = match &self.model.price {
             Some(price) if known => Some(PriceUsed {
                 model: self.model.id.to_string(),
@@ -354,12 +370,24 @@ impl Meter {
 
 /// The labels of a run: its flags', the environment's and the CI system's, in that order of precedence.
 fn tags(args: &AskArgs, env: &Env) -> BTreeMap<String, String> {
-    let text = |name: &str| env.variable(name).and_then(|value| value.into_string().ok());
+    let text = |name: &str| {
+        env.variable(name)
+            .and_then(|value| value.into_string().ok())
+    };
     let mut tags = BTreeMap::new();
     for (key, variables) in [
-        ("repository", ["GITHUB_REPOSITORY", "CI_PROJECT_PATH", "BUILDKITE_REPO"]),
-        ("workflow", ["GITHUB_WORKFLOW", "CI_JOB_NAME", "BUILDKITE_PIPELINE_SLUG"]),
-        ("run", ["GITHUB_RUN_ID", "CI_PIPELINE_ID", "BUILDKITE_BUILD_NUMBER"]),
+        (
+            "repository",
+            ["GITHUB_REPOSITORY", "CI_PROJECT_PATH", "BUILDKITE_REPO"],
+        ),
+        (
+            "workflow",
+            ["GITHUB_WORKFLOW", "CI_JOB_NAME", "BUILDKITE_PIPELINE_SLUG"],
+        ),
+        (
+            "run",
+            ["GITHUB_RUN_ID", "CI_PIPELINE_ID", "BUILDKITE_BUILD_NUMBER"],
+        ),
     ] {
         if let Some(value) = variables.into_iter().find_map(text) {
             tags.insert(key.to_string(), value);
@@ -382,7 +410,11 @@ pub(super) struct Watch<'a, O> {
 }
 
 impl<'a, O: Observer> Watch<'a, O> {
-    pub(super) fn new(meter: &'a mut Meter, max_usd: Option<Usd>, inner: &'a mut O) -> Watch<'a, O> {
+    pub(super) fn new(
+        meter: &'a mut Meter,
+        max_usd: Option<Usd>,
+        inner: &'a mut O,
+    ) -> Watch<'a, O> {
         Watch {
             meter,
             max_usd,

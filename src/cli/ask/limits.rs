@@ -81,7 +81,9 @@ impl Limits {
             && input >= left
         {
             return Err(LlmError::BudgetExhausted {
-                detail: format!("the prompt has {input} tokens, and --max-tokens {limit} leaves {left}"),
+                detail: format!(
+                    "the prompt has {input} tokens, and --max-tokens {limit} leaves {left}"
+                ),
                 begun: false,
             });
         }

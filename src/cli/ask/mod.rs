@@ -16,8 +16,8 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Model, Price};
 use crate::catalog::money::Usd;
+use crate::catalog::{Catalog, Model, Price};
 use crate::cli::ask::client::Client;
 use crate::cli::ask::ledger::{Meter, Watch};
 use crate::cli::ask::limits::Limits;
@@ -34,8 +34,8 @@ use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::types::{LlmResponse, TokenBudget};
 
-pub(crate) use crate::cli::ask::failure::failure;
-pub(crate) use crate::cli::ask::report::{ResultReport, UsageReport};
+use crate::cli::ask::failure::failure;
+pub(crate) use crate::cli::ask::report::ResultReport;
 
 /// The model of a service when neither a flag nor a variable nor the config file names one.
 const DEFAULT_MODEL: &str = "kimi-k3";
@@ -178,14 +178,13 @@ impl Asker {
             (None, Peer::Http { .. }) => Some(DEFAULT_MODEL.to_string()),
             (None, Peer::Agent { .. }) => None,
         };
-        if let (Some(price), Some(name)) = (&args.price, &requested) {
+        // Of an agent whose model is not known yet, only the default's vocabulary and window can be reckoned with.
+        let name = requested.as_deref().unwrap_or(DEFAULT_MODEL);
+        if let Some(price) = &args.price {
             catalog.set_price(name, price.clone());
         }
-        // Of an agent whose model is not known yet, only the default's vocabulary and window can be reckoned with.
-        let model = catalog
-            .resolve(requested.as_deref().unwrap_or(DEFAULT_MODEL))
-            .into_owned();
-        let priced = requested.is_some() && model.price.is_some();
+        let model = catalog.resolve(name).into_owned();
+        let priced = (requested.is_some() || args.price.is_some()) && model.price.is_some();
         if !priced && (args.strict_prices || args.max_usd.is_some()) {
             return Err(unpriced(&catalog, requested.as_deref(), &model, args));
         }
@@ -223,7 +222,12 @@ impl Asker {
     }
 
     /// Closes the books: how it ended, and with which exit code. Returns what could not be written down.
-    pub(crate) fn close(&mut self, status: SessionStatus, exit: Exit, env: &mut Env) -> Option<Failure> {
+    pub(crate) fn close(
+        &mut self,
+        status: SessionStatus,
+        exit: Exit,
+        env: &mut Env,
+    ) -> Option<Failure> {
         let client = self.client.finish(&self.meter);
         let ledger = self.meter.close(status, exit, env);
         client.err().or(ledger)
@@ -263,16 +267,12 @@ fn not_over_http(flag: &str, reason: &str) -> Failure {
 }
 
 /// The failure of a limit that cannot be checked.
-fn unpriced(
-    catalog: &Catalog,
-    requested: Option<&str>,
-    model: &Model,
-    args: &AskArgs,
-) -> Failure {
+fn unpriced(catalog: &Catalog, requested: Option<&str>, model: &Model, args: &AskArgs) -> Failure {
     let Some(name) = requested else {
         let detail = "the agent chooses the model, so its price is not known beforehand";
-        return Failure::new(Exit::Config, "price", detail)
-            .hint("name the model with --model, and its rates with --price where they are not known");
+        return Failure::new(Exit::Config, "price", detail).hint(
+            "name the model with --model, and its rates with --price where they are not known",
+        );
     };
     let needs = match args.max_usd {
         Some(_) => ": --max-usd cannot be checked",
@@ -283,7 +283,9 @@ fn unpriced(
             format!("{name} is part of a subscription and has no price per token{needs}")
         }
         crate::catalog::Billing::Metered => {
-            format!("no price of {name} is known, and omk never takes that of a similar name{needs}")
+            format!(
+                "no price of {name} is known, and omk never takes that of a similar name{needs}"
+            )
         }
     };
     let failure = Failure::new(Exit::Config, "price", detail)

@@ -79,7 +79,9 @@ impl Peer {
 pub(crate) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
 }
 
 /// What was said about whom to ask.
@@ -228,9 +230,9 @@ fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure
         .base_directory("XDG_CACHE_HOME", ".cache")
         .map(|directory| directory.join("agents.json"));
     let mut verdicts = cache.as_deref().map(read_cache).unwrap_or_default();
-    let known = verdicts.iter().find(|verdict| {
-        verdict.path == path && stamp == Some((verdict.size, verdict.changed))
-    });
+    let known = verdicts
+        .iter()
+        .find(|verdict| verdict.path == path && stamp == Some((verdict.size, verdict.changed)));
     if let Some(known) = known
         && let Some(kind) = Kind::of_name(&known.kind)
     {
@@ -265,8 +267,8 @@ fn stamp(path: &Path) -> Option<(u64, u64)> {
 /// The verdicts of before. Whatever cannot be read is found out again.
 fn read_cache(path: &Path) -> Vec<Verdict> {
     let mut bytes = Vec::new();
-    let read = fs::File::open(path)
-        .and_then(|file| file.take(LARGEST_CACHE).read_to_end(&mut bytes));
+    let read =
+        fs::File::open(path).and_then(|file| file.take(LARGEST_CACHE).read_to_end(&mut bytes));
     match read {
         Ok(_) => serde_json::from_slice(&bytes).unwrap_or_default(),
         Err(_) => Vec::new(),
@@ -279,8 +281,12 @@ fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
     let mut program = Program::new(path);
     program.args = vec!["--version".into()];
     let failed = |error: LinkError| {
-        Failure::new(Exit::NoService, "no agent", format!("{shown} --version: {error}"))
-            .hint("--kimi PATH names another program; --transport http needs none")
+        Failure::new(
+            Exit::NoService,
+            "no agent",
+            format!("{shown} --version: {error}"),
+        )
+        .hint("--kimi PATH names another program; --transport http needs none")
     };
     let mut child = Child::spawn(&program).map_err(failed)?;
     let patience = deadline.left().map_or(PATIENCE, |left| left.min(PATIENCE));
@@ -290,7 +296,10 @@ fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
         Ok(Received::Eof) => String::new(),
         Ok(Received::Timeout) => {
             deadline.check_nearly(&format!("asking {shown} for its version"))?;
-            let detail = format!("{shown} --version says nothing for {} s", patience.as_secs());
+            let detail = format!(
+                "{shown} --version says nothing for {} s",
+                patience.as_secs()
+            );
             return Err(Failure::new(Exit::NoService, "no agent", detail)
                 .hint("--kimi PATH names another program"));
         }
@@ -300,13 +309,20 @@ fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
     detect::from_version(&said).map_err(|refusal| {
         let hint = match refusal {
             Refusal::Stub { .. } => "npm install -g @moonshot-ai/kimi-code",
-            Refusal::Unknown { .. } => "--kimi PATH names another program; --transport http needs none",
+            Refusal::Unknown { .. } => {
+                "--kimi PATH names another program; --transport http needs none"
+            }
         };
         let why = match said.is_empty() {
             true => format!(" ({exit})"),
             false => String::new(),
         };
-        Failure::new(Exit::NoService, "no agent", format!("{shown}: {refusal}{why}")).hint(hint)
+        Failure::new(
+            Exit::NoService,
+            "no agent",
+            format!("{shown}: {refusal}{why}"),
+        )
+        .hint(hint)
     })
 }
 
@@ -341,7 +357,10 @@ mod tests {
         let auto = wanted(Transport::Auto);
         let key = |key: &str| Some(key.to_string());
         assert_eq!(
-            address(&auto, &[("KIMI_API_KEY", "sk-b"), ("MOONSHOT_API_KEY", "sk-a")]),
+            address(
+                &auto,
+                &[("KIMI_API_KEY", "sk-b"), ("MOONSHOT_API_KEY", "sk-a")]
+            ),
             (BASE_URL.to_string(), key("sk-a"))
         );
         assert_eq!(
@@ -354,7 +373,10 @@ mod tests {
     fn an_address_of_ones_own_needs_no_key_but_the_ecosystems_does_not_decide() {
         let mut auto = wanted(Transport::Auto);
         auto.base_url = Some(("http://127.0.0.1:1/v1", true));
-        assert_eq!(address(&auto, &[]), ("http://127.0.0.1:1/v1".to_string(), None));
+        assert_eq!(
+            address(&auto, &[]),
+            ("http://127.0.0.1:1/v1".to_string(), None)
+        );
         auto.base_url = Some(("http://127.0.0.1:1/v1", false));
         assert_eq!(chosen(&auto, &[]).unwrap_err().exit, Exit::NoService);
         auto.transport = Transport::Http;
@@ -365,7 +387,12 @@ mod tests {
     fn nobody_to_ask_says_what_to_install_or_set() {
         let failure = chosen(&wanted(Transport::Auto), &[("PATH", "/nonexistent")]).unwrap_err();
         assert_eq!(failure.exit, Exit::NoService);
-        assert!(failure.hints.iter().any(|hint| hint.contains("MOONSHOT_API_KEY")));
+        assert!(
+            failure
+                .hints
+                .iter()
+                .any(|hint| hint.contains("MOONSHOT_API_KEY"))
+        );
         let failure = chosen(&wanted(Transport::Http), &[]).unwrap_err();
         assert_eq!(failure.exit, Exit::Permission);
         let mut named = wanted(Transport::Auto);

@@ -119,7 +119,9 @@ impl<'a> CostReport<'a> {
     /// That of a run.
     pub(crate) fn of(meter: &'a Meter) -> CostReport<'a> {
         CostReport {
-            usd: meter.spent_usd().filter(|_| meter.record().kind != CostKind::Unknown),
+            usd: meter
+                .spent_usd()
+                .filter(|_| meter.record().kind != CostKind::Unknown),
             kind: meter.record().kind.name(),
             price: match meter.record().price {
                 Some(_) => PriceReport::of(meter.model()),
@@ -176,7 +178,7 @@ impl<'a> ResultReport<'a> {
             budget: BudgetReport {
                 max_tokens: args.max_tokens,
                 max_usd: args.max_usd,
-                worst_case_usd: record.worst_case_usd,
+                worst_case_usd: meter.worst_case,
             },
             retries: meter.retries.iter().map(RetryReport::of).collect(),
             denials: meter.denials.iter().map(DenialReport::of).collect(),

@@ -14,8 +14,8 @@ use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::network;
-use crate::cli::store::store;
 use crate::cli::prices::{self, Provenance, said};
+use crate::cli::store::store;
 use crate::cli::table::{Align, Table};
 use crate::runtime::text::{escape, escape_os};
 
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_default_address_is_the_documented_one() {
-        assert!(flag("url").unwrap().doc.contains(models_dev::URL));
+        assert!(flag("url", None).unwrap().doc.contains(models_dev::URL));
     }
 
     #[test]

@@ -139,8 +139,9 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
     let request = question(&args, schema.as_ref().map(|(schema, _)| schema), env)?;
     args.ask.deadline.check("putting the question together")?;
     if !request.images.is_empty() && (args.ask.max_usd.is_some() || args.ask.max_tokens.is_some()) {
-        env.output
-            .warning("pictures are not counted before they are sent: a limit holds for the text alone");
+        env.output.warning(
+            "pictures are not counted before they are sent: a limit holds for the text alone",
+        );
     }
     let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
     let streams = args.show == Show::Text
@@ -148,7 +149,9 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         && asker.meter().record().transport == Transport::Http.name();
     let mut budget = args.ask.budget();
     let mut screen = Screen::new(&args, streams, &mut env.output);
-    let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| screen.on_event(event));
+    let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| {
+        screen.on_event(event)
+    });
     let mut value = None;
     let mut invalid = None;
     if let (Ok(response), Some((_, validator))) = (&answered, &schema)
@@ -159,8 +162,9 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
             Err(why) => {
                 screen.note("the answer does not satisfy the schema; asking once more");
                 let again = repair(&request, &response.text, &why);
-                let second =
-                    asker.run(&again, &mut budget, &mut |event: Event<'_>| screen.on_event(event));
+                let second = asker.run(&again, &mut budget, &mut |event: Event<'_>| {
+                    screen.on_event(event)
+                });
                 match second {
                     Ok(second) => {
                         match judge(&second.text, validator) {
@@ -184,7 +188,10 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
 }
 
 /// Settles how it ended, closes the books and prints what is still to be printed.
-#[allow(clippy::too_many_arguments, reason = "each is one thing that the end depends on")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is one thing that the end depends on"
+)]
 fn conclude(
     args: &PromptArgs,
     mut asker: Asker,
@@ -245,7 +252,10 @@ fn conclude(
             }
         }
         Show::Json | Show::Stream => {
-            let answer = answered.as_ref().ok().map(|response| (response, value.as_ref()));
+            let answer = answered
+                .as_ref()
+                .ok()
+                .map(|response| (response, value.as_ref()));
             let warnings = env.output.warnings().to_vec();
             let meter = asker.meter();
             let report =
@@ -270,7 +280,8 @@ fn print_answer(
     }
     if value.is_some() {
         // Without a fence or a word around it, and otherwise as it came.
-        let json = json::extract(&response.text).map_or(response.text.as_str(), |found| found.source);
+        let json =
+            json::extract(&response.text).map_or(response.text.as_str(), |found| found.source);
         return env.output.print(&format!("{json}\n"));
     }
     match response.text.strip_prefix(shown) {
@@ -304,7 +315,9 @@ fn explain(exit: Exit, response: &LlmResponse, env: &mut Env) {
             tools.dedup();
             let failure = Failure::new(Exit::Denied, "denied", denied.join("; "));
             env.output.failure(&match tools.is_empty() {
-                true => failure.hint("nobody is there to answer; say in the prompt what the model asks"),
+                true => {
+                    failure.hint("nobody is there to answer; say in the prompt what the model asks")
+                }
                 false => failure.hint(format!("--allow {} lets it", tools.join(","))),
             });
         }
@@ -321,7 +334,7 @@ fn warnings(asker: &Asker, response: Option<&LlmResponse>) -> Vec<String> {
         let name = record.model.best().unwrap_or("the agent's model");
         if record.price.is_none() {
             warnings.push(format!(
-                "no price of {name} is known, so the cost is not; --price or a --price-file gives one"
+                "no price of {name} is known, so the cost is not; --model names it, --price or a --price-file gives the rates"
             ));
         } else {
             warnings.push("the usage was not told, so the cost is not known".to_string());
@@ -341,12 +354,8 @@ fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
         Some(FinishReason::Length) => "; it was cut at the length limit",
         _ => "",
     };
-    Failure::new(
-        Exit::Invalid,
-        "invalid answer",
-        format!("{why}{cut}"),
-    )
-    .hint("the answer as it came stands above, or under `text` with --json")
+    Failure::new(Exit::Invalid, "invalid answer", format!("{why}{cut}"))
+        .hint("the answer as it came stands above, or under `text` with --json")
 }
 
 /// The value that an answer holds, if it satisfies the schema; otherwise what is wrong with it.
@@ -612,7 +621,9 @@ impl<'a> Screen<'a> {
 
     /// One line about how far it is, where someone watches and the answer is not on the same screen.
     fn progress(&mut self) {
-        if !self.watched || self.thinking || (!self.shown.is_empty() && std::io::stdout().is_terminal())
+        if !self.watched
+            || self.thinking
+            || (!self.shown.is_empty() && std::io::stdout().is_terminal())
         {
             return;
         }

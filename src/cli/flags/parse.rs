@@ -65,7 +65,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
                 continue;
             }
             lexopt::Arg::Long(name) => {
-                let known = flag(name, command.or(ahead)).ok_or_else(|| unknown_flag(name, command))?;
+                let known =
+                    flag(name, command.or(ahead)).ok_or_else(|| unknown_flag(name, command))?;
                 (known, format!("--{name}"))
             }
             lexopt::Arg::Short(letter) => {
@@ -496,7 +497,7 @@ mod tests {
         fails(
             "completions --price-file x bash",
             "`omk completions` has no flag `--price-file`",
-            "--price-file belongs to `omk estimate` and `omk models`",
+            "--price-file belongs to `omk prompt` and `omk estimate` and `omk models`",
         );
     }
 

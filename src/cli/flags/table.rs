@@ -6,17 +6,21 @@
 
 use std::path::PathBuf;
 
-use crate::cli::flags::Command::{
-    self, Completions, Estimate, Help, Models, ModelsUpdate, Prompt,
-};
+use crate::cli::flags::Command::{self, Completions, Estimate, Help, Models, ModelsUpdate, Prompt};
 use crate::cli::flags::value::{self, Session, Thinking, Transport};
 use crate::cli::flags::{CommandSpec, Completes, Flag, Takes};
 use crate::cost::estimator::PricingTier;
 use crate::tokens::Vocabulary;
 
 /// Every command, in the order of the documentation.
-pub(crate) const COMMANDS: &[&CommandSpec] =
-    &[&PROMPT, &ESTIMATE, &MODELS, &MODELS_UPDATE, &COMPLETIONS, &HELP];
+pub(crate) const COMMANDS: &[&CommandSpec] = &[
+    &PROMPT,
+    &ESTIMATE,
+    &MODELS,
+    &MODELS_UPDATE,
+    &COMPLETIONS,
+    &HELP,
+];
 
 impl Command {
     /// Its documentation.
@@ -219,8 +223,8 @@ pub(crate) const FLAGS: &[Flag] = &[
         }),
         on: &[Prompt, Estimate],
         doc: "Model to ask, or to count and price for. It decides the vocabulary, the context window and the rates; an \
-agent takes the names of its own configuration. `omk estimate` compares several, cheapest first. The default is kimi-k3, \
-for an agent the one that it is configured for; `omk models` lists the others.",
+agent takes the names of its own configuration. `omk estimate` compares several, cheapest first. The default is kimi-k3; \
+an agent's own where that is asked. `omk models` lists the others.",
         completes: Completes::Models,
         repeats: true,
         variables: &["OMK_MODEL", "KIMI_MODEL_NAME"],

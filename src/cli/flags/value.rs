@@ -39,7 +39,6 @@ pub(crate) enum Session {
     Ralph,
 }
 
-
 /// How to reach a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -177,7 +176,9 @@ pub(crate) fn temperature(value: &OsStr) -> Result<f64, String> {
     let value = text(value)?;
     match value.parse::<f64>() {
         Ok(temperature) if (0.0..=2.0).contains(&temperature) => Ok(temperature),
-        _ => Err(format!("`{value}` is no temperature; write a decimal from 0 to 2, such as 0.3")),
+        _ => Err(format!(
+            "`{value}` is no temperature; write a decimal from 0 to 2, such as 0.3"
+        )),
     }
 }
 

@@ -352,7 +352,7 @@ mod tests {
         );
         assert!(!args.deadline.is_set());
         assert!(
-            flag("model")
+            flag("model", None)
                 .unwrap()
                 .doc
                 .contains(&format!("The default is {DEFAULT_MODEL};"))
