@@ -104,6 +104,24 @@ words! {
 }
 
 words! {
+    /// What the worst case of an open run means to the budgets of others.
+    Reservation {
+        /// It counts, and the run may spend it: it fitted, or no budget was set.
+        Granted = "granted",
+        /// It counts, and the run is still finding out whether it fits; nothing was sent.
+        Asked = "asked",
+        /// It does not count: the run stepped back for an earlier one and will ask again; nothing was sent.
+        Waiting = "waiting",
+    }
+}
+
+impl Reservation {
+    fn granted() -> Reservation {
+        Reservation::Granted
+    }
+}
+
+words! {
     /// Who counted the tokens.
     UsageOrigin {
         /// The service or agent, on the protocol.
@@ -242,6 +260,9 @@ pub struct SessionCost {
     /// What it can cost at most, while that is not known better.
     #[serde(with = "exact_option")]
     pub worst_case_usd: Option<Usd>,
+    /// What that means to the budgets of other runs, while it is open.
+    #[serde(default = "Reservation::granted")]
+    pub reservation: Reservation,
     /// What it did cost so far; `None` when usage or price is unknown.
     #[serde(with = "exact_option")]
     pub actual_usd: Option<Usd>,
@@ -285,6 +306,7 @@ impl SessionCost {
             usage: None,
             estimate: None,
             worst_case_usd: None,
+            reservation: Reservation::Granted,
             actual_usd: None,
             kind: CostKind::Unknown,
             price: None,
@@ -300,8 +322,31 @@ impl SessionCost {
     /// What it must be reckoned with: the actual amount once the run is over and it is known, the worst case before, as
     /// well as for a run of which nobody knows what it used. `None` when it has no known bound.
     pub fn reserved_usd(&self) -> Option<Usd> {
+        Reckoning {
+            status: self.status,
+            reservation: self.reservation,
+            charged: self.charged,
+            actual_usd: self.actual_usd,
+            worst_case_usd: self.worst_case_usd,
+        }
+        .reserved_usd()
+    }
+}
+
+/// The columns that decide what a run is reckoned with.
+pub(crate) struct Reckoning {
+    pub(crate) status: SessionStatus,
+    pub(crate) reservation: Reservation,
+    pub(crate) charged: Charge,
+    pub(crate) actual_usd: Option<Usd>,
+    pub(crate) worst_case_usd: Option<Usd>,
+}
+
+impl Reckoning {
+    pub(crate) fn reserved_usd(&self) -> Option<Usd> {
         let spent = self.actual_usd.unwrap_or(Usd::ZERO);
         match self.status {
+            SessionStatus::Open if self.reservation == Reservation::Waiting => Some(Usd::ZERO),
             SessionStatus::Open | SessionStatus::Unknown => {
                 self.worst_case_usd.map(|worst| worst.max(spent))
             }
