@@ -4,6 +4,8 @@
 
 pub mod estimator;
 pub mod file_sink;
+pub mod fingerprint;
 pub mod record;
 pub mod sink;
+pub mod tracker;
 pub mod view;

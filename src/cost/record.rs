@@ -6,8 +6,11 @@
 //! last digits. Refuses to know which client made the figures.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -20,6 +23,8 @@ use crate::catalog::Tier;
 use crate::catalog::TokenCounts;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
+use crate::runtime::clock;
+use crate::runtime::process;
 
 /// An enum whose variants have one name each, in JSON and on the command line alike.
 macro_rules! words {
@@ -226,6 +231,52 @@ pub struct Owner {
     /// What tells it from a later process with the same number, such as the kernel's start time; empty where the system
     /// does not tell.
     pub started: String,
+}
+
+impl Owner {
+    /// This process.
+    pub fn current() -> Owner {
+        let pid = std::process::id();
+        Owner {
+            host: process::host_name(),
+            pid,
+            started: process::birth(pid).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it still runs; `None` when that cannot be seen from here: another machine, another container, or a system
+    /// that does not tell one process from the next of the same number.
+    pub fn is_alive(&self) -> Option<bool> {
+        if self.host != process::host_name() {
+            return None;
+        }
+        process::is_alive(self.pid, &self.started)
+    }
+}
+
+/// A name for a run that begins now, such as `20261120T104759123456Z-0001f3a7-9c01d3ab4e5f`: time to the microsecond in UTC,
+/// the process, and chance.
+///
+/// Ids sort by time, name a file or a part of a URL as they are, and no two machines make the same one but by a coincidence
+/// of 1 in 2^48 within one microsecond and process number.
+pub fn new_id(now: SystemTime, pid: u32, random: u64) -> String {
+    // The fixed width is what makes them sort: `2026-11-20T10:47:59.123456Z` without its marks.
+    let moment = clock::format_rfc3339(now);
+    let (seconds, fraction) = match moment.trim_end_matches('Z').split_once('.') {
+        Some((seconds, fraction)) => (seconds, fraction),
+        None => (moment.trim_end_matches('Z'), ""),
+    };
+    let seconds: String = seconds.chars().filter(|c| !"-:".contains(*c)).collect();
+    let micros: String = fraction.chars().chain("000000".chars()).take(6).collect();
+    format!(
+        "{seconds}{micros}Z-{pid:08x}-{:012x}",
+        random & 0xffff_ffff_ffff
+    )
+}
+
+/// A number for [`new_id`], from the randomness with which the standard library seeds its hash maps.
+pub fn random() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 /// One run.
@@ -537,5 +588,47 @@ mod tests {
         assert_eq!(run.reserved_usd(), usd("2"));
         run.charged = Charge::No;
         assert_eq!(run.reserved_usd(), Some(Usd::ZERO));
+    }
+
+    #[test]
+    fn ids_sort_by_time_and_name_files() {
+        let at = |text| clock::parse_rfc3339(text).unwrap();
+        let id = |text, random| new_id(at(text), 0x1f3a7, random);
+        assert_eq!(
+            id("2026-11-20T10:47:59.123456789Z", u64::MAX),
+            "20261120T104759123456Z-0001f3a7-ffffffffffff"
+        );
+        assert_eq!(
+            id("2026-11-20T10:47:59Z", 1),
+            "20261120T104759000000Z-0001f3a7-000000000001"
+        );
+        let moments = [
+            "2026-11-20T10:47:59Z",
+            "2026-11-20T10:47:59.000001Z",
+            "2026-11-20T10:47:59.1Z",
+            "2026-11-20T10:48:00Z",
+        ];
+        assert!(moments.map(|moment| id(moment, 0)).is_sorted());
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn this_process_owns_what_it_runs() {
+        let owner = Owner::current();
+        assert_ne!(owner.is_alive(), Some(false));
+        let elsewhere = Owner {
+            host: format!("{}-not", owner.host),
+            ..owner
+        };
+        assert_eq!(elsewhere.is_alive(), None);
+    }
+
+    #[test]
+    fn a_record_from_before_reservations_counts() {
+        let run = SessionCost::open("1", SessionType::Prompt, "2026-11-20T10:47:59Z");
+        let mut json = serde_json::to_value(&run).unwrap();
+        json.as_object_mut().unwrap().remove("reservation");
+        let read: SessionCost = serde_json::from_value(json).unwrap();
+        assert_eq!(read, run);
     }
 }
