@@ -3,5 +3,9 @@
 //! Never imports `llm`: this floor is handed figures and does not care which agent made them.
 
 pub mod estimator;
+pub mod file_sink;
+pub mod fingerprint;
 pub mod record;
 pub mod sink;
+pub mod tracker;
+pub mod view;
