@@ -521,21 +521,6 @@ impl<'de> Deserialize<'de> for PriceUsed {
     }
 }
 
-/// TEMP
-pub fn new_id(now: std::time::SystemTime) -> String {
-    crate::runtime::clock::format_rfc3339(now).replace([':', '.'], "-")
-}
-/// TEMP
-pub fn fingerprint(parts: &[&str]) -> String {
-    format!("{}", parts.len())
-}
-impl Owner {
-    /// TEMP
-    pub fn current() -> Owner {
-        Owner::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,11 +15,14 @@ use crate::cli::ask::peer::Peer;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Transport;
+use crate::cost::file_sink::{Fold, JsonFileCostSink};
+use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::{
-    Charge, CostKind, Forecast, PriceUsed, SessionCost, SessionLogRef, SessionStatus, SessionType,
-    TokenUsage, UsageOrigin,
+    self, Charge, CostKind, Forecast, Owner, PriceUsed, SessionCost, SessionLogRef, SessionStatus,
+    SessionType, TokenUsage, UsageOrigin,
 };
-use crate::cost::sink::{CostSink, SinkError};
+use crate::cost::sink::SinkError;
+use crate::cost::tracker::CostTracker;
 use crate::llm::client::{Event, Observer, Phase, Request, Stop};
 use crate::llm::error::{Charged, LlmError};
 use crate::llm::retry::Retry;
@@ -42,7 +45,7 @@ pub(crate) struct Timing {
 /// The books.
 pub(crate) struct Meter {
     record: SessionCost,
-    sink: Option<Box<dyn CostSink>>,
+    tracker: Option<CostTracker<JsonFileCostSink>>,
     trouble: Option<SinkError>,
     /// The record is in the ledger.
     opened: bool,
@@ -85,7 +88,7 @@ impl Meter {
     ) -> Meter {
         let now = env.clock.now();
         let mut record = SessionCost::open(
-            crate::cost::record::new_id(now),
+            record::new_id(now, std::process::id(), record::random()),
             session_type,
             format_rfc3339(now),
         );
@@ -94,10 +97,10 @@ impl Meter {
         record.transport = peer.transport().name().to_string();
         record.peer = peer.name();
         record.tags = tags(args, env);
-        record.owner = crate::cost::record::Owner::current();
+        record.owner = Owner::current();
         let plan = PLAN_HOSTS.contains(&record.peer.as_str());
         let mut meter = Meter {
-            sink: None,
+            tracker: None,
             trouble: None,
             opened: false,
             record,
@@ -125,7 +128,7 @@ impl Meter {
         }
         if args.replay.is_none() {
             match crate::cli::ledger::open(env) {
-                Ok(sink) => meter.sink = Some(sink),
+                Ok(tracker) => meter.tracker = Some(tracker),
                 Err(error) => meter.trouble = Some(error),
             }
         }
@@ -207,8 +210,7 @@ impl Meter {
             };
             self.record.estimate = Some(forecast);
             let system = request.system.as_deref().unwrap_or_default();
-            self.record.prompt_hash =
-                Some(crate::cost::record::fingerprint(&[system, &request.text]));
+            self.record.prompt_hash = Some(fingerprint([system, request.text.as_str()]));
         }
         self.record.charged = Charge::Unknown;
         self.bound();
@@ -300,6 +302,14 @@ impl Meter {
         })
     }
 
+    /// Folds the ledger where it is time to: after the answer is out, so that nobody waits for it.
+    pub(super) fn fold(&self) {
+        if let Some(tracker) = self.tracker.as_ref().filter(|_| self.opened) {
+            // A later run does what this one could not, and `omk cost` says what is wrong.
+            let _ = tracker.sink().fold(Fold::IfDue);
+        }
+    }
+
     /// Brings the record's figures up to date.
     fn note(&mut self) {
         self.record.usage = self.usage().map(|usage| TokenUsage {
@@ -353,12 +363,12 @@ impl Meter {
     }
 
     fn save(&mut self) {
-        let Some(sink) = &mut self.sink else {
+        let Some(tracker) = &mut self.tracker else {
             return;
         };
         let saved = match self.opened {
-            true => sink.save(&self.record),
-            false => sink.append(&self.record),
+            true => tracker.update(&self.record),
+            false => tracker.record(&self.record),
         };
         match saved {
             Ok(()) => self.opened = true,

@@ -233,6 +233,11 @@ impl Asker {
         client.err().or(ledger)
     }
 
+    /// Keeps the ledger in order, once the answer is out.
+    pub(crate) fn tidy(&self) {
+        self.meter.fold();
+    }
+
     /// The failure that an error of this run is.
     pub(crate) fn failure(&self, error: &LlmError) -> Failure {
         failure(error, &self.meter.who(), self.deadline)

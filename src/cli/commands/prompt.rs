@@ -263,6 +263,8 @@ fn conclude(
             env.output.json(&report)?;
         }
     }
+    env.output.flush()?;
+    asker.tidy();
     Ok(exit)
 }
 
