@@ -204,17 +204,17 @@ impl Metrics {
                 (unpriced > 0).then(|| unpriced.to_string())
             }),
         );
-        let kinds: [(&str, fn(&Sums) -> u64); 4] = [
-            ("input", |sums| sums.input),
-            ("cache_read", |sums| sums.cache_read),
-            ("cache_write", |sums| sums.cache_write),
-            ("output", |sums| sums.output),
-        ];
         let tokens = over().flat_map(|(labels, sums)| {
+            let kinds = [
+                ("input", sums.input),
+                ("cache_read", sums.cache_read),
+                ("cache_write", sums.cache_write),
+                ("output", sums.output),
+            ];
             kinds.map(|(kind, tokens)| {
                 (
                     format!("{},kind=\"{kind}\"", labels.text()),
-                    tokens(sums).to_string(),
+                    tokens.to_string(),
                 )
             })
         });

@@ -15,7 +15,10 @@ use std::time::Duration;
 use crate::catalog::Price;
 use crate::catalog::money::Usd;
 use crate::cli::exit::{Exit, Failure};
+use crate::cost::budget::{Budget, TagFilter};
 use crate::cost::estimator::PricingTier;
+use crate::cost::record::SessionStatus;
+use crate::cost::report::By;
 use crate::llm::client::Rule;
 use crate::tokens::Vocabulary;
 
@@ -30,6 +33,28 @@ pub(crate) enum Command {
     Models,
     /// Fetches current prices.
     ModelsUpdate,
+    /// Sums over the ledger.
+    CostReport,
+    /// The newest runs.
+    CostList,
+    /// All that is known of a run.
+    CostShow,
+    /// The arithmetic of a run.
+    CostExplain,
+    /// Holds the ledger against budgets.
+    CostCheck,
+    /// Settles what killed runs left open.
+    CostRecover,
+    /// The ledger for other programs.
+    CostExport,
+    /// Removes old runs.
+    CostClear,
+    /// Where the ledger is.
+    CostPath,
+    /// Reads what agents' own sessions used.
+    CostImport,
+    /// Sends runs to a collector.
+    CostPush,
     /// Prints a shell's completion script.
     Completions,
     /// Prints help.
@@ -157,6 +182,7 @@ pub(crate) struct LowArgs {
     pub(crate) role: Option<String>,
     pub(crate) tier: Option<PricingTier>,
     pub(crate) ask: LowAsk,
+    pub(crate) cost: LowCost,
     pub(crate) all: bool,
     pub(crate) url: Option<String>,
     pub(crate) deadline: Option<Duration>,
@@ -186,6 +212,27 @@ pub(crate) struct LowAsk {
     pub(crate) replay: Option<PathBuf>,
     pub(crate) name: Option<String>,
     pub(crate) tag: Vec<(String, String)>,
+}
+
+/// The arguments as typed that only the ledger's commands have.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct LowCost {
+    pub(crate) by: Option<By>,
+    pub(crate) tags: Vec<TagFilter>,
+    pub(crate) since: Option<value::When>,
+    pub(crate) until: Option<value::When>,
+    pub(crate) before: Option<value::When>,
+    pub(crate) csv: bool,
+    pub(crate) status: Vec<SessionStatus>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) budgets: Vec<Budget>,
+    pub(crate) dry_run: bool,
+    pub(crate) all_hosts: bool,
+    pub(crate) yes: bool,
+    pub(crate) format: Option<value::ExportFormat>,
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) otlp: Option<String>,
+    pub(crate) model: Option<String>,
 }
 
 /// The command line is wrong.
