@@ -50,6 +50,8 @@
 //! |---|---|---|
 //! | `$XDG_CONFIG_HOME/omk/config.json` | its owner | every command, as defaults of flags |
 //! | `$XDG_CONFIG_HOME/omk/models.dev.json` | `omk models update` | every command that prices |
+//! | `$XDG_STATE_HOME/omk/ledger` | `omk prompt`, `omk cost import` | `omk cost`, `omk estimate` |
+//! | `pushed` in it | `omk cost push` | `omk cost push` |
 
 #![cfg_attr(
     test,

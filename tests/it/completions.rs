@@ -20,7 +20,20 @@ fn script(sandbox: &Sandbox, shell: &str) -> bool {
 /// What is typed before the tab, one word of it per word; and the words that must be offered.
 const CASES: &[(&str, &[&str])] = &[
     ("omk est", &["estimate"]),
-    ("omk ", &["estimate", "models", "completions", "help"]),
+    (
+        "omk ",
+        &[
+            "prompt",
+            "estimate",
+            "models",
+            "cost",
+            "completions",
+            "help",
+        ],
+    ),
+    ("omk cost re", &["report", "recover"]),
+    ("omk cost report --b", &["--by"]),
+    ("omk cost export --format op", &["openmetrics"]),
     ("omk estimate --mo", &["--model"]),
     ("omk estimate --max", &["--max-usd", "--max-tokens"]),
     ("omk estimate --tier ", &["budget", "standard", "premium"]),

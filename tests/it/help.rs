@@ -4,7 +4,24 @@ use std::io::{BufRead, BufReader};
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: &[&str] = &["estimate", "models", "models update", "completions", "help"];
+const COMMANDS: &[&str] = &[
+    "estimate",
+    "models",
+    "models update",
+    "cost report",
+    "cost list",
+    "cost show",
+    "cost explain",
+    "cost check",
+    "cost recover",
+    "cost import",
+    "cost export",
+    "cost push",
+    "cost clear",
+    "cost path",
+    "completions",
+    "help",
+];
 
 #[test]
 fn help_and_version_touch_nothing() {

@@ -15,6 +15,7 @@
 
 mod completions;
 mod config;
+mod cost;
 mod counts;
 mod estimate;
 mod exit_codes;
