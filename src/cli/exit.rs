@@ -103,7 +103,7 @@ pub(crate) const EXITS: &[ExitRow] = &[
     row(
         Exit::Budget,
         "budget",
-        "more than {--max-usd} or {--max-tokens} allows, or the text does not fit the context window; of a prompt nothing was sent, or it was stopped half-way, as the message says",
+        "more than {--max-usd}, {--max-tokens} or a budget over runs allows, or the text does not fit the context window; of a prompt nothing was sent, or it was stopped half-way, as the message says",
     ),
     row(
         Exit::Denied,

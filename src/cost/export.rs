@@ -2,7 +2,8 @@
 //!
 //! CSV has a line for each run, with every amount as its exact decimal and an empty field for what is not known. OpenMetrics
 //! 1.0 has sums of runs that are over, since a counter may only rise and a run that is open has not cost its last cent; what
-//! is in doubt stands in gauges beside them. Both follow their published format to the letter and nothing else: no dialect
+//! is in doubt stands in gauges beside them. The node exporter reads the older text format, to which all of it is legal too; it
+//! takes the counters' samples, whose type that format has under another name, as untyped. Both follow their published format to the letter and nothing else: no dialect
 //! of a spreadsheet, no timestamps, which the node exporter refuses.
 
 use std::collections::BTreeMap;

@@ -296,7 +296,7 @@ pub struct SessionCost {
     pub status: SessionStatus,
     /// Who was asked and who answered.
     pub model: ModelNames,
-    /// `http`, `wire` or `acp`.
+    /// `http`, `wire` or `acp`; `log` for a session that was imported.
     pub transport: String,
     /// The agent and its version, such as `kimi-cli 1.51.0`; the service's host for HTTP.
     pub peer: String,

@@ -231,6 +231,22 @@ impl Pack {
         }
     }
 
+    /// Shows the rows with the greatest ids, so many at most, the greatest first. Rows that cannot be read are passed over.
+    pub(super) fn newest_rows<'a>(
+        &'a self,
+        strings: &'a Strings<'a>,
+        most: usize,
+        mut visit: impl FnMut(Entry<'a>),
+    ) {
+        let lines = self.index.rsplit(|byte| *byte == b'\n');
+        for line in lines.filter(|line| !line.is_empty()).take(most) {
+            let row = serde_json::from_slice::<Row<'a>>(line).ok();
+            if let Some(entry) = row.and_then(|row| strings.entry(row)) {
+                visit(entry);
+            }
+        }
+    }
+
     /// The bytes of one record.
     pub(super) fn record(&self, at: u64, length: u32) -> Result<Vec<u8>, PackError> {
         let mut file = &self.file;

@@ -1,15 +1,13 @@
 //! The newest records, for whoever must not take long: an estimate before every prompt, say.
 //!
 //! A report reads everything there is. Here the work is bounded whatever the ledger holds: one listing, so many small files,
-//! and the index of one pack. What is left out is older than what is shown, but for records that were packed long after
+//! and the last rows of one pack's index. What is left out is older than what is shown, but for records that were packed long after
 //! they were made; so it serves for what is expected and not for what was spent.
 
 use std::io;
-use std::ops::ControlFlow;
 
 use crate::cost::file_sink::FOLD_AT;
 use crate::cost::file_sink::JsonFileCostSink;
-use crate::cost::file_sink::PackError;
 use crate::cost::file_sink::is_id;
 use crate::cost::sink::SinkError;
 use crate::cost::view::RecordView;
@@ -18,9 +16,12 @@ use crate::runtime::atomic::FileSystem;
 
 /// The most names that are listed. More than four folds' worth means that none has run; then an arbitrary part is seen.
 const MOST_NAMES: usize = 4 * FOLD_AT;
+/// The most rows of a pack that are shown.
+const MOST_ROWS: usize = 256;
 
 impl<F: FileSystem> JsonFileCostSink<F> {
-    /// Shows the newest records: of those not yet packed at most `most_files`, then the pack with the latest beginning. A
+    /// Shows the newest records: of those not yet packed at most `most_files`, then the last ones of the pack with
+    /// the latest beginning. A
     /// record that is being folded at this moment may be shown twice or not at all. What cannot be read is passed over.
     ///
     /// # Errors
@@ -58,14 +59,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             return Ok(());
         };
         let strings = pack.strings();
-        let rows = pack.rows(&strings, |entry| {
-            visit(&entry.view);
-            ControlFlow::Continue(())
-        });
-        match rows {
-            Err(PackError::Io(e)) => Err(self.pack_error(&newest.name, PackError::Io(e))),
-            Ok(_) | Err(PackError::Damaged(_) | PackError::Newer(_)) => Ok(()),
-        }
+        pack.newest_rows(&strings, MOST_ROWS, |entry| visit(&entry.view));
+        Ok(())
     }
 }
 
@@ -90,7 +85,7 @@ mod tests {
     fn the_newest_files_and_the_newest_pack_are_shown() {
         let path = directory("shown");
         let mut sink = JsonFileCostSink::new(&path);
-        let mut shown = |sink: &JsonFileCostSink, most| {
+        let shown = |sink: &JsonFileCostSink, most| {
             let mut ids = Vec::new();
             sink.recent(most, &mut |run| ids.push(run.id.to_string()))
                 .unwrap();
@@ -105,13 +100,13 @@ mod tests {
         }
         assert_eq!(shown(&sink, 2), "cb");
         sink.fold(Fold::Now).unwrap();
-        assert_eq!(shown(&sink, 2), "abc");
+        assert_eq!(shown(&sink, 2), "cba");
         let run = SessionCost::open("d", SessionType::Prompt, "2026-11-04T00:00:00Z");
         sink.append(&run).unwrap();
-        assert_eq!(shown(&sink, 2), "dabc");
+        assert_eq!(shown(&sink, 2), "dcba");
         // Nothing was created, locked or moved for it.
         std::fs::write(path.join("loose/x.json"), "torn").unwrap();
-        assert_eq!(shown(&sink, 2), "dabc");
+        assert_eq!(shown(&sink, 2), "dcba");
         let _ = std::fs::remove_dir_all(path);
     }
 }

@@ -9,6 +9,7 @@
 //! turn without an end waits, until its log has been quiet for [`QUIET`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -128,6 +129,12 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             if import.session(&directory, agent, format, env)? {
                 sessions += 1;
             }
+            // Each record is on disk before the next one, so a first import takes its time.
+            if std::io::stderr().is_terminal() {
+                let turns = import.tally.added + import.tally.known;
+                env.output
+                    .status(Some(&format!("omk: {sessions} sessions, {turns} turns")));
+            }
         }
         homes.push(HomeReport {
             agent,
@@ -135,6 +142,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             sessions,
         });
     }
+    env.output.status(None);
     if !low.cost.dry_run {
         // As many as one fold takes at a time, until none is due.
         while let Ok(Folded::Done { records: 1.., .. }) = import.ledger.sink().fold(Fold::IfDue) {}
