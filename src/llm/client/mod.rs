@@ -9,6 +9,7 @@ pub mod acp;
 mod agent;
 pub mod http;
 mod mock;
+pub mod tape;
 pub mod wire;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ pub use crate::llm::client::agent::Launch;
 pub use crate::llm::client::agent::Permissions;
 pub use crate::llm::client::http::HttpLlmClient;
 pub use crate::llm::client::mock::MockLlmClient;
+pub use crate::llm::client::tape::Recorded;
 pub use crate::llm::client::wire::WireLlmClient;
 
 use crate::catalog::Catalog;

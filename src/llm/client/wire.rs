@@ -15,6 +15,7 @@ use crate::llm::client::agent::Agent;
 use crate::llm::client::agent::Launch;
 use crate::llm::client::agent::Permissions;
 use crate::llm::client::agent::Run;
+use crate::llm::client::tape::Recorded;
 use crate::llm::error::LlmError;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::TokenBudget;
@@ -32,6 +33,9 @@ use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
 use crate::transport::child::Program;
+use crate::transport::tape::PlayedTime;
+use crate::transport::tape::Player;
+use crate::transport::tape::Recorder;
 use crate::transport::wire::Options;
 use crate::transport::wire::Wire;
 
@@ -72,6 +76,13 @@ impl<L: Launch> WireLlmClient<L> {
     }
 }
 
+impl WireLlmClient<Player, PlayedTime> {
+    /// A client for the agent on a tape. Nothing is started.
+    pub fn replay(config: LlmClientConfig, player: &Player) -> Self {
+        WireLlmClient::new(config, player.clone()).with_timer(player.timer())
+    }
+}
+
 impl<L: Launch, T: Timer> WireLlmClient<L, T> {
     /// The same client with other permissions.
     #[must_use]
@@ -89,6 +100,16 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
             permissions: self.permissions,
             launcher: self.launcher,
             timer,
+        }
+    }
+
+    /// The same client, recorded.
+    pub fn recorded(self, recorder: &Recorder) -> WireLlmClient<Recorded<L>, T> {
+        WireLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: Recorded::new(self.launcher, recorder),
+            timer: self.timer,
         }
     }
 
