@@ -286,8 +286,7 @@ impl fmt::Display for TapeError {
                 write!(f, "tape: {step} {}: {detail}", path.display())
             }
             TapeError::Secret => f.write_str(
-                "tape: the key stands in the conversation, so the tape was not kept; it was not asked for, so the peer \
-                 or the prompt repeats it",
+                "tape: the key stands in the conversation, where the prompt or the peer repeats it, so the tape was not kept",
             ),
             TapeError::Version { found } => {
                 write!(f, "tape: its format is {found}; this omk reads {SCHEMA}")

@@ -162,10 +162,18 @@ impl Player {
                     reel.entries.pop_front();
                     return Ok(found);
                 }
-                Err(why) => TapeError::Differs {
-                    line: *line,
-                    detail: why.unwrap_or_else(|| format!("{done}, but then {}", entry.describe())),
-                },
+                Err(why) => {
+                    let why =
+                        why.unwrap_or_else(|| format!("{done}, but then {}", entry.describe()));
+                    TapeError::Differs {
+                        line: *line,
+                        // Another version may ask otherwise, which is nobody's mistake.
+                        detail: match reel.header.omk.as_str() {
+                            env!("CARGO_PKG_VERSION") => why,
+                            other => format!("{why} (recorded by omk {})", super::shown(other)),
+                        },
+                    }
+                }
             },
         };
         reel.broken = Some(error.clone());

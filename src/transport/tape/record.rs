@@ -66,7 +66,8 @@ enum Sink {
 
 impl Recorder {
     /// A tape that will stand at this path when [`Recorder::finish`] was called, in place of what is there, and beside it as
-    /// `.part` until then. For the owner's eyes only, as it holds what was asked. The secrets are what must not get onto it.
+    /// `.part` until then, where what a recording that was killed has left gives way. For the owner's eyes only (mode 0600),
+    /// as it holds what was asked. The secrets are what must not get onto it; shorter than 8 bytes they are not looked for.
     ///
     /// # Errors
     ///

@@ -266,6 +266,18 @@ fn more_and_less_and_other_than_the_tape_are_errors() {
             .to_string()
             .contains("an agent is started")
     );
+    let mut old = header();
+    old.omk = "0.1.0".to_string();
+    let text = format!(
+        "{}\n{{\"on\":\"eof\"}}",
+        serde_json::to_string(&old).unwrap()
+    );
+    let old = Player::new(Tape::parse(text.as_bytes()).unwrap());
+    let error = old.start().unwrap_err().to_string();
+    assert!(
+        error.ends_with("there was no more to read (recorded by omk 0.1.0)"),
+        "{error}"
+    );
     let left = player(&[
         r#"{"on":"start"}"#,
         r#"{"on":"receive","text":"a\u001b"}"#,
