@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::SinkError;
 use crate::cost::view::Period;
@@ -47,6 +48,18 @@ impl<S: CostSink> CostTracker<S> {
         self.sink.save(run)
     }
 
+    /// The same for the last time: the run is over.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CostTracker::update`]; a run that is still open is not settled.
+    pub fn settle(&mut self, run: &SessionCost) -> Result<(), SinkError> {
+        if run.status == SessionStatus::Open {
+            return Err(SinkError::new(format!("the run {} is still open", run.id)));
+        }
+        self.sink.save(run)
+    }
+
     /// Shows the columns of every run that began in the period, in no order, until the visitor has enough. Returns
     /// warnings: what was left aside and why.
     ///
@@ -77,7 +90,6 @@ impl<S: CostSink> CostTracker<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::record::SessionStatus;
     use crate::cost::record::SessionType;
     use crate::cost::sink::InMemoryCostSink;
     use crate::runtime::clock;
@@ -89,8 +101,10 @@ mod tests {
             let mut run = SessionCost::open(id, SessionType::Prompt, started);
             tracker.record(&run).unwrap();
             assert!(tracker.record(&run).is_err());
-            run.status = SessionStatus::Settled;
             tracker.update(&run).unwrap();
+            assert!(tracker.settle(&run).is_err());
+            run.status = SessionStatus::Settled;
+            tracker.settle(&run).unwrap();
         }
         let unknown = SessionCost::open("c", SessionType::Prompt, "2026-11-20T00:00:00Z");
         assert!(tracker.update(&unknown).is_err());

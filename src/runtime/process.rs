@@ -25,8 +25,7 @@ pub fn birth(pid: u32) -> Option<String> {
     match space() {
         Some(space) => {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let ticks = start_ticks(&stat).unwrap_or_default();
-            Some(format!("{space}:{ticks}"))
+            Some(format!("{space}:{}", start_ticks(&stat)?))
         }
         // Without `ps`, this process at least is there.
         None if pid == std::process::id() => Some(started_by_ps(pid).unwrap_or_default()),
@@ -70,10 +69,12 @@ fn space() -> Option<String> {
     ))
 }
 
-/// The 22nd field. The second one is the program's name in brackets, which may hold blanks and brackets itself.
+/// The 22nd field, unless the third says that the process has ended and only waits to be asked how. The second one is the program's name in brackets, which may hold blanks and brackets itself.
 fn start_ticks(stat: &str) -> Option<&str> {
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    fields.nth(18).filter(|_| !matches!(state, "Z" | "X"))
 }
 
 fn started_by_ps(pid: u32) -> Option<String> {
@@ -124,6 +125,7 @@ mod tests {
     fn a_program_may_have_an_odd_name() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
         assert_eq!(start_ticks(stat), Some("4242"));
+        assert_eq!(start_ticks(&stat.replace(" S ", " Z ")), None);
         assert_eq!(start_ticks("7 (a"), None);
     }
 
