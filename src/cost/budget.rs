@@ -145,6 +145,14 @@ pub struct Budget {
     pub tag: Option<TagFilter>,
 }
 
+impl Budget {
+    /// Whether it is meant for this run.
+    pub fn is_for(&self, run: &SessionCost) -> bool {
+        let tag = self.tag.as_ref();
+        tag.is_none_or(|tag| tag.matches(run.tags.get(&tag.key).map(String::as_str)))
+    }
+}
+
 /// As it is written in `OMK_BUDGET`.
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -419,10 +427,7 @@ pub fn reserve<S: CostSink, T: Timer>(
     clock: Clock,
     timer: &mut T,
 ) -> Result<(), Refusal> {
-    let meant = budgets.iter().filter(|budget| {
-        let tag = budget.tag.as_ref();
-        tag.is_none_or(|tag| tag.matches(run.tags.get(&tag.key).map(String::as_str)))
-    });
+    let meant = budgets.iter().filter(|budget| budget.is_for(run));
     let budgets: Vec<Budget> = meant.cloned().collect();
     run.status = SessionStatus::Open;
     run.reservation = Reservation::Granted;
