@@ -135,6 +135,14 @@ impl Rate {
         Usd(u128::from(self.0) * u128::from(tokens))
     }
 
+    /// How many whole tokens an amount pays for; the largest number where they are free.
+    pub fn affords(self, amount: Usd) -> u64 {
+        match amount.0.checked_div(u128::from(self.0)) {
+            Some(tokens) => u64::try_from(tokens).unwrap_or(u64::MAX),
+            None => u64::MAX,
+        }
+    }
+
     /// The exact decimal, in USD per 1M tokens: `0.003625`, `3`.
     pub fn exact_decimal(self) -> String {
         written(u128::from(self.0), RATE_DECIMALS)
@@ -297,6 +305,15 @@ mod tests {
 
     fn usd(text: &str) -> Usd {
         Usd::parse(text).unwrap()
+    }
+
+    #[test]
+    fn an_amount_pays_for_whole_tokens() {
+        let rate = Rate::parse("2.5").unwrap();
+        assert_eq!(rate.affords(usd("0.0000075")), 3);
+        assert_eq!(rate.affords(usd("0.000007499999")), 2);
+        assert_eq!(rate.times(3), usd("0.0000075"));
+        assert_eq!(Rate::from_usd(0).affords(usd("1")), u64::MAX);
     }
 
     #[test]

@@ -60,15 +60,7 @@ pub(crate) fn fill(invocation: &mut Invocation, env: &Env) -> Result<(), Failure
 /// The directory of omk's own files: `$XDG_CONFIG_HOME/omk`, else `$HOME/.config/omk`. `None` when
 /// neither is set; a relative `XDG_CONFIG_HOME` is ignored, as its specification asks.
 pub(crate) fn directory(env: &Env) -> Option<PathBuf> {
-    let base = env
-        .variable("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
-    let base = base.or_else(|| {
-        env.variable("HOME")
-            .map(|home| Path::new(&home).join(".config"))
-    })?;
-    Some(base.join("omk"))
+    env.base_directory("XDG_CONFIG_HOME", ".config")
 }
 
 /// The config file, and whether `OMK_CONFIG` named it.

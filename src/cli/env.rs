@@ -6,8 +6,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::runtime::clock::Clock;
 
@@ -40,6 +42,14 @@ pub(crate) enum Stdin {
 }
 
 impl Stdin {
+    /// Is there someone or something that means to be read: a pipe, a socket or a file, and no terminal or device?
+    pub(crate) fn is_input(&self) -> bool {
+        match self {
+            Stdin::Process => is_stream_or_file(),
+            Stdin::Given(_) => true,
+        }
+    }
+
     /// Would reading wait for a person to type?
     pub(crate) fn is_terminal(&self) -> bool {
         match self {
@@ -47,6 +57,31 @@ impl Stdin {
             Stdin::Given(_) => false,
         }
     }
+}
+
+/// `/dev/stdin` is on every system that omk's agents run on; where it is not, whatever is no terminal counts.
+fn is_stream_or_file() -> bool {
+    if io::stdin().is_terminal() {
+        return false;
+    }
+    match std::fs::metadata("/dev/stdin") {
+        Ok(metadata) => is_readable_kind(&metadata),
+        // Linux cannot open a socket by that name, but says so in another way.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(unix)]
+fn is_readable_kind(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    let kind = metadata.file_type();
+    kind.is_fifo() || kind.is_file() || kind.is_socket()
+}
+
+#[cfg(not(unix))]
+fn is_readable_kind(_: &std::fs::Metadata) -> bool {
+    true
 }
 
 impl Env {
@@ -63,6 +98,29 @@ impl Env {
             started,
             clock: Clock::System,
         }
+    }
+
+    /// The directory that the run works in.
+    ///
+    /// # Errors
+    ///
+    /// Exit 74 when it is gone.
+    pub(crate) fn directory(&self) -> Result<PathBuf, Failure> {
+        std::env::current_dir().map_err(|error| {
+            let detail = format!("the current directory cannot be found: {error}");
+            Failure::new(Exit::Io, "input", detail).hint("cd to a directory that exists")
+        })
+    }
+
+    /// A directory of omk's own below one of the base directories of a user: `$XDG_CACHE_HOME/omk`, else
+    /// `$HOME/.cache/omk`, for instance. `None` when neither is set; a relative base is ignored, as its specification asks.
+    pub(crate) fn base_directory(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        let base = self
+            .variable(variable)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        let base = base.or_else(|| Some(Path::new(&self.variable("HOME")?).join(below_home)))?;
+        Some(base.join("omk"))
     }
 
     /// The variable of that name. An empty one counts as unset, as in most programs: `OMK_MODEL=

@@ -18,12 +18,20 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line is wrong; nothing was read or sent.
     Usage = 2,
+    /// The answer was cut at the length limit, and printed.
+    Cut = 3,
+    /// The answer is not what was asked for: it does not satisfy the schema.
+    Invalid = 4,
     /// A gate (`--max-usd`, `--max-tokens`) or the context window is exceeded.
     Budget = 5,
+    /// An agent was denied a tool; the answer was printed.
+    Denied = 6,
     /// The input was read and is not acceptable text.
     BadInput = 65,
     /// An input file is missing, is a directory or may not be read.
     NoInput = 66,
+    /// There is no agent or service that could be asked.
+    NoService = 69,
     /// Reading or writing failed half-way.
     Io = 74,
     /// A service or a network failed in a way that may pass.
@@ -83,9 +91,24 @@ pub(crate) const EXITS: &[ExitRow] = &[
         "the command line is wrong; nothing was read, written or sent",
     ),
     row(
+        Exit::Cut,
+        "cut",
+        "the answer was cut at the length limit; what came was printed",
+    ),
+    row(
+        Exit::Invalid,
+        "invalid answer",
+        "the answer does not satisfy {--schema}, nor does a second one",
+    ),
+    row(
         Exit::Budget,
         "budget",
-        "more than {--max-usd} or {--max-tokens} allows, or the text does not fit the context window",
+        "more than {--max-usd} or {--max-tokens} allows, or the text does not fit the context window; of a prompt nothing was sent, or it was stopped half-way, as the message says",
+    ),
+    row(
+        Exit::Denied,
+        "denied",
+        "an agent was denied a tool that {--allow} does not name, or an answer to a question; what it said was printed",
     ),
     row(
         Exit::BadInput,
@@ -98,9 +121,14 @@ pub(crate) const EXITS: &[ExitRow] = &[
         "an input file is missing, is a directory or may not be read; the others were processed",
     ),
     row(
+        Exit::NoService,
+        "no service",
+        "no agent is installed and no key is set, or the agent cannot be used",
+    ),
+    row(
         Exit::Io,
         "input/output",
-        "reading or writing failed half-way, for instance on a full disk",
+        "reading or writing failed half-way, for instance on a full disk; also when a run could not be written to the ledger, though its answer was printed",
     ),
     row(
         Exit::Temporary,
@@ -269,8 +297,8 @@ mod tests {
     fn every_exit_has_a_row_and_every_row_a_meaning() {
         use Exit::*;
         for exit in [
-            Done, Failed, Usage, Budget, BadInput, NoInput, Io, Temporary, Permission, Config,
-            Deadline,
+            Done, Failed, Usage, Cut, Invalid, Budget, Denied, BadInput, NoInput, NoService, Io,
+            Temporary, Permission, Config, Deadline,
         ] {
             let rows = EXITS.iter().filter(|row| row.code == exit.code()).count();
             assert_eq!(rows, 1, "{exit:?}");

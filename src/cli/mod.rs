@@ -4,6 +4,7 @@
 //! in variables and the config file, resolve what the command needs, run it, flush, and turn the
 //! outcome into an exit code.
 
+mod ask;
 mod commands;
 mod config;
 mod deadline;
@@ -12,9 +13,11 @@ mod env;
 mod exit;
 mod flags;
 mod input;
+mod ledger;
 mod network;
 mod output;
 mod prices;
+mod store;
 mod table;
 
 use std::ffi::OsString;

@@ -23,6 +23,8 @@ pub(crate) struct Output {
     colour: bool,
     quiet: bool,
     warnings: Vec<String>,
+    /// Is a line of progress on the terminal, which the next message has to take away?
+    status: bool,
 }
 
 impl Output {
@@ -35,7 +37,31 @@ impl Output {
             colour,
             quiet: false,
             warnings: Vec::new(),
+            status: false,
         }
+    }
+
+    /// Shows one line of progress on standard error in place of the one before, or takes it away. Only for a terminal.
+    pub(crate) fn status(&mut self, line: Option<&str>) {
+        match line {
+            Some(line) if !self.quiet => {
+                let _ = write!(self.stderr, "\r\x1b[K{}", escape(line));
+                self.status = true;
+            }
+            _ if self.status => {
+                let _ = self.stderr.write_all(b"\r\x1b[K");
+                self.status = false;
+            }
+            _ => {}
+        }
+    }
+
+    /// Prints a piece of text from a model to standard error, for whoever watches. Line ends stay, and whatever else moves
+    /// a cursor is escaped.
+    pub(crate) fn aside(&mut self, text: &str) {
+        self.status(None);
+        let lines: Vec<_> = text.split('\n').map(escape).collect();
+        let _ = self.stderr.write_all(lines.join("\n").as_bytes());
     }
 
     /// From here on warnings and notes are not shown (`--quiet`); they are still kept for JSON.
@@ -51,6 +77,7 @@ impl Output {
     /// more.
     pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
         self.printed = true;
+        self.status(None);
         self.stdout
             .write_all(text.as_bytes())
             .map_err(|error| write_failure(&error))
@@ -82,10 +109,6 @@ impl Output {
     }
 
     /// Warns: something is doubtful, and the run goes on.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "the first warning comes with the prices")
-    )]
     pub(crate) fn warning(&mut self, text: impl Into<String>) {
         let text = text.into();
         if !self.quiet {
@@ -102,6 +125,7 @@ impl Output {
     /// Tells a person what the program is doing, as `omk: text`.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
+            self.status(None);
             let _ = writeln!(self.stderr, "omk: {}", escape(text));
         }
     }
@@ -124,6 +148,7 @@ impl Output {
         for hint in hints {
             let _ = writeln!(lines, "hint: {}", escape(hint));
         }
+        self.status(None);
         let _ = self.stderr.write_all(lines.as_bytes());
     }
 }

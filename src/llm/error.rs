@@ -85,16 +85,22 @@ pub enum LlmError {
     InvalidPrompt {
         /// What it says.
         detail: String,
+        /// The HTTP status that said so, where it was one.
+        status: Option<u16>,
     },
     /// Prompt and answer do not fit the model's window.
     ContextLengthExceeded {
         /// What it says.
         detail: String,
+        /// The HTTP status that said so, where it was one.
+        status: Option<u16>,
     },
     /// The service refuses the content.
     ContentFiltered {
         /// What it says.
         detail: String,
+        /// The HTTP status that said so, where it was one.
+        status: Option<u16>,
     },
     /// No key, a wrong one, or one for another host.
     Authentication {
@@ -110,11 +116,15 @@ pub enum LlmError {
     ModelNotFound {
         /// What it says.
         detail: String,
+        /// The HTTP status that said so, where it was one.
+        status: Option<u16>,
     },
     /// The account's balance or its day's allowance is used up: waiting a minute will not help.
     QuotaExhausted {
         /// What it says.
         detail: String,
+        /// The HTTP status that said so, where it was one.
+        status: Option<u16>,
     },
     /// The answer broke off: the stream ended, or failed, before the model was done. Retried when nothing of it was shown.
     Incomplete {
@@ -238,6 +248,23 @@ impl LlmError {
         }
     }
 
+    /// The HTTP status that the service answered with, as far as it is known.
+    pub fn http_status(&self) -> Option<u16> {
+        match self {
+            LlmError::MidTurn { cause, .. } => cause.http_status(),
+            LlmError::Server { status, .. } => Some(*status),
+            LlmError::InvalidPrompt { status, .. }
+            | LlmError::ContextLengthExceeded { status, .. }
+            | LlmError::ContentFiltered { status, .. }
+            | LlmError::ModelNotFound { status, .. }
+            | LlmError::QuotaExhausted { status, .. } => *status,
+            LlmError::RateLimited { .. } => Some(429),
+            LlmError::Authentication { .. } => Some(401),
+            LlmError::PermissionDenied { .. } => Some(403),
+            _ => None,
+        }
+    }
+
     /// The kind, as it begins the message and as JSON output names it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -275,15 +302,28 @@ impl LlmError {
         // Moonshot's limit on requests a minute says it in the message and not always in a header.
         let retry_after = retry_after.or_else(|| seconds_after(&message, "try again after "));
         match status {
-            400 | 413 | 422 if is_overflow(&message) => LlmError::ContextLengthExceeded { detail },
-            400 if kind == "content_filter" || says(&["high risk"]) => {
-                LlmError::ContentFiltered { detail }
-            }
-            401 if says(&["model id does not exist"]) => LlmError::ModelNotFound { detail },
+            400 | 413 | 422 if is_overflow(&message) => LlmError::ContextLengthExceeded {
+                detail,
+                status: Some(status),
+            },
+            400 if kind == "content_filter" || says(&["high risk"]) => LlmError::ContentFiltered {
+                detail,
+                status: Some(status),
+            },
+            401 if says(&["model id does not exist"]) => LlmError::ModelNotFound {
+                detail,
+                status: Some(status),
+            },
             401 => LlmError::Authentication { detail },
-            402 => LlmError::QuotaExhausted { detail },
+            402 => LlmError::QuotaExhausted {
+                detail,
+                status: Some(status),
+            },
             403 => LlmError::PermissionDenied { detail },
-            404 => LlmError::ModelNotFound { detail },
+            404 => LlmError::ModelNotFound {
+                detail,
+                status: Some(status),
+            },
             408 | 409 | 500..=599 => LlmError::Server {
                 status,
                 detail,
@@ -304,13 +344,19 @@ impl LlmError {
                     "daily",
                 ]) =>
             {
-                LlmError::QuotaExhausted { detail }
+                LlmError::QuotaExhausted {
+                    detail,
+                    status: Some(status),
+                }
             }
             429 => LlmError::RateLimited {
                 detail,
                 retry_after,
             },
-            400..=499 => LlmError::InvalidPrompt { detail },
+            400..=499 => LlmError::InvalidPrompt {
+                detail,
+                status: Some(status),
+            },
             _ => LlmError::Protocol {
                 detail: format!("http status {status}: {detail}"),
             },
@@ -393,13 +439,13 @@ impl LlmError {
             | LlmError::RateLimited { detail, .. }
             | LlmError::Network { detail, .. }
             | LlmError::Server { detail, .. }
-            | LlmError::InvalidPrompt { detail }
-            | LlmError::ContextLengthExceeded { detail }
-            | LlmError::ContentFiltered { detail }
+            | LlmError::InvalidPrompt { detail, .. }
+            | LlmError::ContextLengthExceeded { detail, .. }
+            | LlmError::ContentFiltered { detail, .. }
             | LlmError::Authentication { detail }
             | LlmError::PermissionDenied { detail }
-            | LlmError::ModelNotFound { detail }
-            | LlmError::QuotaExhausted { detail }
+            | LlmError::ModelNotFound { detail, .. }
+            | LlmError::QuotaExhausted { detail, .. }
             | LlmError::Incomplete { detail }
             | LlmError::EmptyAnswer { detail }
             | LlmError::Parse { detail, .. }
@@ -428,13 +474,13 @@ impl fmt::Display for LlmError {
             LlmError::MidTurn { .. } => Ok(()),
             LlmError::RateLimited { detail, .. }
             | LlmError::Network { detail, .. }
-            | LlmError::InvalidPrompt { detail }
-            | LlmError::ContextLengthExceeded { detail }
-            | LlmError::ContentFiltered { detail }
+            | LlmError::InvalidPrompt { detail, .. }
+            | LlmError::ContextLengthExceeded { detail, .. }
+            | LlmError::ContentFiltered { detail, .. }
             | LlmError::Authentication { detail }
             | LlmError::PermissionDenied { detail }
-            | LlmError::ModelNotFound { detail }
-            | LlmError::QuotaExhausted { detail }
+            | LlmError::ModelNotFound { detail, .. }
+            | LlmError::QuotaExhausted { detail, .. }
             | LlmError::Incomplete { detail }
             | LlmError::EmptyAnswer { detail }
             | LlmError::Parse { detail, .. }

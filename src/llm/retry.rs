@@ -274,6 +274,7 @@ mod tests {
     fn what_will_not_pass_is_not_tried_again() {
         let refused = LlmError::InvalidPrompt {
             detail: String::new(),
+            status: Some(400),
         };
         let (outcome, slept, made) = attempts(HOUR, vec![Some(refused.clone())], false);
         assert_eq!((outcome, slept, made), (Err(refused), vec![], 1));

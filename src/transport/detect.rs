@@ -43,6 +43,13 @@ impl Kind {
         }
     }
 
+    /// The program of that name, as [`Kind::name`] writes it.
+    pub fn of_name(name: &str) -> Option<Kind> {
+        [Kind::KimiCli, Kind::KimiAgent, Kind::KimiCode]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
     /// Its protocol.
     pub const fn protocol(self) -> Protocol {
         match self {

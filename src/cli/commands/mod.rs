@@ -6,6 +6,7 @@
 mod completions;
 mod estimate;
 mod models;
+mod prompt;
 
 use crate::cli::config;
 use crate::cli::env::Env;
@@ -20,6 +21,7 @@ pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit
         env.output.silence();
     }
     match invocation.command {
+        Command::Prompt => prompt::run(prompt::PromptArgs::resolve(*invocation, env)?, env),
         Command::Estimate => estimate::run(estimate::EstimateArgs::resolve(*invocation, env)?, env),
         Command::Models => models::run(models::ModelsArgs::resolve(invocation.low)?, env),
         Command::ModelsUpdate => {

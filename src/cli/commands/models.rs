@@ -3,9 +3,7 @@
 //! The listing shows what is in force, so it fails where an estimate would fail. It refuses to show a number where there
 //! is none: a flat fee is `plan` and the unknown is `-`. The update replaces the fetched list as a whole or not at all.
 
-use std::fs::DirBuilder;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -17,8 +15,8 @@ use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::network;
 use crate::cli::prices::{self, Provenance, said};
+use crate::cli::store::store;
 use crate::cli::table::{Align, Table};
-use crate::runtime::atomic::atomic_write;
 use crate::runtime::text::{escape, escape_os};
 
 /// What `omk models` was asked.
@@ -303,29 +301,6 @@ pub(crate) fn update(args: UpdateArgs, env: &mut Env) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Writes the list, and before it the directory when there is none.
-fn store(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |detail: String| Failure::new(Exit::Io, "output", detail);
-    if let Some(directory) = path.parent() {
-        create_directory(directory).map_err(|error| {
-            failed(format!("cannot create `{}`: {error}", escape_os(directory)))
-        })?;
-    }
-    atomic_write(path, bytes).map_err(|error| failed(format!("cannot {error}")))
-}
-
-/// Creates it for this user alone; one that is there stays as it is.
-fn create_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(directory)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_default_address_is_the_documented_one() {
-        assert!(flag("url").unwrap().doc.contains(models_dev::URL));
+        assert!(flag("url", None).unwrap().doc.contains(models_dev::URL));
     }
 
     #[test]

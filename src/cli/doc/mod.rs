@@ -93,7 +93,7 @@ mod tests {
             for span in spans(text) {
                 match span {
                     Span::Flag(name) => {
-                        let known = name.strip_prefix("--").and_then(flag);
+                        let known = name.strip_prefix("--").and_then(|name| flag(name, None));
                         assert!(known.is_some(), "{place} refers to {name}");
                     }
                     Span::Plain(plain) => {

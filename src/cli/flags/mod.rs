@@ -16,11 +16,14 @@ use crate::catalog::Price;
 use crate::catalog::money::Usd;
 use crate::cli::exit::{Exit, Failure};
 use crate::cost::estimator::PricingTier;
+use crate::llm::client::Rule;
 use crate::tokens::Vocabulary;
 
 /// What can be asked of omk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
+    /// One question, one answer.
+    Prompt,
     /// Tokens and price, before asking.
     Estimate,
     /// The catalog of models.
@@ -153,11 +156,36 @@ pub(crate) struct LowArgs {
     pub(crate) iterations: Option<u64>,
     pub(crate) role: Option<String>,
     pub(crate) tier: Option<PricingTier>,
+    pub(crate) ask: LowAsk,
     pub(crate) all: bool,
     pub(crate) url: Option<String>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
+}
+
+/// The arguments as typed that only a question to a model has.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct LowAsk {
+    pub(crate) transport: Option<value::Transport>,
+    pub(crate) kimi: Option<PathBuf>,
+    pub(crate) system: Option<String>,
+    pub(crate) file: Vec<PathBuf>,
+    pub(crate) image: Vec<PathBuf>,
+    pub(crate) allow: Vec<Rule>,
+    pub(crate) thinking: Option<value::Thinking>,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) max_output_tokens: Option<u64>,
+    pub(crate) conversation: Option<String>,
+    pub(crate) schema: Option<PathBuf>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) show_thinking: bool,
+    pub(crate) stream_json: bool,
+    pub(crate) record: Option<PathBuf>,
+    pub(crate) replay: Option<PathBuf>,
+    pub(crate) name: Option<String>,
+    pub(crate) tag: Vec<(String, String)>,
 }
 
 /// The command line is wrong.

@@ -48,10 +48,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     if args.is_empty() {
         return Ok(Parsed::Nothing);
     }
+    // Two commands may have different flags of one name, and a flag may stand before its command.
+    let ahead = args
+        .iter()
+        .find_map(|arg| COMMANDS.iter().find(|spec| arg == spec.name))
+        .map(|spec| spec.command);
     let mut parser = lexopt::Parser::from_args(args);
     let mut command: Option<Command> = None;
     let mut low = LowArgs::default();
-    let mut given: Vec<&'static str> = Vec::new();
+    let mut given: Vec<&'static Flag> = Vec::new();
 
     while let Some(arg) = parser.next().map_err(|error| unexpected(&error))? {
         let (flag, typed) = match arg {
@@ -60,7 +65,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
                 continue;
             }
             lexopt::Arg::Long(name) => {
-                let known = flag(name).ok_or_else(|| unknown_flag(name, command))?;
+                let known =
+                    flag(name, command.or(ahead)).ok_or_else(|| unknown_flag(name, command))?;
                 (known, format!("--{name}"))
             }
             lexopt::Arg::Short(letter) => {
@@ -85,18 +91,16 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
                     .map_err(|error| UsageError::new(format!("{typed}: {error}")))?;
             }
         }
-        if !given.contains(&flag.long) {
-            given.push(flag.long);
+        if given.iter().all(|known| known.long != flag.long) {
+            given.push(flag);
         }
     }
 
     let Some(command) = command else {
         return Err(UsageError::new("no command").hint("`omk help` lists them"));
     };
-    for flag in FLAGS.iter().filter(|flag| given.contains(&flag.long)) {
-        if !flag.is_on(command) {
-            return Err(misplaced(flag, command));
-        }
+    if let Some(flag) = given.iter().find(|flag| !flag.is_on(command)) {
+        return Err(misplaced(flag, command));
     }
     let spec = command.spec();
     if let Some(extra) = low.positionals.get(spec.at_most) {
@@ -116,7 +120,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     Ok(Parsed::Run(Box::new(Invocation {
         command,
         low,
-        given,
+        given: given.iter().map(|flag| flag.long).collect(),
     })))
 }
 
@@ -184,7 +188,7 @@ fn is_known_flag(arg: &OsStr) -> bool {
     match arg.strip_prefix("--") {
         Some(long) => {
             let name = long.split_once('=').map_or(long, |(name, _)| name);
-            long.is_empty() || flag(name).is_some()
+            long.is_empty() || flag(name, None).is_some()
         }
         None => match arg.strip_prefix('-').map(|letters| letters.chars()) {
             Some(mut letters) => letters
@@ -493,7 +497,7 @@ mod tests {
         fails(
             "completions --price-file x bash",
             "`omk completions` has no flag `--price-file`",
-            "--price-file belongs to `omk estimate` and `omk models`",
+            "--price-file belongs to `omk prompt` and `omk estimate` and `omk models`",
         );
     }
 

@@ -6,20 +6,27 @@
 
 use std::path::PathBuf;
 
-use crate::cli::flags::Command::{self, Completions, Estimate, Help, Models, ModelsUpdate};
-use crate::cli::flags::value::{self, Session};
+use crate::cli::flags::Command::{self, Completions, Estimate, Help, Models, ModelsUpdate, Prompt};
+use crate::cli::flags::value::{self, Session, Thinking, Transport};
 use crate::cli::flags::{CommandSpec, Completes, Flag, Takes};
 use crate::cost::estimator::PricingTier;
 use crate::tokens::Vocabulary;
 
 /// Every command, in the order of the documentation.
-pub(crate) const COMMANDS: &[&CommandSpec] =
-    &[&ESTIMATE, &MODELS, &MODELS_UPDATE, &COMPLETIONS, &HELP];
+pub(crate) const COMMANDS: &[&CommandSpec] = &[
+    &PROMPT,
+    &ESTIMATE,
+    &MODELS,
+    &MODELS_UPDATE,
+    &COMPLETIONS,
+    &HELP,
+];
 
 impl Command {
     /// Its documentation.
     pub(crate) fn spec(self) -> &'static CommandSpec {
         match self {
+            Prompt => &PROMPT,
             Estimate => &ESTIMATE,
             Models => &MODELS,
             ModelsUpdate => &MODELS_UPDATE,
@@ -31,14 +38,61 @@ impl Command {
 
 /// The program in one line.
 pub(crate) const SUMMARY: &str =
-    "exact token counts and honest prices for language models, before asking";
+    "ask a Kimi model from a script, and know what it costs before and after";
 
 /// The program in a few paragraphs, separated by an empty line.
-pub(crate) const DESCRIPTION: &str = "omk counts the tokens of a text as the model's own tokenizer does, offline, and \
-says what asking would cost. Text goes in through files or a pipe, the result comes out on standard output and nothing \
-else does; messages go to standard error. One exit code tells a script how it went.\n\n\
+pub(crate) const DESCRIPTION: &str = "omk asks a Kimi model a question, through the Kimi agent that is installed or over \
+HTTP, and writes down what it cost. It counts the tokens of a text as the model's own tokenizer does, offline, and says \
+what asking would cost. Text goes in through files or a pipe, the result comes out on standard output and nothing else \
+does; messages go to standard error. One exit code tells a script how it went.\n\n\
 With {--json} standard output is exactly one JSON document, on failure too.\n\n\
 A setting is taken from the flag, else from its variable, else from the config file, else its default holds.";
+
+const PROMPT: CommandSpec = CommandSpec {
+    command: Prompt,
+    name: "prompt",
+    positionals: "[TEXT]...",
+    completes: Completes::Nothing,
+    at_most: usize::MAX,
+    summary: "ask once and print the answer",
+    doc: "Asks a model one question and prints its answer. The words of TEXT are joined by blanks. Each {--file} follows \
+as a block with its name. Standard input is read when there is no TEXT, where `-` stands for it, and whenever it is a pipe \
+or a file; beside a TEXT it follows as a block of its own.\n\n\
+With a key in MOONSHOT_API_KEY or KIMI_API_KEY the service is asked over HTTP, otherwise the `kimi` on the path: Kimi Code \
+2, or kimi-cli up to 1.51. The answer is the same; what is different is said: an agent may use tools when {--allow} lets \
+it, and text of the steps before its answer goes to standard error.\n\n\
+Before anything is sent the prompt is counted, the worst case is held against {--max-tokens}, {--max-usd} and OMK_BUDGET, \
+and an open record of it stands in the ledger. What was used is written down as it becomes known, so that a run that is \
+killed is not forgotten.\n\n\
+A service or agent that fails in a way that may pass is asked again, as {--retries} says, until something of the answer \
+was printed.",
+    examples: &[
+        (
+            "omk prompt \"Which of these functions has no test?\" < src/lib.rs",
+            "A question about a file.",
+        ),
+        (
+            "git diff --staged | omk prompt \"Write a commit message\" > msg.txt",
+            "Text in, text out.",
+        ),
+        (
+            "omk prompt --json --max-usd 0.20 --deadline 120s --allow Read \"...\" | jq .usage",
+            "Limits, and the whole result as JSON.",
+        ),
+        (
+            "omk prompt -f spec.md -f api.rs --image shot.png --system \"You are terse.\" \"...\"",
+            "Files, a picture and instructions.",
+        ),
+        (
+            "omk prompt --transport wire --kimi /path/to/kimi --session nightly \"go on\"",
+            "A certain agent, and a conversation that goes on.",
+        ),
+        (
+            "omk prompt --replay example \"What is a token?\"",
+            "A recorded answer: works without a key, an agent or a network.",
+        ),
+    ],
+};
 
 const ESTIMATE: CommandSpec = CommandSpec {
     command: Estimate,
@@ -167,8 +221,10 @@ pub(crate) const FLAGS: &[Flag] = &[
             low.model.extend(value::names(v)?);
             Ok(())
         }),
-        doc: "Model to count and price for. It decides the vocabulary, the context window and the rates; several are \
-compared, cheapest first. The default is kimi-k3; `omk models` lists the others.",
+        on: &[Prompt, Estimate],
+        doc: "Model to ask, or to count and price for. It decides the vocabulary, the context window and the rates; an \
+agent takes the names of its own configuration. `omk estimate` compares several, cheapest first. The default is kimi-k3; \
+an agent's own where that is asked. `omk models` lists the others.",
         completes: Completes::Models,
         repeats: true,
         variables: &["OMK_MODEL", "KIMI_MODEL_NAME"],
@@ -203,6 +259,7 @@ priced at the rate for cached input. The default is 0.",
             low.price = Some(value::price(v)?);
             Ok(())
         }),
+        on: &[Prompt, Estimate],
         doc: "Rates to use instead of the known ones. Amounts in USD per 1M tokens for input, cached input and output, \
 such as 0.6,0.15,2.5. With a - in the middle the cached rate is unknown, and cached tokens are priced in full. They hold \
 for one model only.",
@@ -214,7 +271,7 @@ for one model only.",
             low.price_file.push(PathBuf::from(v));
             Ok(())
         }),
-        on: &[Estimate, Models],
+        on: &[Prompt, Estimate, Models],
         doc: "JSON file of rates that override the known ones. Of several files the last that has a model wins. In \
 the config file a relative name counts from the directory of that file.",
         completes: Completes::Files,
@@ -226,6 +283,7 @@ the config file a relative name counts from the directory of that file.",
     Flag {
         long: "strict-prices",
         takes: Takes::Nothing(|low| low.strict_prices = true),
+        on: &[Prompt, Estimate],
         doc: "Fail when a model has no known price. The exit code is 78; without this flag its price is unknown (null \
 in JSON) and a warning says so.",
         configurable: true,
@@ -237,9 +295,11 @@ in JSON) and a warning says so.",
             low.max_usd = Some(value::usd(v)?);
             Ok(())
         }),
+        on: &[Prompt, Estimate],
         doc: "Fail when the price is above this. A decimal from 0 to 1000000 in USD, exact to 12 decimals; the exit \
 code is 5. Of several models none may be above it; where the price is not known the limit cannot be checked, and the \
-exit code is 78. There is no limit by default.",
+exit code is 78. A prompt is refused before it is sent when it alone costs more; over HTTP the answer is limited to what \
+is left, and an agent's turn is cancelled when its usage passes it. There is no limit by default.",
         configurable: true,
         ..ON_ESTIMATE
     },
@@ -249,10 +309,225 @@ exit code is 78. There is no limit by default.",
             low.max_tokens = Some(value::count(v)?);
             Ok(())
         }),
-        doc: "Fail when the input has more tokens than this. A whole number, k and M allowed; the exit code is 5. \
-There is no limit by default.",
+        on: &[Prompt, Estimate],
+        doc: "Fail when there are more tokens than this. A whole number, k and M allowed; the exit code is 5. For an \
+estimate those of the input count, for a prompt those of all its calls, answers included, as with {--max-usd}. There is no \
+limit by default.",
         configurable: true,
         ..ON_ESTIMATE
+    },
+    Flag {
+        long: "transport",
+        takes: Takes::Value("HOW", |low, v| {
+            let kinds = Transport::ALL.map(|kind| (kind.name(), kind));
+            low.ask.transport = Some(value::choice(v, &kinds)?);
+            Ok(())
+        }),
+        doc: "How to reach the model. http asks a service, wire kimi-cli up to 1.51 or kimi-agent, acp Kimi Code 2; auto, \
+the default, takes http when there is a key or a {--base-url}, else the `kimi` that is found.",
+        choices: &["auto", "wire", "acp", "http"],
+        completes: Completes::Choices,
+        variables: &["OMK_TRANSPORT"],
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "kimi",
+        takes: Takes::Value("PATH", |low, v| {
+            low.ask.kimi = Some(PathBuf::from(v));
+            Ok(())
+        }),
+        doc: "The agent to ask. The default is the `kimi` on the path; given, it is asked even where there is a key.",
+        completes: Completes::Files,
+        variables: &["OMK_KIMI"],
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "system",
+        takes: Takes::Value("TEXT", |low, v| {
+            low.ask.system = Some(value::name(v)?);
+            Ok(())
+        }),
+        doc: "Instructions for the model. Agents have their own and no place for others, so there it goes before the \
+question.",
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "file",
+        short: Some('f'),
+        takes: Takes::Value("FILE", |low, v| {
+            low.ask.file.push(PathBuf::from(v));
+            Ok(())
+        }),
+        doc: "Text file that belongs to the question. It follows the TEXT as a block with its name, in the order given.",
+        completes: Completes::Files,
+        repeats: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "image",
+        takes: Takes::Value("FILE", |low, v| {
+            low.ask.image.push(PathBuf::from(v));
+            Ok(())
+        }),
+        doc: "Picture that belongs to the question. PNG, JPEG, GIF or WebP, up to 100 MB. Its tokens are not counted \
+before it is sent.",
+        completes: Completes::Files,
+        repeats: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "allow",
+        takes: Takes::Value("TOOL[(PATTERN)][,...]", |low, v| {
+            low.ask.allow.extend(value::rules(v)?);
+            Ok(())
+        }),
+        doc: "Tools that an agent may use without asking anyone. Names are the agent's, where Shell and Bash, and Read, \
+Write and Edit with or without File, mean the same; `all` is every tool. A pattern narrows it to commands, or to \
+files, where * stands for anything: Shell(git *) allows one plain git command, never one with ; & | < > $ or a line break \
+in it. The default is none: what is asked for is denied, the answer is printed, and the exit code is 6. Reading files in \
+its directory is something that agents do not ask for.",
+        repeats: true,
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "thinking",
+        takes: Takes::Value("HOW", |low, v| {
+            let kinds = Thinking::ALL.map(|kind| (kind.name(), kind));
+            low.ask.thinking = Some(value::choice(v, &kinds)?);
+            Ok(())
+        }),
+        doc: "Whether, or how hard, the model reasons before it answers. What a model has no setting for is left out \
+with a warning. The default is the model's own.",
+        choices: &["on", "off", "low", "high", "max"],
+        completes: Completes::Choices,
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "temperature",
+        takes: Takes::Value("T", |low, v| {
+            low.ask.temperature = Some(value::temperature(v)?);
+            Ok(())
+        }),
+        doc: "How varied the answer may be. A decimal from 0 to 2; left out with a warning where the model or the agent \
+takes none, as the Kimi models since K2.5. The default is the service's.",
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "max-output-tokens",
+        takes: Takes::Value("N", |low, v| {
+            low.ask.max_output_tokens = Some(value::positive_count(v)?);
+            Ok(())
+        }),
+        doc: "The longest answer, reasoning included. A whole number, k and M allowed; an answer that it cuts is printed \
+and the exit code is 3. Agents take no such limit. The default is the service's.",
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "session",
+        takes: Takes::Value("NAME", |low, v| {
+            low.ask.conversation = Some(value::session_name(v)?);
+            Ok(())
+        }),
+        doc: "Conversation to go on with, or to begin. An agent keeps it by this name for the directory it is begun in; \
+letters, digits, `.`, `_` and `-`. A service keeps none, so over HTTP this is an error. By default each run begins a new one.",
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "schema",
+        takes: Takes::Value("FILE", |low, v| {
+            low.ask.schema = Some(PathBuf::from(v));
+            Ok(())
+        }),
+        doc: "JSON Schema that the answer must satisfy. The answer is checked; one that fails is sent back once with what \
+is wrong, and if that does not help the exit code is 4. Keywords that cannot be checked are named in a warning.",
+        completes: Completes::Files,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "retries",
+        takes: Takes::Value("N", |low, v| {
+            low.ask.retries = Some(value::retries(v)?);
+            Ok(())
+        }),
+        doc: "How often to try again what may pass. 0 to 100; the default is 4. The wait doubles from half a second, and \
+the service's own wish comes first; no wait goes past {--deadline}. An agent makes these attempts itself.",
+        variables: &["OMK_RETRIES"],
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "idle-timeout",
+        takes: Takes::Value("DURATION", |low, v| {
+            low.ask.idle_timeout = Some(value::positive_duration(v)?);
+            Ok(())
+        }),
+        doc: "Give an attempt up when nothing is heard for this long. Such as 30s or 5m; the default is 2m. While a tool \
+runs an agent may be silent.",
+        variables: &["OMK_IDLE_TIMEOUT"],
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "show-thinking",
+        takes: Takes::Nothing(|low| low.ask.show_thinking = true),
+        doc: "Print the reasoning to standard error as it comes. By default only the answer is printed.",
+        configurable: true,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "stream-json",
+        takes: Takes::Nothing(|low| low.ask.stream_json = true),
+        doc: "Print one JSON document a line for each event. The last line is the result, as with {--json}.",
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "record",
+        takes: Takes::Value("FILE", |low, v| {
+            low.ask.record = Some(PathBuf::from(v));
+            Ok(())
+        }),
+        doc: "Write the conversation with the peer to FILE. For {--replay}; the key is not in it, the prompt is.",
+        completes: Completes::Files,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "replay",
+        takes: Takes::Value("FILE", |low, v| {
+            low.ask.replay = Some(PathBuf::from(v));
+            Ok(())
+        }),
+        doc: "Play a recorded conversation instead of asking anyone. A request that differs from the recorded one is an \
+error; nothing is written to the ledger. `example` is a recording that comes with omk.",
+        completes: Completes::Files,
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "name",
+        takes: Takes::Value("NAME", |low, v| {
+            low.ask.name = Some(value::name(v)?);
+            Ok(())
+        }),
+        doc: "Name of the run in the ledger. By default it has none; text of a prompt never stands there.",
+        ..ON_PROMPT
+    },
+    Flag {
+        long: "tag",
+        takes: Takes::Value("KEY=VALUE[,...]", |low, v| {
+            low.ask.tag.extend(value::tags(v)?);
+            Ok(())
+        }),
+        doc: "Label of the run in the ledger. Reports and budgets can be by tag; those of OMK_TAGS are added, and in a CI \
+system the repository, workflow and run.",
+        repeats: true,
+        configurable: true,
+        ..ON_PROMPT
     },
     Flag {
         long: "count",
@@ -303,7 +578,9 @@ ordinary text, which is how services treat it.",
             low.base_url = Some(value::url(v)?);
             Ok(())
         }),
-        doc: "Address of the service to ask. Only {--exact} does; it ends before /tokenizers, as in https://host/v1.",
+        on: &[Prompt, Estimate],
+        doc: "Address of the service to ask. It ends before /chat/completions, as in https://host/v1; an estimate asks it \
+only with {--exact}. The default is https://api.moonshot.ai/v1. Given to a prompt, it is asked over HTTP.",
         variables: &["OMK_BASE_URL", "KIMI_BASE_URL"],
         configurable: true,
         ..ON_ESTIMATE
@@ -311,6 +588,7 @@ ordinary text, which is how services treat it.",
     Flag {
         long: "lossy",
         takes: Takes::Nothing(|low| low.lossy = true),
+        on: &[Prompt, Estimate],
         doc: "Replace bad bytes and NUL by U+FFFD. Without it a byte that is not UTF-8, or a NUL, is an error that \
 names its offset (exit code 65).",
         ..ON_ESTIMATE
@@ -318,7 +596,8 @@ names its offset (exit code 65).",
     Flag {
         long: "no-stdin",
         takes: Takes::Nothing(|low| low.no_stdin = true),
-        doc: "Never read standard input. Without a FILE this is an error, and so is `-`.",
+        on: &[Prompt, Estimate],
+        doc: "Never read standard input. With nothing else to read this is an error, and so is `-`.",
         ..ON_ESTIMATE
     },
     Flag {
@@ -413,10 +692,10 @@ it for input.",
             low.deadline = Some(value::positive_duration(v)?);
             Ok(())
         }),
-        on: &[Estimate, ModelsUpdate],
+        on: &[Prompt, Estimate, ModelsUpdate],
         doc: "End the run when it takes longer than this. It covers every wait, that for input too; the exit code is \
 124 and the message names the wait. Such as 500ms, 30s, 2m or 1h, up to 1000h. By default input is waited for without \
-a bound and the network for 10s. Looking up the name of a host is the one wait that may outlast it.",
+a bound, the network for 10s, and a prompt takes 15m at most. Looking up the name of a host is the one wait that may outlast it.",
         variables: &["OMK_DEADLINE"],
         configurable: true,
         ..ON_ESTIMATE
@@ -424,7 +703,7 @@ a bound and the network for 10s. Looking up the name of a host is the one wait t
     Flag {
         long: "json",
         takes: Takes::Nothing(|low| low.json = true),
-        on: &[Estimate, Models, ModelsUpdate],
+        on: &[Prompt, Estimate, Models, ModelsUpdate],
         doc: "Print one JSON document. It is printed on failure too, with the reason under `error`; fields are only \
 ever added to it.",
         ..ON_ESTIMATE
@@ -433,6 +712,7 @@ ever added to it.",
         long: "quiet",
         short: Some('q'),
         takes: Takes::Nothing(|low| low.quiet = true),
+        on: &[Prompt, Estimate],
         doc: "Print no warnings. Errors are still printed, and warnings still stand in JSON.",
         configurable: true,
         ..ON_ESTIMATE
@@ -469,7 +749,13 @@ const ON_ESTIMATE: Flag = Flag {
     configurable: false,
 };
 
-const EVERYWHERE: &[Command] = &[Estimate, Models, ModelsUpdate, Completions, Help];
+/// What the rows of a question share.
+const ON_PROMPT: Flag = Flag {
+    on: &[Prompt],
+    ..ON_ESTIMATE
+};
+
+const EVERYWHERE: &[Command] = &[Prompt, Estimate, Models, ModelsUpdate, Completions, Help];
 
 /// A variable that belongs to no flag.
 pub(crate) struct Variable {
@@ -483,11 +769,33 @@ pub(crate) struct Variable {
 pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
         name: "MOONSHOT_API_KEY",
-        doc: "Key of the service that {--exact} asks.",
+        doc: "Key of the service that `omk prompt` asks over HTTP, and {--exact}.",
     },
     Variable {
         name: "KIMI_API_KEY",
         doc: "The same, when MOONSHOT_API_KEY is not set.",
+    },
+    Variable {
+        name: "OMK_LEDGER",
+        doc: "Directory of the ledger; omk/ledger in the state directory when it is not set.",
+    },
+    Variable {
+        name: "XDG_STATE_HOME",
+        doc: "Directory of the state directory omk; $HOME/.local/state when it is not set.",
+    },
+    Variable {
+        name: "XDG_CACHE_HOME",
+        doc: "Directory of the cache directory omk, where it is kept which agent a `kimi` is; $HOME/.cache when it is not set.",
+    },
+    Variable {
+        name: "OMK_BUDGET",
+        doc: "Budgets over all runs, such as 5/day,40/month,tag:ci=1/day in USD; days, weeks and months are those of UTC. \
+What a prompt may cost at most is reserved before it is sent, and one that has no room is refused with exit code 5. Without \
+{--max-output-tokens} it is then limited to 32768.",
+    },
+    Variable {
+        name: "OMK_TAGS",
+        doc: "Labels of every run in the ledger, such as team=infra,env=prod; {--tag} adds to them.",
     },
     Variable {
         name: "HTTPS_PROXY",
@@ -525,9 +833,13 @@ proxy.",
     },
 ];
 
-/// The flag of that long name.
-pub(crate) fn flag(long: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.long == long)
+/// The flag of that long name: the command's own where there is one, since two commands may have different flags of one
+/// name.
+pub(crate) fn flag(long: &str, command: Option<Command>) -> Option<&'static Flag> {
+    let mut named = FLAGS.iter().filter(|flag| flag.long == long);
+    let first = named.clone().next()?;
+    let own = command.and_then(|command| named.find(|flag| flag.is_on(command)));
+    Some(own.unwrap_or(first))
 }
 
 /// The flags of a command, in the order of the documentation.
@@ -562,7 +874,10 @@ mod tests {
         let (mut longs, mut shorts) = (BTreeSet::new(), BTreeSet::new());
         for flag in FLAGS {
             assert!(is_word(flag.long), "--{}", flag.long);
-            assert!(longs.insert(flag.long), "--{} stands twice", flag.long);
+            for command in flag.on {
+                let name = (command.spec().name, flag.long);
+                assert!(longs.insert(name), "--{} stands twice", flag.long);
+            }
             if let Some(short) = flag.short {
                 assert!(
                     short.is_ascii_alphabetic() && shorts.insert(short),
@@ -638,7 +953,7 @@ mod tests {
 
     #[test]
     fn every_setter_changes_the_arguments() {
-        let samples = ["1", "1%", "1,2,3", "30s", "https://host/v1", "text"];
+        let samples = ["1", "1%", "1,2,3", "30s", "https://host/v1", "text", "a=b"];
         for flag in FLAGS {
             let mut low = LowArgs::default();
             match flag.takes {

@@ -10,8 +10,11 @@ use std::time::Duration;
 use crate::catalog::Price;
 use crate::catalog::money::{AmountError, Usd};
 use crate::catalog::price_file::parse_price_flag;
+use crate::llm::client::Rule;
+pub(crate) use crate::llm::client::Thinking;
 use crate::runtime::decimal::{self, DecimalError};
 use crate::runtime::text::escape_os;
+use crate::transport::session_log::is_session_id;
 
 /// The largest limit in US dollars: far above any bill.
 const MOST_USD: Usd = Usd::from_usd(1_000_000);
@@ -34,6 +37,38 @@ pub(crate) enum Session {
     Autopilot,
     /// The same prompt again and again.
     Ralph,
+}
+
+/// How to reach a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Whatever there is.
+    Auto,
+    /// kimi-cli or kimi-agent.
+    Wire,
+    /// Kimi Code.
+    Acp,
+    /// A service.
+    Http,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Transport; 4] = [
+        Transport::Auto,
+        Transport::Wire,
+        Transport::Acp,
+        Transport::Http,
+    ];
+
+    /// Its name, in the ledger too.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Transport::Auto => "auto",
+            Transport::Wire => "wire",
+            Transport::Acp => "acp",
+            Transport::Http => "http",
+        }
+    }
 }
 
 /// The value as text.
@@ -126,6 +161,52 @@ pub(crate) fn positive_count(value: &OsStr) -> Result<u64, String> {
         0 => Err("`0` is too few; the least is 1".to_string()),
         count => Ok(count),
     }
+}
+
+/// A number of retries, 0 to 100.
+pub(crate) fn retries(value: &OsStr) -> Result<u32, String> {
+    match count(value)? {
+        count @ 0..=100 => Ok(count as u32),
+        count => Err(format!("`{count}` is too many; the most is 100")),
+    }
+}
+
+/// A temperature, 0 to 2.
+pub(crate) fn temperature(value: &OsStr) -> Result<f64, String> {
+    let value = text(value)?;
+    match value.parse::<f64>() {
+        Ok(temperature) if (0.0..=2.0).contains(&temperature) => Ok(temperature),
+        _ => Err(format!(
+            "`{value}` is no temperature; write a decimal from 0 to 2, such as 0.3"
+        )),
+    }
+}
+
+/// A name that an agent takes for a session, and that is no path.
+pub(crate) fn session_name(value: &OsStr) -> Result<String, String> {
+    let value = text(value)?;
+    if is_session_id(value) {
+        return Ok(value.to_string());
+    }
+    Err(format!(
+        "`{value}` is no name for a session; use letters, digits, `.`, `_` and `-`, and begin with a letter or a digit"
+    ))
+}
+
+/// Tools and patterns, separated by commas outside of parentheses.
+pub(crate) fn rules(value: &OsStr) -> Result<Vec<Rule>, String> {
+    Rule::parse_list(text(value)?)
+}
+
+/// Labels such as `team=infra,env=prod`.
+pub(crate) fn tags(value: &OsStr) -> Result<Vec<(String, String)>, String> {
+    let tag = |pair: &str| match pair.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_string(), value.trim().to_string()))
+        }
+        _ => Err(format!("`{pair}` is no label; write it as key=value")),
+    };
+    text(value)?.split(',').map(tag).collect()
 }
 
 /// US dollars: a decimal such as `0.05`, `12` or `5e-2`, exact, from 0 to a million.

@@ -13,6 +13,7 @@ use crate::llm::client::Emitter;
 use crate::llm::client::Event;
 use crate::llm::client::LlmClientConfig;
 use crate::llm::client::Observer;
+use crate::llm::client::Permissions;
 use crate::llm::client::Phase;
 use crate::llm::client::Request;
 use crate::llm::error::Charged;
@@ -20,7 +21,6 @@ use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
 use crate::llm::retry::with_retries;
 use crate::llm::types::Denial;
-use crate::llm::types::DenialKind;
 use crate::llm::types::FinishReason;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::LlmUsage;
@@ -33,7 +33,6 @@ use crate::transport::agent::Answer;
 use crate::transport::agent::Answered;
 use crate::transport::agent::Ask;
 use crate::transport::agent::AskId;
-use crate::transport::agent::Asked;
 use crate::transport::agent::Failure;
 use crate::transport::agent::FailureKind;
 use crate::transport::agent::Finish;
@@ -59,10 +58,10 @@ const STOP_GRACE: Duration = Duration::from_millis(1500);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// And at most.
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// How long nothing happens until an observer is given an occasion to show that, or to stop.
+const TICK: Duration = Duration::from_secs(1);
 /// The longest wait for one line; who waits longer asks again. Further moments may not exist.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
-/// What a denied tool is told. With a reason agents go on without the tool; without one, some end the turn.
-const DENIED: &str = "This tool is not permitted here. Go on without it.";
 
 /// Starts agents and ends them.
 pub trait Launch {
@@ -89,58 +88,6 @@ impl Launch for Program {
 
     fn stop(&mut self, link: &mut Child, grace: Duration) -> Option<Exit> {
         Some(link.stop(grace))
-    }
-}
-
-/// What an agent may do without asking anyone. It covers tools alone: no permission answers a question or approves a plan.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Permissions {
-    /// Nothing that it has to ask for.
-    #[default]
-    Nothing,
-    /// These tools, by the names that the agent gives them, such as `Shell` (kimi-cli) or `Bash` (Kimi Code).
-    Tools(Vec<String>),
-    /// Every tool.
-    All,
-}
-
-impl Permissions {
-    fn allows(&self, tool: &str) -> bool {
-        match self {
-            Permissions::Nothing => false,
-            Permissions::Tools(tools) => tools.iter().any(|allowed| allowed == tool),
-            Permissions::All => true,
-        }
-    }
-
-    /// The decision on an ask, with the record of it if it is a no.
-    fn decide(&self, what: &Asked) -> (Answer, Option<Denial>) {
-        let refusal = Answer::Deny { reason: None };
-        let denial = |kind, tool: &str, detail: &str| {
-            Some(Denial {
-                kind,
-                tool: tool.to_string(),
-                detail: detail.to_string(),
-            })
-        };
-        match what {
-            Asked::Permission(permission) if self.allows(&permission.tool) => (Answer::Allow, None),
-            Asked::Permission(permission) => (
-                Answer::Deny {
-                    reason: Some(DENIED.to_string()),
-                },
-                denial(DenialKind::Tool, &permission.tool, &permission.action),
-            ),
-            // A reason would have the plan revised and shown again.
-            Asked::Plan { text } => (refusal, denial(DenialKind::Plan, "", text)),
-            Asked::Questions(questions) => {
-                let texts: Vec<&str> = questions.iter().map(|q| q.text.as_str()).collect();
-                (refusal, denial(DenialKind::Question, "", &texts.join("; ")))
-            }
-            Asked::Tool { name, .. } => (refusal, denial(DenialKind::Tool, name, "")),
-            // Hooks were not subscribed to, so nothing is known of what this would let pass.
-            _ => (refusal, None),
-        }
     }
 }
 
@@ -238,6 +185,7 @@ impl<L: Launch> Run<'_, L> {
             deadline: now.saturating_add(left),
             heard: now,
             looked: now,
+            ticked: now,
             timer,
             running: Vec::new(),
             asked: false,
@@ -288,6 +236,8 @@ struct Turn<'a, 'o, A: Agent, L: Link, T: Timer, O: Observer> {
     deadline: Duration,
     heard: Duration,
     looked: Duration,
+    /// When the observer was last told that nothing happens.
+    ticked: Duration,
     /// Tools at work, during which the agent may be silent.
     running: Vec<String>,
     /// The prompt is on its way.
@@ -374,7 +324,11 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
                 sent: self.asked,
             });
         }
-        let slice = look_every.map_or(end - now, |every| every.min(end - now));
+        if now.saturating_sub(self.ticked) >= TICK {
+            self.ticked = now;
+            self.emit(Event::Tick)?;
+        }
+        let slice = look_every.unwrap_or(TICK).min(TICK).min(end - now);
         let (signals, heard) = match self.link.receive(after(slice)) {
             Ok(Received::Line(line)) => (self.agent.receive(line), true),
             Ok(Received::Timeout) => (Vec::new(), false),
@@ -430,6 +384,9 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
     fn on_ready(&mut self, peer: Peer) -> Result<(), LlmError> {
         self.agent.ready(&peer)?;
         self.session = peer.session;
+        if let Some(session) = self.session.clone() {
+            self.emit(Event::Session(&session))?;
+        }
         self.emit(Event::Phase(Phase::Waiting))?;
         let line = self.agent.prompt(self.prompt);
         self.asked = true;
@@ -592,7 +549,8 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
             Finish::Other(reason) => Some(FinishReason::Other(reason)),
             Finish::Filtered => {
                 let detail = "the service ended the answer".to_string();
-                return Err(LlmError::ContentFiltered { detail }.of_turn(charged));
+                let status = None;
+                return Err(LlmError::ContentFiltered { detail, status }.of_turn(charged));
             }
         };
         let text = self.agent.text().to_string();
@@ -681,16 +639,16 @@ fn failed_call(status: Option<u16>, detail: String) -> LlmError {
 
 /// The error of a turn that failed, or of a handshake if nothing was asked yet.
 fn failed(failure: Failure, asked: bool, exit: Option<Exit>) -> LlmError {
-    let mut detail = failure.to_string();
+    let (mut detail, status) = (failure.to_string(), failure.status);
     match failure.kind {
-        FailureKind::Overflow => LlmError::ContextLengthExceeded { detail },
-        FailureKind::Filtered => LlmError::ContentFiltered { detail },
+        FailureKind::Overflow => LlmError::ContextLengthExceeded { detail, status },
+        FailureKind::Filtered => LlmError::ContentFiltered { detail, status },
         FailureKind::Authentication => LlmError::Authentication { detail },
         FailureKind::Forbidden => LlmError::PermissionDenied { detail },
-        FailureKind::Quota => LlmError::QuotaExhausted { detail },
+        FailureKind::Quota => LlmError::QuotaExhausted { detail, status },
         FailureKind::Empty => LlmError::EmptyAnswer { detail },
         FailureKind::Unsupported | FailureKind::UnknownSession => {
-            LlmError::InvalidPrompt { detail }
+            LlmError::InvalidPrompt { detail, status }
         }
         FailureKind::NotConfigured | FailureKind::WrongProtocol | FailureKind::Agent => {
             LlmError::AgentUnavailable { detail }

@@ -17,6 +17,7 @@ use crate::llm::client::LlmClientConfig;
 use crate::llm::client::Observer;
 use crate::llm::client::Phase;
 use crate::llm::client::Request;
+use crate::llm::client::Thinking;
 use crate::llm::client::http::chat::Answer;
 use crate::llm::error::LlmError;
 use crate::llm::retry::with_retries;
@@ -162,6 +163,15 @@ impl<T: Timer, H: Service> LlmClient for HttpLlmClient<T, H> {
         )?;
         if request.temperature.is_some() && !chat::takes_temperature(model) {
             let warning = format!("the temperature was left out: {model} takes none");
+            response.warnings.push(warning);
+        }
+        if let Some(how) = request.thinking
+            && !(how == Thinking::On || chat::thinking(model, how).is_some())
+        {
+            let warning = format!(
+                "--thinking {} was left out: {model} cannot be told so",
+                how.name()
+            );
             response.warnings.push(warning);
         }
         Ok(response)

@@ -9,6 +9,7 @@ pub mod acp;
 mod agent;
 pub mod http;
 mod mock;
+mod permissions;
 pub mod tape;
 pub mod wire;
 
@@ -21,9 +22,10 @@ use serde_json::Value;
 
 pub use crate::llm::client::acp::AcpLlmClient;
 pub use crate::llm::client::agent::Launch;
-pub use crate::llm::client::agent::Permissions;
 pub use crate::llm::client::http::HttpLlmClient;
 pub use crate::llm::client::mock::MockLlmClient;
+pub use crate::llm::client::permissions::Permissions;
+pub use crate::llm::client::permissions::Rule;
 pub use crate::llm::client::tape::Recorded;
 pub use crate::llm::client::wire::WireLlmClient;
 
@@ -118,6 +120,9 @@ pub struct Request {
     /// 0 for the likeliest answer, up to 1 or 2 by service for a varied one. Left out, with a warning, for models that take
     /// none.
     pub temperature: Option<f64>,
+    /// Whether, or how hard, the model reasons first; its own way where not said. Left out, with a warning, for models that
+    /// have no such setting. An agent is told when it is started, not here.
+    pub thinking: Option<Thinking>,
     /// The shape that the answer must have, where the transport can ask for one. It is not checked here.
     pub schema: Option<Schema>,
     /// What requests with a common beginning share, so that the service finds its cache again.
@@ -173,6 +178,43 @@ impl Request {
     pub fn cache_key(mut self, key: impl Into<String>) -> Request {
         self.cache_key = Some(key.into());
         self
+    }
+}
+
+/// Whether, or how hard, a model reasons before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thinking {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+    /// A little.
+    Low,
+    /// Thoroughly.
+    High,
+    /// As much as it can.
+    Max,
+}
+
+impl Thinking {
+    /// Every value, in the order of the documentation.
+    pub const ALL: [Thinking; 5] = [
+        Thinking::On,
+        Thinking::Off,
+        Thinking::Low,
+        Thinking::High,
+        Thinking::Max,
+    ];
+
+    /// The name, for people and for services.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Thinking::On => "on",
+            Thinking::Off => "off",
+            Thinking::Low => "low",
+            Thinking::High => "high",
+            Thinking::Max => "max",
+        }
     }
 }
 
@@ -328,6 +370,8 @@ impl Phase {
 pub enum Event<'a> {
     /// The run is at this phase now. Comes before the first text of it, and again for each attempt and step.
     Phase(Phase),
+    /// The conversation has this name with the peer. Comes before anything is asked in it.
+    Session(&'a str),
     /// An agent begins a step, a call of the model and the tools it asks for; they count from 1. The text of the last step
     /// is the answer. A plain service has no steps.
     Step(u32),
@@ -341,6 +385,8 @@ pub enum Event<'a> {
     Retry(&'a Retry),
     /// The usage of the whole run so far, in place of what an earlier event told.
     Usage(&'a LlmUsage),
+    /// Nothing happened for a while: an occasion to show how long, or to stop. About once a second with an agent.
+    Tick,
 }
 
 /// Why an observer wants no more.
@@ -439,10 +485,13 @@ impl<'o, O: Observer> Emitter<'o, O> {
                 self.phase = None;
                 None
             }
-            Event::Usage(_) => None,
+            Event::Usage(_) | Event::Tick | Event::Session(_) => None,
         };
         // When the first wait is announced nothing was sent yet; whatever else happens shows that something was.
-        self.has_begun |= !matches!(event, Event::Phase(Phase::Starting | Phase::Waiting));
+        self.has_begun |= !matches!(
+            event,
+            Event::Phase(Phase::Starting | Phase::Waiting) | Event::Session(_) | Event::Tick
+        );
         if let Some(phase) = phase
             && self.phase != Some(phase)
         {

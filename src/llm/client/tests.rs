@@ -17,6 +17,8 @@ impl Observer for Notes {
             Event::Superseded => "superseded".to_string(),
             Event::Retry(retry) => format!("retry {}", retry.attempt),
             Event::Usage(usage) => format!("usage {}", usage.total()),
+            Event::Session(session) => format!("session {session}"),
+            Event::Tick => "tick".to_string(),
         });
         ControlFlow::Continue(())
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::llm::client::LlmClient;
 use crate::llm::client::LlmClientConfig;
 use crate::llm::client::Observer;
+use crate::llm::client::Permissions;
 use crate::llm::client::Request;
 use crate::llm::client::agent::Agent;
 use crate::llm::client::agent::Launch;
-use crate::llm::client::agent::Permissions;
 use crate::llm::client::agent::Run;
 use crate::llm::client::tape::Recorded;
 use crate::llm::error::LlmError;
@@ -42,7 +42,7 @@ use crate::transport::wire::Wire;
 /// A client for one agent.
 ///
 /// ```no_run
-/// use omk::llm::client::{LlmClient, LlmClientConfig, Permissions, WireLlmClient};
+/// use omk::llm::client::{LlmClient, LlmClientConfig, Permissions, Rule, WireLlmClient};
 /// use omk::llm::types::TokenBudget;
 /// use omk::transport::child::Program;
 /// use omk::transport::detect::Kind;
@@ -51,10 +51,10 @@ use crate::transport::wire::Wire;
 /// program.args = Kind::KimiCli.arguments().iter().map(Into::into).collect();
 /// let config = LlmClientConfig::for_model("kimi-k3");
 /// let mut client = WireLlmClient::new(config, program)
-///     .with_permissions(Permissions::Tools(vec!["Shell".to_string()]));
+///     .with_permissions(Permissions::of(Rule::parse_list("Shell(ls *)")?));
 /// let answer = client.complete("Which files are here?", &mut TokenBudget::new(50_000))?;
 /// println!("{}", answer.text);
-/// # Ok::<(), omk::llm::error::LlmError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct WireLlmClient<L: Launch = Program, T: Timer = SystemTimer> {

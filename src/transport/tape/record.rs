@@ -104,6 +104,16 @@ impl Recorder {
         failure.map_or(Ok(recorder), Err)
     }
 
+    /// No tape: what is recorded by this one is as it was, so that a caller needs no client of another type.
+    pub fn off() -> Recorder {
+        Recorder(Rc::new(RefCell::new(Writer {
+            sink: Sink::Closed,
+            needles: Vec::new(),
+            tail: Vec::new(),
+            failure: None,
+        })))
+    }
+
     /// A tape in memory, for [`Recorder::take`].
     pub fn in_memory(header: &Header, secrets: &[Secret]) -> Recorder {
         Recorder::new(Sink::Memory(Vec::new()), header, secrets)
@@ -170,7 +180,7 @@ impl Recorder {
 
     /// The same link, recorded from its start.
     pub fn link<L: Link>(&self, link: L) -> RecordedLink<L> {
-        self.note(&Entry::Start);
+        self.note(|| Entry::Start);
         RecordedLink {
             link,
             recorder: self.clone(),
@@ -187,7 +197,7 @@ impl Recorder {
                 ..exit.clone()
             }
         });
-        self.note(&Entry::Exit(exit));
+        self.note(|| Entry::Exit(exit));
     }
 
     /// The same logs, recorded.
@@ -206,8 +216,15 @@ impl Recorder {
         }
     }
 
-    fn note(&self, entry: &Entry) {
-        self.0.borrow_mut().write(entry);
+    fn is_on(&self) -> bool {
+        !matches!(self.0.borrow().sink, Sink::Closed)
+    }
+
+    fn note(&self, entry: impl FnOnce() -> Entry) {
+        // A line can have megabytes, which are copied only for a tape.
+        if self.is_on() {
+            self.0.borrow_mut().write(&entry());
+        }
     }
 }
 
@@ -315,10 +332,10 @@ impl<L> RecordedLink<L> {
 impl<L: Link> Link for RecordedLink<L> {
     fn send(&mut self, line: &str, deadline: Instant) -> Result<(), LinkError> {
         // Before it is sent, so that a run which is killed over it shows what it was.
-        self.recorder.note(&Entry::Send(line.as_bytes().to_vec()));
+        self.recorder.note(|| Entry::Send(line.as_bytes().to_vec()));
         let sent = self.link.send(line, deadline);
         if let Err(error) = &sent {
-            self.recorder.note(&Entry::Error(Fault::of_link(error)));
+            self.recorder.note(|| Entry::Error(Fault::of_link(error)));
         }
         sent
     }
@@ -326,10 +343,10 @@ impl<L: Link> Link for RecordedLink<L> {
     fn receive(&mut self, deadline: Instant) -> Result<Received<'_>, LinkError> {
         let received = self.link.receive(deadline);
         match &received {
-            Ok(Received::Line(line)) => self.recorder.note(&Entry::Receive(line.to_vec())),
-            Ok(Received::Eof) => self.recorder.note(&Entry::Eof),
+            Ok(Received::Line(line)) => self.recorder.note(|| Entry::Receive(line.to_vec())),
+            Ok(Received::Eof) => self.recorder.note(|| Entry::Eof),
             Ok(Received::Timeout) => {}
-            Err(error) => self.recorder.note(&Entry::Error(Fault::of_link(error))),
+            Err(error) => self.recorder.note(|| Entry::Error(Fault::of_link(error))),
         }
         received
     }
@@ -345,7 +362,7 @@ pub struct RecordedLogs<S> {
 impl<S: LogSource> LogSource for RecordedLogs<S> {
     fn follow(&mut self, session: &str) -> io::Result<bool> {
         let followed = self.logs.follow(session);
-        self.recorder.note(&match &followed {
+        self.recorder.note(|| match &followed {
             Ok(found) => Entry::Follow { found: *found },
             Err(error) => Entry::Error(Fault::of("log", &error.to_string())),
         });
@@ -356,9 +373,9 @@ impl<S: LogSource> LogSource for RecordedLogs<S> {
         let recorder = &self.recorder;
         let mut has_facts = false;
         let read = self.logs.read(&mut |agent, line| {
-            if session_log::code_fact(line).is_some() {
+            if recorder.is_on() && session_log::code_fact(line).is_some() {
                 has_facts = true;
-                recorder.note(&Entry::Log {
+                recorder.note(|| Entry::Log {
                     agent: u16::try_from(agent).unwrap_or(u16::MAX),
                     line: line.to_vec(),
                 });
@@ -366,8 +383,8 @@ impl<S: LogSource> LogSource for RecordedLogs<S> {
             on_line(agent, line);
         });
         match &read {
-            Err(error) => recorder.note(&Entry::Error(Fault::of("log", &error.to_string()))),
-            Ok(()) if has_facts => recorder.note(&Entry::Looked),
+            Err(error) => recorder.note(|| Entry::Error(Fault::of("log", &error.to_string()))),
+            Ok(()) if has_facts => recorder.note(|| Entry::Looked),
             Ok(()) => {}
         }
         read
@@ -411,14 +428,14 @@ impl<H: Service> Service for RecordedService<H> {
         body: &[u8],
         idle: Duration,
     ) -> Result<Streamed<Self::Body>, TransportError> {
-        self.recorder.note(&Entry::Request {
+        self.recorder.note(|| Entry::Request {
             path: endpoint(url),
             body: body.to_vec(),
         });
         let streamed = self.service.post_json_streaming(url, bearer, body, idle);
         match streamed {
             Ok(Streamed::Body(body)) => {
-                self.recorder.note(&Entry::Response {
+                self.recorder.note(|| Entry::Response {
                     status: body.status(),
                     headers: body.headers(),
                 });
@@ -432,7 +449,7 @@ impl<H: Service> Service for RecordedService<H> {
                 Ok(Streamed::Refused(response))
             }
             Err(error) => {
-                self.recorder.note(&Entry::Error(Fault::of_http(&error)));
+                self.recorder.note(|| Entry::Error(Fault::of_http(&error)));
                 Err(error)
             }
         }
@@ -440,14 +457,14 @@ impl<H: Service> Service for RecordedService<H> {
 }
 
 fn note_refusal(recorder: &Recorder, response: &HttpResponse) {
-    recorder.note(&Entry::Response {
+    recorder.note(|| Entry::Response {
         status: response.status,
         headers: response.headers(),
     });
     if !response.body.is_empty() {
-        recorder.note(&Entry::Body(response.body.clone()));
+        recorder.note(|| Entry::Body(response.body.clone()));
     }
-    recorder.note(&Entry::Eof);
+    recorder.note(|| Entry::Eof);
 }
 
 /// A body that is recorded in the pieces that are read.
@@ -476,7 +493,7 @@ impl<B: BodyStream> BodyStream for RecordedBody<B> {
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError> {
         let read = self.body.read(buffer);
-        self.recorder.note(&match &read {
+        self.recorder.note(|| match &read {
             Ok(0) => Entry::Eof,
             Ok(length) => Entry::Body(buffer.get(..*length).unwrap_or_default().to_vec()),
             Err(error) => Entry::Error(Fault::of_http(error)),

@@ -483,6 +483,12 @@ fn a_tape_has_its_name_when_it_is_whole_and_is_beside_it_until_then() {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+    // No recording is none.
+    let off = Recorder::off();
+    off.link(Script::default())
+        .send("x", Instant::now())
+        .unwrap();
+    assert_eq!(off.take(), Ok(Vec::new()));
     // The end of the recording is its end.
     link.send("late", Instant::now()).unwrap();
     recorder.finish().unwrap();

@@ -164,6 +164,7 @@ impl EstimateArgs {
             iterations,
             role,
             tier,
+            ask: _,
             all: _,
             url: _,
             deadline,
@@ -351,7 +352,7 @@ mod tests {
         );
         assert!(!args.deadline.is_set());
         assert!(
-            flag("model")
+            flag("model", None)
                 .unwrap()
                 .doc
                 .contains(&format!("The default is {DEFAULT_MODEL};"))

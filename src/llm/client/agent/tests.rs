@@ -15,9 +15,11 @@ use serde_json::json;
 use super::*;
 use crate::llm::client::AcpLlmClient;
 use crate::llm::client::LlmClient;
+use crate::llm::client::Rule;
 use crate::llm::client::Stop;
 use crate::llm::client::WireLlmClient;
 use crate::llm::retry::RetryPolicy;
+use crate::llm::types::DenialKind;
 use crate::runtime::clock::ManualTimer;
 use crate::transport::acp::Options;
 
@@ -249,6 +251,7 @@ impl Case {
                 Event::Superseded => "superseded".to_string(),
                 Event::Retry(retry) => format!("retry {}/{}", retry.attempt, retry.of),
                 Event::Usage(usage) => format!("usage {}", usage.total()),
+                Event::Session(_) | Event::Tick => return ControlFlow::Continue(()),
             };
             let stops = self.stop_at.is_some_and(|at| note.starts_with(at));
             seen.push(note);
@@ -338,7 +341,7 @@ impl Drop for Home {
 }
 
 fn tools(names: &[&str]) -> Permissions {
-    Permissions::Tools(names.iter().map(|name| name.to_string()).collect())
+    Permissions::of(Rule::parse_list(&names.join(",")).unwrap())
 }
 
 #[test]
@@ -414,7 +417,7 @@ fn what_nobody_allowed_is_denied_and_recorded() {
         (Case::of("wire_reject"), "Shell"),
         (Case::logged("acp_reject", "code_tool"), "Bash"),
     ] {
-        let ran = case.allowing(tools(&["Read", "shell", "bash"])).run();
+        let ran = case.allowing(tools(&["Read", "Shell(ls *)", "Grep"])).run();
         let said = ran.answers[0].to_string();
         assert!(said.contains("\"reject\""), "{said}");
         let denials = ran.answer().denials;

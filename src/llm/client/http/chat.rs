@@ -19,6 +19,7 @@ use crate::llm::client::Emitter;
 use crate::llm::client::Event;
 use crate::llm::client::Observer;
 use crate::llm::client::Request;
+use crate::llm::client::Thinking;
 use crate::llm::error::Charged;
 use crate::llm::error::LlmError;
 use crate::llm::types::FinishReason;
@@ -38,6 +39,44 @@ pub(super) fn takes_temperature(model: &str) -> bool {
     let bare = bare.to_ascii_lowercase();
     let begins = |families: &[&str]| families.iter().any(|family| bare.starts_with(family));
     begins(&["kimi-k2-", "kimi-latest", "kimi-thinking-preview"]) || !begins(&["kimi", "k3"])
+}
+
+/// How a model is told to think, or `None` where it cannot be told so.
+///
+/// Source: Moonshot's OpenAPI description (2026-08). K3 always thinks and takes an effort; K2.5 and K2.6 can be switched;
+/// K2.7-code always thinks and takes nothing. Others are taken for OpenAI's, with an effort and no switch.
+pub(super) fn thinking(model: &str, thinking: Thinking) -> Option<Reasoning> {
+    let bare = model.rsplit_once('/').map_or(model, |(_, bare)| bare);
+    let begins = |families: &[&str]| families.iter().any(|family| bare.starts_with(family));
+    let effort = match thinking {
+        Thinking::On | Thinking::Off => None,
+        Thinking::Low => Some("low"),
+        Thinking::High => Some("high"),
+        Thinking::Max => Some("max"),
+    };
+    if begins(&["kimi-k2.5", "kimi-k2.6"]) {
+        let kind = match thinking {
+            Thinking::Off => "disabled",
+            _ => "enabled",
+        };
+        return Some(Reasoning::Switch(kind));
+    }
+    if begins(&["kimi-k2", "moonshot", "kimi-latest"]) {
+        return None;
+    }
+    if thinking == Thinking::Max && !begins(&["kimi", "k3"]) {
+        return None;
+    }
+    effort.map(Reasoning::Effort)
+}
+
+/// A model's setting for its reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reasoning {
+    /// `thinking.type`.
+    Switch(&'static str),
+    /// `reasoning_effort`.
+    Effort(&'static str),
 }
 
 /// The request as JSON. `max_output` is the limit that is left after everything was held against it.
@@ -69,6 +108,7 @@ pub(super) fn body(model: &str, request: &Request, max_output: Option<u64>) -> V
         content,
     });
     let temperature = request.temperature.filter(|_| takes_temperature(model));
+    let reasoning = request.thinking.and_then(|how| thinking(model, how));
     let body = Body {
         model,
         messages,
@@ -78,6 +118,14 @@ pub(super) fn body(model: &str, request: &Request, max_output: Option<u64>) -> V
         },
         max_completion_tokens: max_output,
         temperature,
+        thinking: match reasoning {
+            Some(Reasoning::Switch(kind)) => Some(Switch { kind }),
+            _ => None,
+        },
+        reasoning_effort: match reasoning {
+            Some(Reasoning::Effort(effort)) => Some(effort),
+            _ => None,
+        },
         response_format: request.schema.as_ref().map(|schema| ResponseFormat {
             kind: "json_schema",
             json_schema: JsonSchema {
@@ -103,9 +151,19 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Switch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<ResponseFormat<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_cache_key: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Switch {
+    #[serde(rename = "type")]
+    kind: &'static str,
 }
 
 #[derive(Serialize)]
@@ -389,6 +447,7 @@ impl Answer {
         let reason = self.finish_reason.as_deref();
         if reason == Some("content_filter") {
             return Err(LlmError::ContentFiltered {
+                status: None,
                 detail: "the service ended the answer for its content".to_string(),
             });
         }

@@ -1,0 +1,128 @@
+//! What an error of asking means for a script: its exit code, and what mends it.
+
+use crate::cli::deadline::Deadline;
+use crate::cli::exit::{Exit, Failure};
+use crate::llm::error::LlmError;
+
+/// The failure of a run that asked `who`: the peer with its version and protocol.
+pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failure {
+    let root = error.root();
+    let (exit, hint) = match root {
+        LlmError::Timeout { phase, .. } => match deadline.check_nearly(phase) {
+            Err(failure) => {
+                return Failure {
+                    detail: format!("{who}: {}", failure.detail),
+                    ..failure
+                };
+            }
+            Ok(()) => (
+                Exit::Temporary,
+                "try again; a longer --idle-timeout waits for longer",
+            ),
+        },
+        LlmError::InvalidPrompt { .. } | LlmError::ContentFiltered { .. } => (Exit::Failed, ""),
+        LlmError::ContextLengthExceeded { .. } => (
+            Exit::Budget,
+            "shorten the prompt, or see `omk models` for a larger window",
+        ),
+        LlmError::BudgetExhausted { begun, .. } => (
+            Exit::Budget,
+            match begun {
+                true => "the run was stopped; what it cost is in the ledger",
+                false => {
+                    "nothing was sent; a smaller --max-output-tokens needs less, and --max-tokens, --max-usd and OMK_BUDGET set the limits"
+                }
+            },
+        ),
+        LlmError::Authentication { .. } if who.contains(" over ") => (
+            Exit::Permission,
+            "run the agent once by hand and log in, or set MOONSHOT_API_KEY to ask the service",
+        ),
+        LlmError::Authentication { .. } => (
+            Exit::Permission,
+            "MOONSHOT_API_KEY must be a key for this very host: those of .ai, .cn and the coding plan differ",
+        ),
+        LlmError::PermissionDenied { .. } => (
+            Exit::Permission,
+            "see the account's console: the model may need a top-up or another plan",
+        ),
+        LlmError::QuotaExhausted { .. } => (
+            Exit::Permission,
+            "top the account up, or wait for the next period of the plan",
+        ),
+        LlmError::ModelNotFound { .. } => (
+            Exit::Failed,
+            "see `omk models`; the key may not allow this one",
+        ),
+        LlmError::EmptyAnswer { .. } => (
+            Exit::Failed,
+            "it was paid for; a larger --max-output-tokens leaves room beside the reasoning",
+        ),
+        LlmError::Parse { .. } => (Exit::Invalid, ""),
+        LlmError::Io { .. } => (Exit::Io, ""),
+        LlmError::AgentUnavailable { .. } => (
+            Exit::NoService,
+            "run the agent once by hand to see what it needs; --kimi PATH names another, --transport http needs none",
+        ),
+        error if error.is_retryable() => (Exit::Temporary, "try again later"),
+        _ => (Exit::Failed, ""),
+    };
+    let message = root.to_string();
+    let detail = message
+        .strip_prefix(root.kind())
+        .map_or(message.as_str(), |rest| rest.trim_start_matches([':', ' ']));
+    let mut failure = Failure::new(exit, root.kind(), format!("{who}: {detail}"));
+    failure.http_status = root.http_status();
+    failure.retry_after = root.retry_after();
+    match failure.retry_after {
+        Some(wait) => failure.hint(format!("try again in {} s", wait.as_secs())),
+        None if hint.is_empty() => failure,
+        None => failure.hint(hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn of(error: &LlmError, length: Duration) -> Failure {
+        failure(
+            error,
+            "host over http",
+            Deadline::new(Instant::now(), Some(length)),
+        )
+    }
+
+    #[test]
+    fn a_timeout_is_the_deadlines_only_when_it_is_over() {
+        let error = LlmError::Timeout {
+            phase: "waiting for the agent".to_string(),
+            sent: true,
+        };
+        let over = of(&error, Duration::ZERO);
+        assert_eq!(
+            (over.exit, over.detail.as_str()),
+            (
+                Exit::Deadline,
+                "host over http: 0ns ran out while waiting for the agent"
+            )
+        );
+        assert_eq!(of(&error, Duration::from_secs(3600)).exit, Exit::Temporary);
+    }
+
+    #[test]
+    fn a_failure_names_the_peer_and_keeps_the_services_wish() {
+        let error = LlmError::RateLimited {
+            detail: "slow down".to_string(),
+            retry_after: Some(Duration::from_secs(7)),
+        };
+        let failure = of(&error, Duration::from_secs(3600));
+        assert_eq!(failure.kind, "rate limited");
+        assert_eq!(failure.detail, "host over http: slow down");
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(failure.http_status, Some(429));
+        assert_eq!(failure.hints, ["try again in 7 s"]);
+    }
+}

@@ -1,0 +1,415 @@
+//! Whom to ask: a service over HTTP, or the agent that is installed.
+//!
+//! A key or an address means the service, otherwise the `kimi` on the path is asked what it is. That costs up to 0.7 s, so
+//! the verdict is kept by the file's real path, size and time of change. Refuses to run a bare `kimi`, whose last release
+//! in Python answers that with an installer.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::deadline::Deadline;
+use crate::cli::env::Env;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::flags::value::Transport;
+use crate::cli::store::store;
+use crate::runtime::secret::Secret;
+use crate::runtime::text::escape_os;
+use crate::transport::child::{Child, Program};
+use crate::transport::detect::{self, Agent, Kind, Protocol, Refusal};
+use crate::transport::link::{Link, LinkError, Received};
+
+/// The service for accounts outside mainland China.
+pub(crate) const BASE_URL: &str = "https://api.moonshot.ai/v1";
+/// The service of the Kimi Code plan, whose keys no other host takes.
+const PLAN_URL: &str = "https://api.kimi.com/coding/v1";
+/// What the plan's keys begin with.
+const PLAN_KEY: &str = "sk-kimi-";
+/// The variables that hold a key, in order of precedence.
+const KEYS: [&str; 2] = ["MOONSHOT_API_KEY", "KIMI_API_KEY"];
+/// The longest that `--version` is waited for: measured up to 0.7 s on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More than any table of a handful of agents.
+const LARGEST_CACHE: u64 = 1 << 20;
+
+/// Whom to ask.
+#[derive(Debug)]
+pub(crate) enum Peer {
+    /// A service.
+    Http {
+        /// Its address, which ends before `/chat/completions`.
+        base_url: String,
+        /// The key to it; a service of one's own may need none.
+        key: Option<Secret>,
+    },
+    /// An agent.
+    Agent {
+        /// What it is.
+        agent: Agent,
+        /// The program, links followed.
+        path: PathBuf,
+    },
+}
+
+impl Peer {
+    /// The transport's name.
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Peer::Http { .. } => Transport::Http,
+            Peer::Agent { agent, .. } => match agent.kind.protocol() {
+                Protocol::Wire => Transport::Wire,
+                Protocol::Acp => Transport::Acp,
+            },
+        }
+    }
+
+    /// Who it is, for messages and the ledger: the host, or the agent with its version.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Peer::Http { base_url, .. } => host(base_url).to_string(),
+            Peer::Agent { agent, .. } => format!("{} {}", agent.kind.name(), agent.version),
+        }
+    }
+}
+
+/// The host of an address, with its port.
+pub(crate) fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+}
+
+/// What was said about whom to ask.
+pub(crate) struct Wanted<'a> {
+    pub(crate) transport: Transport,
+    pub(crate) kimi: Option<&'a Path>,
+    /// The address, and whether it alone decides for HTTP: the ecosystem's variable does not, since agents read it too.
+    pub(crate) base_url: Option<(&'a str, bool)>,
+}
+
+/// Decides whom to ask.
+///
+/// # Errors
+///
+/// Exit 69 when there is nobody or the wrong one, 77 without a key for a service that needs one.
+pub(crate) fn choose(wanted: &Wanted<'_>, deadline: Deadline, env: &Env) -> Result<Peer, Failure> {
+    let http = match wanted.transport {
+        Transport::Http => true,
+        Transport::Wire | Transport::Acp => false,
+        Transport::Auto => {
+            wanted.kimi.is_none()
+                && (wanted.base_url.is_some_and(|(_, decides)| decides) || key(env)?.is_some())
+        }
+    };
+    if http {
+        return service(wanted.base_url.map(|(url, _)| url), env);
+    }
+    let path = program(wanted, env)?;
+    let agent = identify(&path, deadline, env)?;
+    let protocol = match wanted.transport {
+        Transport::Wire => Some(Protocol::Wire),
+        Transport::Acp => Some(Protocol::Acp),
+        _ => None,
+    };
+    if protocol.is_some_and(|protocol| protocol != agent.kind.protocol()) {
+        let detail = format!(
+            "{} is {} {}, which does not speak {}",
+            escape_os(&path),
+            agent.kind.name(),
+            agent.version,
+            wanted.transport.name()
+        );
+        return Err(Failure::new(Exit::NoService, "no agent", detail)
+            .hint("leave --transport out, or name another program with --kimi PATH"));
+    }
+    Ok(Peer::Agent { agent, path })
+}
+
+fn service(base_url: Option<&str>, env: &Env) -> Result<Peer, Failure> {
+    let key = key(env)?;
+    let base_url = match (base_url, &key) {
+        (Some(url), _) => url,
+        (None, Some(key)) if key.expose().starts_with(PLAN_KEY) => PLAN_URL,
+        (None, Some(_)) => BASE_URL,
+        (None, None) => {
+            let detail = "the service needs a key, and there is none";
+            return Err(Failure::new(Exit::Permission, "authentication", detail).hint(
+                "set MOONSHOT_API_KEY; a service of your own without a key is named by --base-url",
+            ));
+        }
+    };
+    Ok(Peer::Http {
+        base_url: base_url.to_string(),
+        key,
+    })
+}
+
+/// The key in the environment.
+///
+/// # Errors
+///
+/// Exit 78 for one that cannot be sent.
+pub(crate) fn key(env: &Env) -> Result<Option<Secret>, Failure> {
+    let found = KEYS
+        .into_iter()
+        .find_map(|name| Some((name, env.variable(name)?)));
+    let Some((name, value)) = found else {
+        return Ok(None);
+    };
+    match value.into_string() {
+        Ok(key) => Ok(Some(Secret::new(key.trim()))),
+        Err(_) => Err(Failure::new(
+            Exit::Config,
+            "configuration",
+            format!("{name} is not UTF-8"),
+        )),
+    }
+}
+
+/// The program that was named, or the `kimi` on the path, links followed.
+fn program(wanted: &Wanted<'_>, env: &Env) -> Result<PathBuf, Failure> {
+    let real = |path: &Path| fs::canonicalize(path);
+    if let Some(path) = wanted.kimi {
+        return real(path).map_err(|error| {
+            let detail = format!("`{}`: {error}", escape_os(path));
+            Failure::new(Exit::NoService, "no agent", detail)
+                .hint("--kimi and OMK_KIMI name a program that is there")
+        });
+    }
+    let path = env.variable("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|directory| directory.join("kimi"))
+        .find(|path| is_program(path));
+    match found {
+        Some(path) => real(&path).map_err(|error| {
+            let detail = format!("`{}`: {error}", escape_os(&path));
+            Failure::new(Exit::NoService, "no agent", detail)
+        }),
+        None => {
+            let detail = "there is no key in the environment and no `kimi` on the path";
+            Err(Failure::new(Exit::NoService, "no agent", detail)
+                .hint("set MOONSHOT_API_KEY to ask the service over HTTP")
+                .hint("or install Kimi Code: npm install -g @moonshot-ai/kimi-code, then run `kimi` once to log in")
+                .hint("or name an agent with --kimi PATH; `omk prompt --replay example` needs none"))
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_program(path: &Path) -> bool {
+    path.is_file()
+}
+
+/// What a program was found to be.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Verdict {
+    path: PathBuf,
+    size: u64,
+    /// Nanoseconds since 1970.
+    changed: u64,
+    kind: String,
+    version: String,
+}
+
+/// What a program is: as it was found to be before, or as it says now.
+fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure> {
+    let stamp = stamp(path);
+    let cache = env
+        .base_directory("XDG_CACHE_HOME", ".cache")
+        .map(|directory| directory.join("agents.json"));
+    let mut verdicts = cache.as_deref().map(read_cache).unwrap_or_default();
+    let known = verdicts
+        .iter()
+        .find(|verdict| verdict.path == path && stamp == Some((verdict.size, verdict.changed)));
+    if let Some(known) = known
+        && let Some(kind) = Kind::of_name(&known.kind)
+    {
+        return Ok(Agent {
+            kind,
+            version: known.version.clone(),
+        });
+    }
+    let agent = ask_version(path, deadline)?;
+    if let (Some(cache), Some((size, changed))) = (&cache, stamp) {
+        verdicts.retain(|verdict| verdict.path != path);
+        verdicts.push(Verdict {
+            path: path.to_path_buf(),
+            size,
+            changed,
+            kind: agent.kind.name().to_string(),
+            version: agent.version.clone(),
+        });
+        // A cache that cannot be written costs the same time again, and nothing else.
+        let _ = serde_json::to_vec(&verdicts).map(|bytes| store(cache, &bytes));
+    }
+    Ok(agent)
+}
+
+/// Size and time of change, which tell one version of a file from the next.
+fn stamp(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((metadata.len(), u64::try_from(changed.as_nanos()).ok()?))
+}
+
+/// The verdicts of before. Whatever cannot be read is found out again.
+fn read_cache(path: &Path) -> Vec<Verdict> {
+    let mut bytes = Vec::new();
+    let read =
+        fs::File::open(path).and_then(|file| file.take(LARGEST_CACHE).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => serde_json::from_slice(&bytes).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Runs `PROGRAM --version`.
+fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
+    let shown = escape_os(path);
+    let mut program = Program::new(path);
+    program.args = vec!["--version".into()];
+    let failed = |error: LinkError| {
+        Failure::new(
+            Exit::NoService,
+            "no agent",
+            format!("{shown} --version: {error}"),
+        )
+        .hint("--kimi PATH names another program; --transport http needs none")
+    };
+    let mut child = Child::spawn(&program).map_err(failed)?;
+    let patience = deadline.left().map_or(PATIENCE, |left| left.min(PATIENCE));
+    let until = Instant::now() + patience;
+    let said = match child.receive(until) {
+        Ok(Received::Line(line)) => String::from_utf8_lossy(line).into_owned(),
+        Ok(Received::Eof) => String::new(),
+        Ok(Received::Timeout) => {
+            deadline.check_nearly(&format!("asking {shown} for its version"))?;
+            let detail = format!(
+                "{shown} --version says nothing for {} s",
+                patience.as_secs()
+            );
+            return Err(Failure::new(Exit::NoService, "no agent", detail)
+                .hint("--kimi PATH names another program"));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let exit = child.stop(Duration::from_secs(5));
+    detect::from_version(&said).map_err(|refusal| {
+        let hint = match refusal {
+            Refusal::Stub { .. } => "npm install -g @moonshot-ai/kimi-code",
+            Refusal::Unknown { .. } => {
+                "--kimi PATH names another program; --transport http needs none"
+            }
+        };
+        let why = match said.is_empty() {
+            true => format!(" ({exit})"),
+            false => String::new(),
+        };
+        Failure::new(
+            Exit::NoService,
+            "no agent",
+            format!("{shown}: {refusal}{why}"),
+        )
+        .hint(hint)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::env::tests::world;
+
+    fn chosen(wanted: &Wanted<'_>, variables: &[(&str, &str)]) -> Result<Peer, Failure> {
+        let deadline = Deadline::new(Instant::now(), None);
+        choose(wanted, deadline, &world(variables, b"").0)
+    }
+
+    fn wanted(transport: Transport) -> Wanted<'static> {
+        Wanted {
+            transport,
+            kimi: None,
+            base_url: None,
+        }
+    }
+
+    #[track_caller]
+    fn address(wanted: &Wanted<'_>, variables: &[(&str, &str)]) -> (String, Option<String>) {
+        match chosen(wanted, variables) {
+            Ok(Peer::Http { base_url, key }) => (base_url, key.map(|key| key.expose().to_string())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_means_the_service_and_a_plans_key_the_plans_service() {
+        let auto = wanted(Transport::Auto);
+        let key = |key: &str| Some(key.to_string());
+        assert_eq!(
+            address(
+                &auto,
+                &[("KIMI_API_KEY", "sk-b"), ("MOONSHOT_API_KEY", "sk-a")]
+            ),
+            (BASE_URL.to_string(), key("sk-a"))
+        );
+        assert_eq!(
+            address(&auto, &[("KIMI_API_KEY", "sk-kimi-x")]),
+            (PLAN_URL.to_string(), key("sk-kimi-x"))
+        );
+    }
+
+    #[test]
+    fn an_address_of_ones_own_needs_no_key_but_the_ecosystems_does_not_decide() {
+        let mut auto = wanted(Transport::Auto);
+        auto.base_url = Some(("http://127.0.0.1:1/v1", true));
+        assert_eq!(
+            address(&auto, &[]),
+            ("http://127.0.0.1:1/v1".to_string(), None)
+        );
+        auto.base_url = Some(("http://127.0.0.1:1/v1", false));
+        assert_eq!(chosen(&auto, &[]).unwrap_err().exit, Exit::NoService);
+        auto.transport = Transport::Http;
+        assert_eq!(address(&auto, &[]).0, "http://127.0.0.1:1/v1");
+    }
+
+    #[test]
+    fn nobody_to_ask_says_what_to_install_or_set() {
+        let failure = chosen(&wanted(Transport::Auto), &[("PATH", "/nonexistent")]).unwrap_err();
+        assert_eq!(failure.exit, Exit::NoService);
+        assert!(
+            failure
+                .hints
+                .iter()
+                .any(|hint| hint.contains("MOONSHOT_API_KEY"))
+        );
+        let failure = chosen(&wanted(Transport::Http), &[]).unwrap_err();
+        assert_eq!(failure.exit, Exit::Permission);
+        let mut named = wanted(Transport::Auto);
+        named.kimi = Some(Path::new("/nonexistent/kimi"));
+        // A program that was named is meant, whatever key there is.
+        let failure = chosen(&named, &[("MOONSHOT_API_KEY", "sk-a")]).unwrap_err();
+        assert_eq!(failure.exit, Exit::NoService);
+    }
+
+    #[test]
+    fn a_host_is_shown_without_what_stands_around_it() {
+        for (url, shown) in [
+            ("https://api.moonshot.ai/v1", "api.moonshot.ai"),
+            ("http://me:secret@127.0.0.1:80?key=1", "127.0.0.1:80"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(host(url), shown);
+        }
+    }
+}

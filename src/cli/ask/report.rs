@@ -1,0 +1,218 @@
+//! The result of a run as JSON: `omk.result/1`.
+//!
+//! Fields are only ever added. What nobody told is null, never 0; what is not known to be an amount is not one.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::catalog::money::Usd;
+use crate::cli::ask::AskArgs;
+use crate::cli::ask::ledger::Meter;
+use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::prices::PriceReport;
+use crate::cost::record::CostKind;
+use crate::llm::retry::Retry;
+use crate::llm::types::{Denial, FinishReason, LlmResponse};
+
+/// The document.
+#[derive(Debug, Serialize)]
+pub(crate) struct ResultReport<'a> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    run_id: Option<&'a str>,
+    text: Option<&'a str>,
+    /// The answer as JSON, where a schema was asked for and it satisfies it.
+    value: Option<&'a Value>,
+    model: ModelReport<'a>,
+    transport: Option<&'a str>,
+    peer: Option<&'a str>,
+    session_id: Option<&'a str>,
+    request_ids: &'a [String],
+    finish_reason: Option<&'a str>,
+    /// Whether the whole answer is there; null where the peer does not say why it ended.
+    complete: Option<bool>,
+    usage: Option<UsageReport>,
+    cost: CostReport<'a>,
+    budget: BudgetReport,
+    retries: Vec<RetryReport<'a>>,
+    denials: Vec<DenialReport<'a>>,
+    timing: TimingReport,
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelReport<'a> {
+    requested: Option<&'a str>,
+    reported: Option<&'a str>,
+}
+
+/// Tokens by how they are billed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct UsageReport {
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    output: Option<u64>,
+    reasoning: Option<u64>,
+    source: &'static str,
+}
+
+/// What it cost.
+#[derive(Debug, Serialize)]
+pub(crate) struct CostReport<'a> {
+    usd: Option<Usd>,
+    kind: &'static str,
+    price: Option<PriceReport<'a>>,
+    charged: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct BudgetReport {
+    max_tokens: Option<u64>,
+    max_usd: Option<Usd>,
+    worst_case_usd: Option<Usd>,
+}
+
+#[derive(Debug, Serialize)]
+struct RetryReport<'a> {
+    attempt: u32,
+    of: u32,
+    wait_s: f64,
+    kind: &'static str,
+    message: String,
+    http_status: Option<u16>,
+    charged: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct DenialReport<'a> {
+    kind: &'static str,
+    tool: &'a str,
+    detail: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct TimingReport {
+    spawn_ms: Option<u64>,
+    first_byte_ms: Option<u64>,
+    total_ms: u64,
+}
+
+impl UsageReport {
+    /// That of a run; `None` when nobody told anything.
+    pub(crate) fn of(meter: &Meter) -> Option<UsageReport> {
+        let usage = meter.usage()?;
+        Some(UsageReport {
+            input: usage.input,
+            cache_read: usage.cache_read,
+            cache_write: usage.cache_write,
+            output: usage.output,
+            reasoning: usage.reasoning,
+            source: usage.source.name(),
+        })
+    }
+}
+
+impl<'a> CostReport<'a> {
+    /// That of a run.
+    pub(crate) fn of(meter: &'a Meter) -> CostReport<'a> {
+        CostReport {
+            usd: meter
+                .spent_usd()
+                .filter(|_| meter.record().kind != CostKind::Unknown),
+            kind: meter.record().kind.name(),
+            price: match meter.record().price {
+                Some(_) => PriceReport::of(meter.model()),
+                None => None,
+            },
+            charged: meter.charged().name(),
+        }
+    }
+}
+
+impl<'a> ResultReport<'a> {
+    /// The document of a run that came to `exit`; `answer` is what there is of one.
+    pub(crate) fn new(
+        args: &AskArgs,
+        meter: &'a Meter,
+        exit: Exit,
+        answer: Option<(&'a LlmResponse, Option<&'a Value>)>,
+        warnings: &'a [String],
+        failure: Option<&'a Failure>,
+    ) -> ResultReport<'a> {
+        let record = meter.record();
+        let response = answer.map(|(response, _)| response);
+        ResultReport {
+            schema: "omk.result/1",
+            ok: exit == Exit::Done,
+            exit: exit.code(),
+            run_id: Some(meter.id()),
+            text: response.map(|response| response.text.as_str()),
+            value: answer.and_then(|(_, value)| value),
+            model: ModelReport {
+                requested: record.model.requested.as_deref(),
+                reported: record.model.reported.as_deref(),
+            },
+            transport: Some(&record.transport),
+            peer: Some(&record.peer),
+            session_id: record.session_id.as_deref(),
+            request_ids: &meter.request_ids,
+            finish_reason: response.and_then(|response| {
+                Some(match response.finish_reason.as_ref()? {
+                    FinishReason::Stop => "stop",
+                    FinishReason::Length => "length",
+                    FinishReason::Other(reason) => reason,
+                })
+            }),
+            complete: match response {
+                Some(response) => response
+                    .finish_reason
+                    .as_ref()
+                    .map(|reason| *reason == FinishReason::Stop),
+                None => Some(false),
+            },
+            usage: UsageReport::of(meter),
+            cost: CostReport::of(meter),
+            budget: BudgetReport {
+                max_tokens: args.max_tokens,
+                max_usd: args.max_usd,
+                worst_case_usd: meter.worst_case,
+            },
+            retries: meter.retries.iter().map(RetryReport::of).collect(),
+            denials: meter.denials.iter().map(DenialReport::of).collect(),
+            timing: TimingReport {
+                spawn_ms: meter.timing.spawn,
+                first_byte_ms: meter.timing.first_byte,
+                total_ms: meter.elapsed_ms(),
+            },
+            warnings,
+            error: failure.map(Failure::report),
+        }
+    }
+}
+
+impl<'a> RetryReport<'a> {
+    fn of(retry: &'a Retry) -> RetryReport<'a> {
+        RetryReport {
+            attempt: retry.attempt,
+            of: retry.of,
+            wait_s: retry.wait.as_secs_f64(),
+            kind: retry.error.kind(),
+            message: retry.error.to_string(),
+            http_status: retry.error.http_status(),
+            charged: retry.error.may_have_charged().name(),
+        }
+    }
+}
+
+impl<'a> DenialReport<'a> {
+    fn of(denial: &'a Denial) -> DenialReport<'a> {
+        DenialReport {
+            kind: denial.kind.name(),
+            tool: &denial.tool,
+            detail: &denial.detail,
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! `omk prompt`: one question, one answer.
+//!
+//! This file puts the question together, shows what happens while it is answered, holds the answer against a schema and
+//! prints it. Whom to ask, within which limits and at what cost is `cli::ask`'s. Text goes to standard output as it comes
+//! only where nothing can take it back: a service's answer without a schema. An agent's steps before the last are thoughts
+//! aloud, so they go to standard error.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::cli::ask::screen::{Screen, Show};
+use crate::cli::ask::{AskArgs, Asker, ResultReport, status_of};
+use crate::cli::env::Env;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::flags::UsageError;
+use crate::cli::flags::parse::Invocation;
+use crate::cli::flags::value::Transport;
+use crate::cli::input::{Source, TextReader};
+use crate::cost::record::{SessionStatus, SessionType};
+use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
+use crate::llm::error::LlmError;
+use crate::llm::json;
+use crate::llm::schema::Validator;
+use crate::llm::types::{FinishReason, LlmResponse};
+use crate::runtime::text::escape_os;
+
+/// The largest text taken for a question: far above any window.
+const LARGEST_TEXT: usize = 256 * 1024 * 1024;
+/// The largest picture: what Moonshot takes for a whole request, says its guide on vision.
+const LARGEST_IMAGE: u64 = 100 * 1024 * 1024;
+/// The largest schema.
+const LARGEST_SCHEMA: u64 = 4 * 1024 * 1024;
+
+/// What `omk prompt` was asked.
+#[derive(Debug)]
+pub(crate) struct PromptArgs {
+    ask: AskArgs,
+    /// The words of the question.
+    text: String,
+    /// Standard input belongs to it.
+    stdin: bool,
+    files: Vec<PathBuf>,
+    images: Vec<PathBuf>,
+    system: Option<String>,
+    schema: Option<PathBuf>,
+    thinking: Option<crate::cli::flags::value::Thinking>,
+    temperature: Option<f64>,
+    max_output_tokens: Option<u64>,
+    lossy: bool,
+    show: Show,
+    show_thinking: bool,
+}
+
+impl PromptArgs {
+    /// Settles defaults and conflicts.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that exclude each other, or no question at all.
+    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<PromptArgs, UsageError> {
+        let Invocation { mut low, given, .. } = invocation;
+        let ask = AskArgs::resolve(&mut low, &given, env)?;
+        let mut dashes = 0;
+        let mut words = Vec::new();
+        for word in &low.positionals {
+            if word == "-" {
+                dashes += 1;
+                continue;
+            }
+            let word = word.to_str().ok_or_else(|| {
+                UsageError::new(format!("`{}` is not UTF-8", escape_os(word)))
+                    .hint("give the text on standard input, with --lossy if it is damaged")
+            })?;
+            words.push(word);
+        }
+        if dashes > 1 {
+            return Err(UsageError::new(
+                "`-` is given twice; standard input can be read once",
+            ));
+        }
+        if dashes > 0 && low.no_stdin {
+            return Err(UsageError::conflict("--no-stdin", "`-`"));
+        }
+        let is_silent = words.is_empty() && low.ask.file.is_empty();
+        if is_silent && low.no_stdin {
+            return Err(
+                UsageError::new("--no-stdin leaves nothing to ask").hint("give a TEXT or a --file")
+            );
+        }
+        let stdin = !low.no_stdin && (dashes > 0 || is_silent || env.stdin.is_input());
+        Ok(PromptArgs {
+            ask,
+            text: words.join(" "),
+            stdin,
+            files: std::mem::take(&mut low.ask.file),
+            images: std::mem::take(&mut low.ask.image),
+            system: low.ask.system.take(),
+            schema: low.ask.schema.take(),
+            thinking: low.ask.thinking,
+            temperature: low.ask.temperature,
+            max_output_tokens: low.ask.max_output_tokens,
+            lossy: low.lossy,
+            show: match (low.ask.stream_json, low.json) {
+                (true, _) => Show::Stream,
+                (false, true) => Show::Json,
+                (false, false) => Show::Text,
+            },
+            show_thinking: low.ask.show_thinking,
+        })
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
+    let schema = args.schema.as_deref().map(read_schema).transpose()?;
+    if let Some((_, validator)) = &schema {
+        let unchecked = validator.unchecked();
+        if !unchecked.is_empty() {
+            let list = unchecked.join(", ");
+            env.output
+                .warning(format!("--schema: not checked by omk: {list}"));
+        }
+    }
+    let request = question(&args, schema.as_ref().map(|(schema, _)| schema), env)?;
+    args.ask.deadline.check("putting the question together")?;
+    if !request.images.is_empty() && (args.ask.max_usd.is_some() || args.ask.max_tokens.is_some()) {
+        env.output.warning(
+            "pictures are not counted before they are sent: a limit holds for the text alone",
+        );
+    }
+    let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
+    let streams = args.show == Show::Text
+        && schema.is_none()
+        && asker.meter().record().transport == Transport::Http.name();
+    let mut budget = args.ask.budget();
+    let mut screen = Screen::new(args.show, args.show_thinking, streams, &mut env.output);
+    let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| {
+        screen.on_event(event)
+    });
+    let mut value = None;
+    let mut invalid = None;
+    if let (Ok(response), Some((_, validator))) = (&answered, &schema)
+        && response.denials.is_empty()
+    {
+        match judge(&response.text, validator) {
+            Ok(found) => value = Some(found),
+            Err(why) => {
+                screen.note("the answer does not satisfy the schema; asking once more");
+                let again = repair(&request, &response.text, &why);
+                let second = asker.run(&again, &mut budget, &mut |event: Event<'_>| {
+                    screen.on_event(event)
+                });
+                match second {
+                    Ok(second) => {
+                        match judge(&second.text, validator) {
+                            Ok(found) => value = Some(found),
+                            Err(why) => invalid = Some(why),
+                        }
+                        answered = Ok(second);
+                    }
+                    Err(error) => {
+                        // The first answer was paid for, and is kept.
+                        screen.note(&format!("asking once more failed: {error}"));
+                        invalid = Some(why);
+                    }
+                }
+            }
+        }
+    }
+    let (shown, gone) = screen.finish();
+    env.output.status(None);
+    conclude(&args, asker, answered, value, invalid, &shown, gone, env)
+}
+
+/// Settles how it ended, closes the books and prints what is still to be printed.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is one thing that the end depends on"
+)]
+fn conclude(
+    args: &PromptArgs,
+    mut asker: Asker,
+    answered: Result<LlmResponse, LlmError>,
+    value: Option<Value>,
+    invalid: Option<String>,
+    shown: &str,
+    gone: Option<Failure>,
+    env: &mut Env,
+) -> Result<Exit, Failure> {
+    let mut failure = match (&answered, &invalid) {
+        (Ok(response), Some(why)) => Some(invalid_answer(why, response)),
+        (Ok(_), None) => None,
+        (Err(error), _) => Some(asker.failure(error)),
+    };
+    let mut exit = match (&answered, &failure) {
+        (_, Some(failure)) => failure.exit,
+        (Ok(response), None) if !response.denials.is_empty() => Exit::Denied,
+        (Ok(response), None) if response.finish_reason == Some(FinishReason::Length) => Exit::Cut,
+        _ => Exit::Done,
+    };
+    // Someone who does not read any more is no failure of the run.
+    if let Some(gone) = &gone {
+        exit = gone.exit;
+    }
+    let status = match (&answered, &gone) {
+        (_, Some(_)) => SessionStatus::Interrupted,
+        (Ok(_), None) => SessionStatus::Settled,
+        (Err(error), None) => status_of(error),
+    };
+    let lost = asker.close(status, exit, env);
+    if let Some(gone) = gone {
+        return Err(gone);
+    }
+    for warning in asker.warnings(answered.is_ok()) {
+        env.output.warning(warning);
+    }
+    if let Some(lost) = lost {
+        env.output.failure(&lost);
+        if exit == Exit::Done {
+            exit = lost.exit;
+            failure = Some(lost);
+        }
+    }
+    if let Some(failure) = failure.as_ref().filter(|failure| failure.kind != "ledger") {
+        env.output.failure(failure);
+    }
+    match args.show {
+        Show::Text => {
+            if let Ok(response) = &answered {
+                print_answer(response, value.as_ref(), invalid.as_deref(), shown, env)?;
+                explain(exit, response, env);
+            }
+        }
+        Show::Json | Show::Stream => {
+            let answer = answered
+                .as_ref()
+                .ok()
+                .map(|response| (response, value.as_ref()));
+            let warnings = env.output.warnings().to_vec();
+            let meter = asker.meter();
+            let report =
+                ResultReport::new(&args.ask, meter, exit, answer, &warnings, failure.as_ref());
+            env.output.json(&report)?;
+        }
+    }
+    env.output.flush()?;
+    asker.tidy();
+    Ok(exit)
+}
+
+/// Prints the answer, or what of it was not printed as it came.
+fn print_answer(
+    response: &LlmResponse,
+    value: Option<&Value>,
+    invalid: Option<&str>,
+    shown: &str,
+    env: &mut Env,
+) -> Result<(), Failure> {
+    if invalid.is_some() {
+        env.output.aside(&format!("{}\n", response.text.trim_end()));
+        return Ok(());
+    }
+    if value.is_some() {
+        // Without a fence or a word around it, and otherwise as it came.
+        let json =
+            json::extract(&response.text).map_or(response.text.as_str(), |found| found.source);
+        return env.output.print(&format!("{json}\n"));
+    }
+    match response.text.strip_prefix(shown) {
+        Some(rest) => env.output.print(rest)?,
+        None => env.output.print(&response.text)?,
+    }
+    if !response.text.ends_with('\n') && std::io::stdout().is_terminal() {
+        env.output.print("\n")?;
+    }
+    Ok(())
+}
+
+/// Says why the exit code is not 0 although there is an answer.
+fn explain(exit: Exit, response: &LlmResponse, env: &mut Env) {
+    match exit {
+        Exit::Cut => env.output.failure(
+            &Failure::new(Exit::Cut, "cut", "the answer ended at the length limit")
+                .hint("a larger --max-output-tokens, --max-tokens or --max-usd leaves more room"),
+        ),
+        Exit::Denied => {
+            let denied: Vec<String> = response
+                .denials
+                .iter()
+                .map(|denial| match denial.tool.is_empty() {
+                    true => format!("{}: {}", denial.kind, denial.detail),
+                    false => format!("{}: {}", denial.tool, denial.detail),
+                })
+                .collect();
+            let mut tools: Vec<&str> = response.denials.iter().map(|d| d.tool.as_str()).collect();
+            tools.retain(|tool| !tool.is_empty());
+            tools.dedup();
+            let failure = Failure::new(Exit::Denied, "denied", denied.join("; "));
+            env.output.failure(&match tools.is_empty() {
+                true => {
+                    failure.hint("nobody is there to answer; say in the prompt what the model asks")
+                }
+                false => failure.hint(format!("--allow {} lets it", tools.join(","))),
+            });
+        }
+        _ => {}
+    }
+}
+
+fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
+    let cut = match response.finish_reason {
+        Some(FinishReason::Length) => "; it was cut at the length limit",
+        _ => "",
+    };
+    Failure::new(Exit::Invalid, "invalid answer", format!("{why}{cut}"))
+        .hint("the answer as it came stands above, or under `text` with --json")
+}
+
+/// The value that an answer holds, if it satisfies the schema; otherwise what is wrong with it.
+fn judge(text: &str, validator: &Validator) -> Result<Value, String> {
+    let found = json::extract(text).map_err(|error| format!("the answer is no JSON: {error}"))?;
+    let violations = validator.check(&found.value);
+    if violations.is_empty() {
+        return Ok(found.value);
+    }
+    let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    Err(list.join("; "))
+}
+
+/// The question once more, with the answer and what is wrong with it. A run keeps no conversation, so it is all in one.
+fn repair(request: &Request, answer: &str, why: &str) -> Request {
+    let mut again = request.clone();
+    let tag = tag("answer", answer);
+    again.text = format!(
+        "{}\n\nThis was answered before, and the answer is not valid. What is wrong with it:\n{why}\n\nThe answer was:\n\
+         <{tag}>\n{answer}\n</{tag}>\n\nAnswer again with the corrected JSON value and nothing else.",
+        request.text
+    );
+    again
+}
+
+/// The question, put together from words, files and standard input.
+fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<Request, Failure> {
+    let mut reader = TextReader::new(args.lossy, args.ask.deadline);
+    let mut text = args.text.clone();
+    for path in &args.files {
+        let source = Source::File(path.clone());
+        let content = read_text(&mut reader, &source, env)?;
+        let tag = tag("file", &content);
+        let name = source.name().replace('"', "'");
+        append(&mut text, &format!("<{tag} name=\"{name}\">\n{content}"));
+        close(&mut text, &tag);
+    }
+    if args.stdin {
+        let content = read_text(&mut reader, &Source::Stdin, env)?;
+        // A pipe that is only there because nobody closed it says nothing, and is no part of the question.
+        if text.is_empty() {
+            text = content;
+        } else if !content.is_empty() {
+            let tag = tag("stdin", &content);
+            append(&mut text, &format!("<{tag}>\n{content}"));
+            close(&mut text, &tag);
+        }
+    }
+    if text.trim().is_empty() {
+        return Err(
+            Failure::new(Exit::BadInput, "input", "the question is empty")
+                .hint("give a TEXT, a --file, or text on standard input"),
+        );
+    }
+    let mut request = Request::new(text);
+    request.system.clone_from(&args.system);
+    request.thinking = args.thinking;
+    request.temperature = args.temperature;
+    request.max_output_tokens = args.max_output_tokens;
+    for path in &args.images {
+        request.images.push(read_image(path)?);
+    }
+    if let Some(schema) = schema {
+        // An agent takes no schema but in words, and to a service that ignores it they do no harm.
+        request.text.push_str(&format!(
+            "\n\nAnswer with one JSON value that satisfies this JSON Schema, and nothing else:\n{schema}"
+        ));
+        request.schema = Some(Schema {
+            name: "answer".to_string(),
+            schema: schema.clone(),
+        });
+    }
+    Ok(request)
+}
+
+/// The name of a block that cannot end within its content.
+fn tag(name: &str, content: &str) -> String {
+    let ends = |tag: &str| content.contains(&format!("</{tag}"));
+    if !ends(name) {
+        return name.to_string();
+    }
+    // Each number rules out one more, and the content holds finitely many.
+    (2_u64..)
+        .map(|number| format!("{name}-{number}"))
+        .find(|tag| !ends(tag))
+        .unwrap_or_else(|| name.to_string())
+}
+
+fn append(text: &mut String, block: &str) {
+    if !text.is_empty() {
+        text.push_str("\n\n");
+    }
+    text.push_str(block);
+}
+
+fn close(text: &mut String, tag: &str) {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(&format!("</{tag}>"));
+}
+
+fn read_text(reader: &mut TextReader, source: &Source, env: &mut Env) -> Result<String, Failure> {
+    let mut text = String::new();
+    reader.read(source, env, &mut |piece| {
+        if text.len().saturating_add(piece.len()) > LARGEST_TEXT {
+            let detail = format!("{} is larger than 256 MiB", source.name());
+            return Err(Failure::new(Exit::BadInput, "input", detail)
+                .hint("no window takes that much; send a part of it"));
+        }
+        text.push_str(piece);
+        Ok(())
+    })?;
+    Ok(text)
+}
+
+/// A file of at most so many bytes.
+fn read_bytes(path: &Path, most: u64, what: &str) -> Result<Vec<u8>, Failure> {
+    let shown = escape_os(path);
+    let unreadable = |error: std::io::Error| {
+        Failure::new(Exit::NoInput, "input", format!("`{shown}`: {error}"))
+            .hint(format!("{what} names a file that can be read"))
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    let mut file = file.take(most + 1);
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > most {
+        let detail = format!("`{shown}` is larger than {} MiB", most / 1024 / 1024);
+        return Err(Failure::new(Exit::BadInput, "input", detail));
+    }
+    Ok(bytes)
+}
+
+fn read_image(path: &Path) -> Result<Image, Failure> {
+    let bytes = read_bytes(path, LARGEST_IMAGE, "--image")?;
+    let media_type = media_type(&bytes).ok_or_else(|| {
+        let detail = format!("`{}` is no PNG, JPEG, GIF or WebP", escape_os(path));
+        Failure::new(Exit::BadInput, "input", detail).hint("convert it, to PNG for instance")
+    })?;
+    Ok(Image {
+        media_type: media_type.to_string(),
+        bytes,
+    })
+}
+
+/// The type of a picture, by how it begins; names of files lie.
+fn media_type(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Some("image/png")
+    } else if bytes.starts_with(b"\xff\xd8\xff") {
+        Some("image/jpeg")
+    } else if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
+        Some("image/gif")
+    } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        Some("image/webp")
+    } else {
+        None
+    }
+}
+
+fn read_schema(path: &Path) -> Result<(Value, Validator), Failure> {
+    let wrong = |detail: String| {
+        let detail = format!("--schema `{}`: {detail}", escape_os(path));
+        Failure::new(Exit::Config, "configuration", detail)
+    };
+    let bytes = read_bytes(path, LARGEST_SCHEMA, "--schema")?;
+    let schema: Value =
+        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("is not JSON: {error}")))?;
+    let validator = Validator::new(&schema).map_err(|error| wrong(error.to_string()))?;
+    Ok((schema, validator))
+}
