@@ -217,15 +217,16 @@ fn conclude(
     for warning in asker.warnings(answered.is_ok()) {
         env.output.warning(warning);
     }
+    if let Some(failure) = &failure {
+        env.output.failure(failure);
+    }
     if let Some(lost) = lost {
         env.output.failure(&lost);
-        if exit == Exit::Done {
+        // A run that was not the one on the tape is that above all.
+        if exit == Exit::Done || lost.kind == "replay" {
             exit = lost.exit;
             failure = Some(lost);
         }
-    }
-    if let Some(failure) = failure.as_ref().filter(|failure| failure.kind != "ledger") {
-        env.output.failure(failure);
     }
     match args.show {
         Show::Text => {

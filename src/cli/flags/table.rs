@@ -88,7 +88,7 @@ was printed.",
             "A certain agent, and a conversation that goes on.",
         ),
         (
-            "omk prompt --replay example \"What is a token?\"",
+            "omk prompt --replay example \"In one sentence: why count tokens before asking?\"",
             "A recorded answer: works without a key, an agent or a network.",
         ),
     ],
