@@ -21,6 +21,7 @@ mod exit_codes;
 mod flags;
 mod help;
 mod input;
+mod ledger;
 mod models;
 mod plan;
 mod readme;
