@@ -34,6 +34,7 @@ use crate::transport::agent::Answered;
 use crate::transport::agent::AskId;
 use crate::transport::agent::Event;
 use crate::transport::agent::Outcome;
+use crate::transport::agent::Part;
 use crate::transport::agent::Peer;
 use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
@@ -154,6 +155,7 @@ impl<L: Launch, T: Timer> LlmClient for AcpLlmClient<L, T> {
             home: home.clone(),
             directory: None,
             logs: Vec::new(),
+            keeps_whole: true,
         };
         run.ask(agent, &mut self.timer, observer)
     }
@@ -167,6 +169,8 @@ struct Logged {
     directory: Option<PathBuf>,
     /// The agents' logs, the main one's first.
     logs: Vec<Followed>,
+    /// Whether the prompt is short enough to survive when the agent shortens the conversation.
+    keeps_whole: bool,
 }
 
 /// A log that is followed.
@@ -234,6 +238,10 @@ impl Agent for Logged {
     }
 
     fn prompt(&mut self, prompt: &Prompt) -> String {
+        self.keeps_whole = prompt.parts.iter().all(|part| match part {
+            Part::Text(text) => session_log::code_keeps_whole(text),
+            _ => true,
+        });
         self.acp.prompt(prompt)
     }
 
@@ -289,6 +297,9 @@ impl Agent for Logged {
                 }
                 _ => {}
             })?;
+        }
+        if !self.keeps_whole && self.main().is_some_and(CodeLog::was_elided) {
+            events.push(Event::PromptCut);
         }
         Ok(events)
     }
@@ -354,6 +365,7 @@ mod tests {
             home: home.to_path_buf(),
             directory: None,
             logs: Vec::new(),
+            keeps_whole: true,
         };
         agent.start();
         agent.receive(br#"{"id":"1","result":{}}"#);
