@@ -13,6 +13,7 @@
     reason = "a test fails by panicking and speaks by printing"
 )]
 
+mod agents;
 mod completions;
 mod config;
 mod counts;

@@ -140,6 +140,14 @@ impl Answer {
         }
     }
 
+    /// With words before the call of the tool.
+    pub(crate) fn saying(self, text: &str) -> Answer {
+        Answer {
+            text: vec![text.to_string()],
+            ..self
+        }
+    }
+
     pub(crate) fn reason(self, reason: &'static str) -> Answer {
         Answer { reason, ..self }
     }
