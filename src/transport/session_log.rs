@@ -31,6 +31,9 @@ use crate::transport::wire::Typed;
 
 /// Longest session id: theirs have 44 characters.
 const MAX_ID: usize = 128;
+/// The longest prompt that Kimi Code keeps whole when it shortens a conversation, in tokens by its own estimate: of the last
+/// 20,000 that the user said it leaves 2,000 to the first. Read in the source of 2.1.0.
+const LONGEST_KEPT_PROMPT: usize = 18_000;
 
 /// A file that grows, read from where it was to where it is.
 #[derive(Debug)]
@@ -237,6 +240,11 @@ pub enum CodeFact {
         /// Whether it was the agent's own idea, to shorten its history.
         own: bool,
     },
+    /// The conversation was shortened.
+    Compacted {
+        /// Whether something that the user said was left out.
+        elided: bool,
+    },
     /// A call failed and will be made again. What it said is void.
     Retry(Retry),
     /// An answer of the model's, exactly. Written at the end of the turn, one for each step.
@@ -281,6 +289,10 @@ pub struct CodeLog {
     open: bool,
     /// It has said something.
     said: bool,
+    /// A call of the turn was answered.
+    answered: bool,
+    /// Something that the user said was left out before the turn's first answer.
+    elided: bool,
 }
 
 impl CodeLog {
@@ -293,6 +305,8 @@ impl CodeLog {
                 self.text = None;
                 self.finish = None;
                 self.end = None;
+                self.answered = false;
+                self.elided = false;
             }
             CodeFact::Call { model, .. } => {
                 self.model = Some(model.clone());
@@ -300,10 +314,12 @@ impl CodeLog {
                 self.said = false;
             }
             CodeFact::Part => self.said = true,
-            CodeFact::Used { usage, .. } => {
+            CodeFact::Used { usage, own, .. } => {
                 self.open = false;
+                self.answered |= !own;
                 self.usage.add(*usage);
             }
+            CodeFact::Compacted { elided } => self.elided |= *elided && !self.answered,
             CodeFact::Retry(_) => self.close_call(false),
             CodeFact::Message { text, finish } if self.end.is_none() => {
                 self.text = Some(text.clone());
@@ -331,6 +347,12 @@ impl CodeLog {
     /// The usage of every call since the log was followed, unasked turns' included: they are on the same bill.
     pub fn usage(&self) -> &UsageSum {
         &self.usage
+    }
+
+    /// Whether something that the user said was left out before the model first answered in the turn: what is oldest, or
+    /// the prompt itself where [`code_keeps_whole`] says so.
+    pub fn was_elided(&self) -> bool {
+        self.elided
     }
 
     /// The model that was asked last, by its name at the service.
@@ -394,6 +416,12 @@ pub fn code_fact(line: &[u8]) -> Option<CodeFact> {
                 own: line.usage_scope == "session",
             })
         }
+        "context.apply_compaction" => {
+            let line: Compaction = serde_json::from_slice(line).ok()?;
+            Some(CodeFact::Compacted {
+                elided: line.kept_head_user_message_count.is_some(),
+            })
+        }
         "turn.step.retrying" => {
             let line: StepRetrying = serde_json::from_slice(line).ok()?;
             Some(CodeFact::Retry(Retry {
@@ -438,7 +466,7 @@ pub fn legacy_usage(line: &[u8]) -> Option<Option<Usage>> {
 }
 
 /// The exact text of the last answer in a kimi-cli session's `context.jsonl`, as a broken stream's first try left no
-/// trace there. Read in the agent's source, not measured: fall back on what was sent.
+/// trace there. Fall back on what was sent.
 pub fn legacy_answer(context: &[u8]) -> Option<String> {
     let mut lines = context.rsplit(|byte| *byte == b'\n');
     let message = lines.find_map(|line| {
@@ -447,6 +475,21 @@ pub fn legacy_answer(context: &[u8]) -> Option<String> {
         matches!(message.role.as_str(), "assistant" | "user").then_some(message)
     })?;
     (message.role == "assistant").then(|| message.content.text())
+}
+
+/// Whether Kimi Code leaves a prompt as it is when it shortens the conversation that it ends. It reckons with four ASCII
+/// characters to a token, and with one other.
+pub fn code_keeps_whole(prompt: &str) -> bool {
+    let ascii = prompt.bytes().filter(u8::is_ascii).count();
+    let others = prompt.chars().count().saturating_sub(ascii);
+    ascii.div_ceil(4).saturating_add(others) <= LONGEST_KEPT_PROMPT
+}
+
+/// Whether anything that the user said is left in a kimi-cli session's `context.jsonl`. When a new session's first prompt is
+/// too long for the window, the agent shortens the conversation to nothing and asks the model all the same.
+pub fn legacy_has_prompt(context: &[u8]) -> bool {
+    let mut lines = context.split(|byte| *byte == b'\n');
+    lines.any(|line| serde_json::from_slice::<Role>(line).is_ok_and(|line| line.role == "user"))
 }
 
 /// Whether a session's id can be given to an agent and looked for on disk: kimi-cli takes `../../etc/x` and makes it.
@@ -574,6 +617,14 @@ impl From<CodeUsage> for Usage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+struct Compaction {
+    /// Told only where something is left out between the first of what the user said and the last.
+    #[serde(default)]
+    kept_head_user_message_count: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct StepRetrying {
     #[serde(default)]
     next_attempt: u32,
@@ -597,6 +648,11 @@ struct Appended {
     message: ChatMessage,
     #[serde(default)]
     meta: Meta,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    role: String,
 }
 
 #[derive(Deserialize)]
@@ -1019,6 +1075,43 @@ mod tests {
             b"{\"role\":\"assistant\",\"content\":\"old\"}\n{\"role\":\"user\",\"content\":\"x\"}";
         assert_eq!(legacy_answer(cancelled), None);
         assert_eq!(legacy_answer(b""), None);
+    }
+
+    #[test]
+    fn a_prompt_that_kimi_cli_dropped_is_missed() {
+        let kept = b"{\"role\":\"_system_prompt\",\"content\":\"You\"}\n{\"role\":\"user\",\"content\":\"x\"}\n";
+        assert!(legacy_has_prompt(kept));
+        let dropped = b"{\"role\":\"_system_prompt\",\"content\":\"a user\"}\n{\"role\":\"_checkpoint\",\"id\":0}\n";
+        assert!(!legacy_has_prompt(dropped));
+    }
+
+    #[test]
+    fn a_prompt_that_kimi_code_cuts_is_told_from_old_ones_that_it_leaves_out() {
+        let compacted = r#"{"type":"context.apply_compaction","tokensBefore":9,"keptUserMessageCount":2,"keptHeadUserMessageCount":1}"#;
+        let whole =
+            r#"{"type":"context.apply_compaction","tokensBefore":9,"keptUserMessageCount":2}"#;
+        let prompt = r#"{"type":"turn.prompt","turnId":1,"origin":{"kind":"user"}}"#;
+        let used = |scope: &str| {
+            format!(
+                r#"{{"type":"usage.record","model":"m","usage":{{"inputOther":1}},"usageScope":"{scope}"}}"#
+            )
+        };
+        let elided = |lines: &[&str]| {
+            let mut log = CodeLog::default();
+            for line in lines {
+                log.read_line(line.as_bytes());
+            }
+            log.was_elided()
+        };
+        let (own, turn) = (used("session"), used("turn"));
+        assert!(elided(&[prompt, &own, compacted]));
+        assert!(!elided(&[prompt, &own, whole]));
+        // The model has seen it by then, or it was in a turn before.
+        assert!(!elided(&[prompt, &turn, &own, compacted]));
+        assert!(!elided(&[compacted, prompt]));
+        assert!(
+            code_keeps_whole(&"abcd".repeat(18_000)) && !code_keeps_whole(&"字".repeat(18_001))
+        );
     }
 
     #[test]

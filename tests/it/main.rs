@@ -13,6 +13,7 @@
     reason = "a test fails by panicking and speaks by printing"
 )]
 
+mod agents;
 mod completions;
 mod config;
 mod counts;
@@ -24,8 +25,11 @@ mod input;
 mod ledger;
 mod models;
 mod plan;
+mod prompt_http;
 mod readme;
+mod result;
 mod sandbox;
 mod server;
+mod service;
 mod sources;
 mod tidy;

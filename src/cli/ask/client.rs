@@ -298,8 +298,9 @@ fn connect(
                 Some(_) => flag(&["--thinking"]),
                 None => {}
             }
-            let client = WireLlmClient::new(config, program);
-            let client = client.with_permissions(args.allow.clone());
+            let client = WireLlmClient::new(config, program)
+                .with_permissions(args.allow.clone())
+                .in_session(&home, &session);
             let books = Books {
                 kind: agent.kind,
                 home,

@@ -33,11 +33,13 @@ use crate::transport::agent::Answered;
 use crate::transport::agent::AskId;
 use crate::transport::agent::Event;
 use crate::transport::agent::Outcome;
+use crate::transport::agent::Part;
 use crate::transport::agent::Peer;
 use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
 use crate::transport::child::Program;
+use crate::transport::session_log;
 use crate::transport::session_log::CodeFact;
 use crate::transport::session_log::CodeLog;
 use crate::transport::session_log::LogSource;
@@ -193,6 +195,7 @@ impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T,
             acp: Acp::new(options.clone()),
             source: source.clone(),
             logs: Vec::new(),
+            keeps_whole: true,
         };
         run.ask(agent, &mut self.timer, observer)
     }
@@ -204,6 +207,8 @@ struct Logged<S> {
     source: S,
     /// What the agents' logs say, the main one's first.
     logs: Vec<CodeLog>,
+    /// Whether the prompt is short enough to survive when the agent shortens the conversation.
+    keeps_whole: bool,
 }
 
 impl<S> Logged<S> {
@@ -222,6 +227,10 @@ impl<S: LogSource> Agent for Logged<S> {
     }
 
     fn prompt(&mut self, prompt: &Prompt) -> String {
+        self.keeps_whole = prompt.parts.iter().all(|part| match part {
+            Part::Text(text) => session_log::code_keeps_whole(text),
+            _ => true,
+        });
         self.acp.prompt(prompt)
     }
 
@@ -258,7 +267,9 @@ impl<S: LogSource> Agent for Logged<S> {
     }
 
     fn look(&mut self) -> io::Result<Vec<Event>> {
-        let Logged { acp, source, logs } = self;
+        let Logged {
+            acp, source, logs, ..
+        } = self;
         let mut events = Vec::new();
         source.read(&mut |agent, line| {
             if logs.len() <= agent {
@@ -274,6 +285,9 @@ impl<S: LogSource> Agent for Logged<S> {
                 _ => {}
             }
         })?;
+        if !self.keeps_whole && self.main().is_some_and(CodeLog::was_elided) {
+            events.push(Event::PromptCut);
+        }
         Ok(events)
     }
 
@@ -337,6 +351,7 @@ mod tests {
             acp: Acp::new(Options::default()),
             source: SessionFiles::new(home),
             logs: Vec::new(),
+            keeps_whole: true,
         };
         agent.start();
         agent.receive(br#"{"id":"1","result":{}}"#);

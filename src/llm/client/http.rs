@@ -7,6 +7,7 @@
 
 mod chat;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::llm::client::Allowance;
@@ -205,7 +206,8 @@ impl<H: Service> Exchange<'_, H> {
             Streamed::Body(stream) => stream,
             Streamed::Refused(response) => {
                 let wait = response.retry_after();
-                let error = LlmError::from_http(response.status, &response.body, wait);
+                let body = self.without_key(&response.body);
+                let error = LlmError::from_http(response.status, &body, wait);
                 return Err(error.of_request(response.trace_id()));
             }
         };
@@ -219,7 +221,12 @@ impl<H: Service> Exchange<'_, H> {
             Err(Broken::Connection(error)) => {
                 return Err(broken(error, &answer).of_request(request_id));
             }
-            Err(Broken::Answer(error)) => return Err(error.of_request(request_id)),
+            Err(Broken::Answer(error)) => {
+                let error = error.with_detail(|detail| {
+                    String::from_utf8_lossy(&self.without_key(detail.as_bytes())).into_owned()
+                });
+                return Err(error.of_request(request_id));
+            }
         };
         let mut response = answer
             .into_response()
@@ -279,6 +286,17 @@ impl<H: Service> Exchange<'_, H> {
             answer.take(&whole, emitter).map_err(Broken::Answer)?;
         }
         Ok(())
+    }
+
+    /// What a service says, without our key in it: some quote the key that they do not take.
+    fn without_key<'b>(&self, said: &'b [u8]) -> Cow<'b, [u8]> {
+        let key = self.key.map_or("", Secret::expose);
+        let quotes = |text: &[u8]| text.windows(key.len()).any(|part| part == key.as_bytes());
+        if key.is_empty() || !quotes(said) {
+            return Cow::Borrowed(said);
+        }
+        let text = String::from_utf8_lossy(said);
+        Cow::Owned(text.replace(key, "[the key]").into_bytes())
     }
 
     /// What the budget is charged: the service's own figures, or a count of what came where it told none.
