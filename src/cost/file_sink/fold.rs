@@ -66,6 +66,10 @@ pub struct Removed {
 }
 
 /// A record on its way into a pack.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a few hundred at a time, in one pass"
+)]
 enum Source<'a> {
     Claim(&'a Version),
     Packed(Entry<'a>, &'a [u8]),

@@ -242,12 +242,15 @@ fn dry_run(args: &MakeArgs, brief: &Brief, env: &mut Env) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
+/// Prints what a planner found out, and says how the run ended. What could not be written down comes along.
+type Print<T> = fn(&MakeArgs, &Asker, T, Option<Failure>, &mut Env) -> Result<Exit, Failure>;
+
 /// Closes the books and prints what came of it.
 fn conclude<T>(
     args: &MakeArgs,
     mut asker: Asker,
     outcome: PlanResult<T>,
-    print: fn(&MakeArgs, &Asker, T, Option<Failure>, &mut Env) -> Result<Exit, Failure>,
+    print: Print<T>,
     env: &mut Env,
 ) -> Result<Exit, Failure> {
     let (status, exit) = match &outcome {
@@ -271,6 +274,14 @@ fn conclude<T>(
     if let Some(lost) = &lost {
         env.output.failure(lost);
     }
+    // A run that was not the one on the tape is that above all, whatever it came to.
+    if let Some(lost) = lost.as_ref().filter(|lost| lost.kind == "replay") {
+        if args.format == Format::Json {
+            let run = run_of(args, &asker, lost.exit, Some(lost), env)?;
+            env.output.json(&Made::without_plan(None, run))?;
+        }
+        return Ok(lost.exit);
+    }
     let exit = match outcome {
         Ok(planned) => print(args, &asker, planned.value, lost, env)?,
         Err(failed) => {
@@ -292,13 +303,7 @@ fn conclude<T>(
             env.output.failure(&failure);
             if is_json {
                 let run = run_of(args, &asker, failure.exit, Some(&failure), env)?;
-                env.output.json(&Made {
-                    schema: Some(SCHEMA),
-                    plan: None,
-                    classification: None,
-                    raw,
-                    run,
-                })?;
+                env.output.json(&Made::without_plan(raw, run))?;
             }
             failure.exit
         }
@@ -447,4 +452,17 @@ struct Made<'a> {
     raw: Option<&'a str>,
     #[serde(flatten)]
     run: serde_json::Map<String, Value>,
+}
+
+impl<'a> Made<'a> {
+    /// That of a run that came to nothing; `raw` is the answer that is no plan.
+    fn without_plan(raw: Option<&'a str>, run: serde_json::Map<String, Value>) -> Made<'a> {
+        Made {
+            schema: Some(SCHEMA),
+            plan: None,
+            classification: None,
+            raw,
+            run,
+        }
+    }
 }
