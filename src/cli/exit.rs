@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line is wrong; nothing was read or sent.
     Usage = 2,
+    /// A plan has mistakes.
+    Invalid = 4,
     /// A gate (`--max-usd`, `--max-tokens`) or the context window is exceeded.
     Budget = 5,
     /// The input was read and is not acceptable text.
@@ -76,11 +78,20 @@ pub(crate) const EXITS: &[ExitRow] = &[
         "done",
         "the command did what it was asked; also when the reader of standard output went away early",
     ),
-    row(Exit::Failed, "failed", "none of the reasons below"),
+    row(
+        Exit::Failed,
+        "failed",
+        "none of the reasons below; of `omk plan diff`: the plans differ",
+    ),
     row(
         Exit::Usage,
         "usage",
         "the command line is wrong; nothing was read, written or sent",
+    ),
+    row(
+        Exit::Invalid,
+        "invalid",
+        "a plan has mistakes, or with {--strict} anything was found in it",
     ),
     row(
         Exit::Budget,
@@ -269,8 +280,8 @@ mod tests {
     fn every_exit_has_a_row_and_every_row_a_meaning() {
         use Exit::*;
         for exit in [
-            Done, Failed, Usage, Budget, BadInput, NoInput, Io, Temporary, Permission, Config,
-            Deadline,
+            Done, Failed, Usage, Invalid, Budget, BadInput, NoInput, Io, Temporary, Permission,
+            Config, Deadline,
         ] {
             let rows = EXITS.iter().filter(|row| row.code == exit.code()).count();
             assert_eq!(rows, 1, "{exit:?}");

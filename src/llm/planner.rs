@@ -71,11 +71,9 @@ impl Rounds {
 
     /// The last answer, which was paid for even if it could not be understood.
     pub fn last_answer(&self) -> Option<&str> {
-        let answers = self
-            .0
-            .iter()
-            .filter_map(|round| round.outcome.as_ref().ok());
-        answers.last().map(|response| response.text.as_str())
+        let newest_first = self.0.iter().rev();
+        let mut answers = newest_first.filter_map(|round| round.outcome.as_ref().ok());
+        answers.next().map(|response| response.text.as_str())
     }
 
     /// The templates, in order, as a plan records them.

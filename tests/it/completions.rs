@@ -20,7 +20,13 @@ fn script(sandbox: &Sandbox, shell: &str) -> bool {
 /// What is typed before the tab, one word of it per word; and the words that must be offered.
 const CASES: &[(&str, &[&str])] = &[
     ("omk est", &["estimate"]),
-    ("omk ", &["estimate", "models", "completions", "help"]),
+    (
+        "omk ",
+        &["estimate", "plan", "models", "completions", "help"],
+    ),
+    ("omk plan ", &["check", "show", "diff"]),
+    ("omk plan check --st", &["--strict"]),
+    ("omk plan check a-f", &["a-file"]),
     ("omk estimate --mo", &["--model"]),
     ("omk estimate --max", &["--max-usd", "--max-tokens"]),
     ("omk estimate --tier ", &["budget", "standard", "premium"]),

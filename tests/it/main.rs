@@ -22,6 +22,7 @@ mod flags;
 mod help;
 mod input;
 mod models;
+mod plan;
 mod readme;
 mod sandbox;
 mod server;

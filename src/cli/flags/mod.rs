@@ -27,6 +27,14 @@ pub(crate) enum Command {
     Models,
     /// Fetches current prices.
     ModelsUpdate,
+    /// A plan for a goal.
+    Plan,
+    /// Looks for mistakes in plans.
+    PlanCheck,
+    /// Prints a plan in another form.
+    PlanShow,
+    /// Compares two plans.
+    PlanDiff,
     /// Prints a shell's completion script.
     Completions,
     /// Prints help.
@@ -155,6 +163,8 @@ pub(crate) struct LowArgs {
     pub(crate) tier: Option<PricingTier>,
     pub(crate) all: bool,
     pub(crate) url: Option<String>,
+    pub(crate) format: Option<value::Format>,
+    pub(crate) strict: bool,
     pub(crate) deadline: Option<Duration>,
     pub(crate) json: bool,
     pub(crate) quiet: bool,

@@ -7,14 +7,24 @@
 use std::path::PathBuf;
 
 use crate::cli::flags::Command::{self, Completions, Estimate, Help, Models, ModelsUpdate};
+use crate::cli::flags::Command::{Plan, PlanCheck, PlanDiff, PlanShow};
 use crate::cli::flags::value::{self, Session};
 use crate::cli::flags::{CommandSpec, Completes, Flag, Takes};
 use crate::cost::estimator::PricingTier;
 use crate::tokens::Vocabulary;
 
 /// Every command, in the order of the documentation.
-pub(crate) const COMMANDS: &[&CommandSpec] =
-    &[&ESTIMATE, &MODELS, &MODELS_UPDATE, &COMPLETIONS, &HELP];
+pub(crate) const COMMANDS: &[&CommandSpec] = &[
+    &ESTIMATE,
+    &PLAN,
+    &PLAN_CHECK,
+    &PLAN_SHOW,
+    &PLAN_DIFF,
+    &MODELS,
+    &MODELS_UPDATE,
+    &COMPLETIONS,
+    &HELP,
+];
 
 impl Command {
     /// Its documentation.
@@ -23,6 +33,10 @@ impl Command {
             Estimate => &ESTIMATE,
             Models => &MODELS,
             ModelsUpdate => &MODELS_UPDATE,
+            Plan => &PLAN,
+            PlanCheck => &PLAN_CHECK,
+            PlanShow => &PLAN_SHOW,
+            PlanDiff => &PLAN_DIFF,
             Completions => &COMPLETIONS,
             Help => &HELP,
         }
@@ -70,6 +84,90 @@ With {--session} no text is read: the cost of a working session is estimated fro
         (
             "omk estimate --session team --duration 30m --workers 4",
             "What half an hour of four workers may cost.",
+        ),
+    ],
+};
+
+const PLAN: CommandSpec = CommandSpec {
+    command: Plan,
+    name: "plan",
+    positionals: "[GOAL]...",
+    completes: Completes::Nothing,
+    at_most: usize::MAX,
+    summary: "a goal becomes a validated plan",
+    doc: "Plans the work that GOAL asks for. This version cannot ask a model for a plan yet: it checks, shows and compares \
+plans that there are, with `omk plan check`, `omk plan show` and `omk plan diff`.",
+    examples: &[(
+        "omk plan \"Add OAuth login to the API\"",
+        "A plan for a goal, once a model can be asked.",
+    )],
+};
+
+const PLAN_CHECK: CommandSpec = CommandSpec {
+    command: PlanCheck,
+    name: "plan check",
+    positionals: "FILE...",
+    completes: Completes::Files,
+    at_most: usize::MAX,
+    summary: "find mistakes in anybody's plan, offline",
+    doc: "Looks at each FILE, or at standard input where `-` stands for one, and says what is wrong with the plan in it: \
+circles, dependencies on nothing, slices that write the same file at the same time, criteria that nobody could check. It \
+knows plans of omk (omk.plan/1, and what a model answered), tasks.json of task-master and tasks.md of spec-kit, and tells \
+them apart by what is in them. The same text has the same findings every time; no network is used.\n\n\
+Each finding has a code that never changes its meaning; the section FINDINGS of the man page lists them. An error makes the \
+exit code 4, with {--strict} a warning too.",
+    examples: &[
+        ("omk plan check plan.json", "What is wrong with a plan."),
+        (
+            "omk plan check .taskmaster/tasks/tasks.json specs/001-login/tasks.md --strict",
+            "Plans of other tools, warnings counted as errors.",
+        ),
+        (
+            "omk plan check plan.json --format sarif > plan.sarif",
+            "Findings for a code scanning service.",
+        ),
+    ],
+};
+
+const PLAN_SHOW: CommandSpec = CommandSpec {
+    command: PlanShow,
+    name: "plan show",
+    positionals: "FILE",
+    completes: Completes::Files,
+    at_most: 1,
+    summary: "print a plan as text, Markdown, a graph or rows",
+    doc: "Prints the plan in FILE, or on standard input for `-`, in the form that {--format} names: what to do in which \
+wave, what it writes, the critical path, the criteria, and what carrying it out may cost.\n\n\
+The price is the one in the file, unless {--model} is given or the file has none: then it is estimated anew. It is a rule \
+of thumb from the plan's own guesses of tokens, or from each slice's difficulty, and its basis is printed with it.",
+    examples: &[
+        ("omk plan show plan.json", "A plan to read."),
+        (
+            "omk plan show plan.json --format mermaid",
+            "Its graph, for a Markdown document.",
+        ),
+        (
+            "omk plan show plan.json --format csv --model kimi-k3",
+            "A row for each slice.",
+        ),
+    ],
+};
+
+const PLAN_DIFF: CommandSpec = CommandSpec {
+    command: PlanDiff,
+    name: "plan diff",
+    positionals: "A B",
+    completes: Completes::Files,
+    at_most: 2,
+    summary: "compare two plans",
+    doc: "Says what plan B has otherwise than plan A: slices added, removed and changed, waves, critical path, criteria and \
+what carrying it out may cost, both priced for the same model. Slices are the same when their ids are. One of the two may be \
+`-` for standard input. As with diff, the exit code is 0 for no difference and 1 for some; above that something went wrong.",
+    examples: &[
+        ("omk plan diff old.json new.json", "What changed."),
+        (
+            "omk plan diff old.json new.json --json --model kimi-k3",
+            "The same as one JSON document, priced for a model.",
         ),
     ],
 };
@@ -163,12 +261,13 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag {
         long: "model",
         short: Some('m'),
+        on: &[Estimate, PlanShow, PlanDiff],
         takes: Takes::Value("NAME[,NAME...]", |low, v| {
             low.model.extend(value::names(v)?);
             Ok(())
         }),
         doc: "Model to count and price for. It decides the vocabulary, the context window and the rates; several are \
-compared, cheapest first. The default is kimi-k3; `omk models` lists the others.",
+compared, cheapest first, where a text is estimated. The default is kimi-k3; `omk models` lists the others.",
         completes: Completes::Models,
         repeats: true,
         variables: &["OMK_MODEL", "KIMI_MODEL_NAME"],
@@ -214,7 +313,7 @@ for one model only.",
             low.price_file.push(PathBuf::from(v));
             Ok(())
         }),
-        on: &[Estimate, Models],
+        on: &[Estimate, PlanShow, PlanDiff, Models],
         doc: "JSON file of rates that override the known ones. Of several files the last that has a model wins. In \
 the config file a relative name counts from the directory of that file.",
         completes: Completes::Files,
@@ -408,12 +507,35 @@ it for input.",
         ..ON_ESTIMATE
     },
     Flag {
+        long: "format",
+        short: Some('f'),
+        takes: Takes::Value("FORM", |low, v| {
+            low.format = Some(value::choice(v, &value::FORMATS)?);
+            Ok(())
+        }),
+        on: &[PlanCheck, PlanShow],
+        doc: "Form to print in. `omk plan check` knows text, json, github (annotations of a workflow run) and sarif (2.1.0); \
+`omk plan show` knows text, json, markdown, mermaid, dot and csv. The default is text.",
+        choices: &[
+            "text", "json", "markdown", "mermaid", "dot", "csv", "github", "sarif",
+        ],
+        completes: Completes::Choices,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "strict",
+        takes: Takes::Nothing(|low| low.strict = true),
+        on: &[PlanCheck],
+        doc: "Let a warning fail the run as an error does. The exit code is then 4 for any finding.",
+        ..ON_ESTIMATE
+    },
+    Flag {
         long: "deadline",
         takes: Takes::Value("DURATION", |low, v| {
             low.deadline = Some(value::positive_duration(v)?);
             Ok(())
         }),
-        on: &[Estimate, ModelsUpdate],
+        on: &[Estimate, PlanCheck, PlanShow, PlanDiff, ModelsUpdate],
         doc: "End the run when it takes longer than this. It covers every wait, that for input too; the exit code is \
 124 and the message names the wait. Such as 500ms, 30s, 2m or 1h, up to 1000h. By default input is waited for without \
 a bound and the network for 10s. Looking up the name of a host is the one wait that may outlast it.",
@@ -424,7 +546,15 @@ a bound and the network for 10s. Looking up the name of a host is the one wait t
     Flag {
         long: "json",
         takes: Takes::Nothing(|low| low.json = true),
-        on: &[Estimate, Models, ModelsUpdate],
+        on: &[
+            Estimate,
+            Plan,
+            PlanCheck,
+            PlanShow,
+            PlanDiff,
+            Models,
+            ModelsUpdate,
+        ],
         doc: "Print one JSON document. It is printed on failure too, with the reason under `error`; fields are only \
 ever added to it.",
         ..ON_ESTIMATE
@@ -433,6 +563,7 @@ ever added to it.",
         long: "quiet",
         short: Some('q'),
         takes: Takes::Nothing(|low| low.quiet = true),
+        on: &[Estimate, Plan, PlanCheck, PlanShow, PlanDiff],
         doc: "Print no warnings. Errors are still printed, and warnings still stand in JSON.",
         configurable: true,
         ..ON_ESTIMATE
@@ -469,7 +600,17 @@ const ON_ESTIMATE: Flag = Flag {
     configurable: false,
 };
 
-const EVERYWHERE: &[Command] = &[Estimate, Models, ModelsUpdate, Completions, Help];
+const EVERYWHERE: &[Command] = &[
+    Estimate,
+    Plan,
+    PlanCheck,
+    PlanShow,
+    PlanDiff,
+    Models,
+    ModelsUpdate,
+    Completions,
+    Help,
+];
 
 /// A variable that belongs to no flag.
 pub(crate) struct Variable {
