@@ -26,12 +26,15 @@
 //! | 2 | [`catalog`] | models as data: names, vocabulary, window, rates and where they come from |
 //! | 2 | [`transport`] | a peer as bytes and lines: HTTP, and agents over stdio (Wire, ACP) |
 //! | 3 | [`cost`] | what work should cost |
-//! | 3 | [`llm`] | asking a model: clients, types, errors, retries, the price of a request |
+//! | 3 | [`llm`] | asking a model: clients, types, errors, retries, the price of a request; plans: asked for, parsed, checked |
 //! | 4 | [`cli`] | flags, environment, terminals, exit codes |
 //!
 //! Data flows one way. `omk estimate`: arguments and text come in through [`cli`], are counted by
 //! [`tokens`], priced by [`catalog`] and [`llm::cost`], and leave as columns or one JSON document.
 //! It touches no network unless asked, and no file but its input, the config file and price files.
+//!
+//! `omk plan check`, `show` and `diff` read a plan with [`llm::parser`] or [`llm::check`] and print it or what is wrong with
+//! it; they touch no network either.
 //!
 //! The clients of [`llm::client`] and the agents of [`transport`] have no command yet: they are what
 //! `omk prompt` and `omk plan` will stand on, and are usable as a library.

@@ -526,7 +526,7 @@ mod tests {
             ("criteria/1", 17_533_887_455_268_600_015),
             ("complexity/1", 17_689_676_831_750_340_994),
             ("plan/1", 15_795_935_252_591_271_544),
-            ("repair/1", 0),
+            ("repair/1", 15_120_950_382_735_127_281),
         ];
         let prompts = every(&brief());
         assert_eq!(prompts.len(), Template::ALL.len());

@@ -388,6 +388,18 @@ mod tests {
                 "{line}"
             );
         }
+        for (line, command) in [
+            ("plan check a", Command::PlanCheck),
+            ("plan --quiet show a", Command::PlanShow),
+            ("plan diff a b", Command::PlanDiff),
+            ("plan add check", Command::Plan),
+            ("plan checks", Command::Plan),
+        ] {
+            assert!(
+                matches!(parsed(line), Ok(Parsed::Run(i)) if i.command == command),
+                "{line}"
+            );
+        }
         fails(
             "models update now",
             "`omk models update` takes no argument `now`",
@@ -506,7 +518,7 @@ mod tests {
         fails(
             "completions --price-file x bash",
             "`omk completions` has no flag `--price-file`",
-            "--price-file belongs to `omk estimate` and `omk models`",
+            "--price-file belongs to `omk estimate` and `omk plan show` and `omk plan diff` and `omk models`",
         );
     }
 

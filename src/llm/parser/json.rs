@@ -137,7 +137,7 @@ impl Reader<'_> {
             _ if rest.is_empty() => "the end of the text".to_string(),
             None => "the end of the line".to_string(),
             // A word is quoted whole, a mark alone.
-            Some(first) if !first.is_alphanumeric() => finding::quote(&first.to_string()),
+            Some(first) if !first.is_alphanumeric() => format!("`{first}`"),
             Some(_) => {
                 let end = line.find(|c: char| !c.is_alphanumeric() && c != '_');
                 finding::quote(line.get(..end.unwrap_or(line.len())).unwrap_or_default())
@@ -464,13 +464,13 @@ mod tests {
                 r#"{"a": [1, 2,]}"#,
                 12,
                 "$.a[2]",
-                "expected a value, found \"]\"",
+                "expected a value, found `]`",
             ),
             (
                 r#"{"a": 1,}"#,
                 8,
                 "$",
-                "expected a key in double quotes after the comma, found \"}\"",
+                "expected a key in double quotes after the comma, found `}`",
             ),
             (r#"{"a": tru}"#, 6, "$.a", "expected a value, found \"tru\""),
             (

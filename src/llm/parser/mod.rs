@@ -637,9 +637,12 @@ impl Reader {
             .unwrap_or_default();
         let ids: Vec<&str> = slices.iter().map(|slice| slice.id.as_str()).collect();
         let dependencies = match fields.get("dependencies") {
-            Some(node) if !slices.is_empty() => {
-                self.dependencies(node, &member("$", "dependencies"), &ids)
+            // Without slices every end would be unknown, which says nothing new.
+            Some(node) if ids.is_empty() => {
+                self.list(node, &member("$", "dependencies"));
+                Vec::new()
             }
+            Some(node) => self.dependencies(node, &member("$", "dependencies"), &ids),
             _ => Vec::new(),
         };
         self.graph(&fields, &slices, &dependencies);

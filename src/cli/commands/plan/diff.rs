@@ -340,7 +340,7 @@ fn text(
         changes("    ", &slice.fields, &mut out);
     }
     let tokens = |price: &WorkEstimate| price.input_tokens.saturating_add(price.output_tokens);
-    let usd = |price: &WorkEstimate| price.usd.map_or("?".to_string(), |usd| format!("~${usd}"));
+    let usd = |price: &WorkEstimate| price.usd.map_or("?".to_string(), |usd| format!("~{usd}"));
     out.push_str(&format!(
         "tokens: ~{} -> ~{}\nusd on {}: {} -> {}\n",
         tokens(price_before),
