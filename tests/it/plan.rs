@@ -54,7 +54,7 @@ fn a_warning_fails_only_the_strict() {
     outcome
         .code(0)
         .stderr("")
-        .stdout_contains("vague.json:6:25: warning: OMK-P102: $.acceptance_criteria[0]: ");
+        .stdout_contains("vague.json:6:26: warning: OMK-P102: $.acceptance_criteria[0]: ");
     let outcome = sandbox.omk("plan check --strict vague.json").run();
     outcome
         .code(4)
@@ -256,7 +256,7 @@ fn plans_are_compared_as_diff_does() {
     outcome.code(1).stderr("").stdout(
         "complexity_score: 4 -> 5\n\
 waves: 2 -> 1\n\
-critical_path: store -> route -> route\n\
+critical_path\n  - store -> route\n  + route\n\
 - store\n\
 + vault: Store tokens.\n\
 ~ route\n    estimated_difficulty: easy -> hard\n    after: store -> none\n    wave: 2 -> 1\n\

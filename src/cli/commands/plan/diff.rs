@@ -303,6 +303,9 @@ pub(crate) fn run(args: DiffArgs, env: &mut Env) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// Characters of a value that stands on one line with the other.
+const SHORT: usize = 40;
+
 /// Lines as diff marks them; nothing for no difference.
 fn text(
     difference: &Difference,
@@ -320,11 +323,12 @@ fn text(
             after,
         } in changes
         {
-            out.push_str(&format!(
-                "{indent}{field}: {} -> {}\n",
-                escape(before),
-                escape(after)
-            ));
+            let (before, after) = (escape(before), escape(after));
+            let is_short = |text: &str| text.chars().count() <= SHORT && !text.contains("->");
+            out.push_str(&match is_short(&before) && is_short(&after) {
+                true => format!("{indent}{field}: {before} -> {after}\n"),
+                false => format!("{indent}{field}\n{indent}  - {before}\n{indent}  + {after}\n"),
+            });
         }
     };
     changes("", &difference.plan, &mut out);
