@@ -175,8 +175,9 @@ impl CostEstimator<'_> {
                 let source = match (told, by_difficulty) {
                     (_, 0) => "the plan's estimates of each slice".to_string(),
                     (0, _) => "typical tokens of each slice's difficulty".to_string(),
-                    (told, rest) => format!(
-                        "the plan's estimates of {told} slices, typical tokens of the difficulty of {rest}"
+                    (told, _) => format!(
+                        "the plan's estimates of {told} of {} slices, typical tokens of the others' difficulty",
+                        slices.len()
                     ),
                 };
                 (sum, source)
@@ -319,7 +320,7 @@ mod tests {
         assert!(
             estimate
                 .basis
-                .contains("of 1 slices, typical tokens of the difficulty of 1;")
+                .contains("of 1 of 2 slices, typical tokens of the others' difficulty;")
         );
         assert_eq!(
             work("kimi-k3", untold, r#","estimated_tokens":9"#).input_tokens,

@@ -398,7 +398,7 @@ done when
   - `GET /login` answers 302
 
 estimate: ~435000 tokens of prompt and ~145000 of answer, ~$3.48 on kimi-k3
-  from the plan's estimates of 2 slices, typical tokens of the difficulty of 1; 3 tokens of prompt to 1 of answer, none of them cached, at the ordinary rates
+  from the plan's estimates of 2 of 3 slices, typical tokens of the others' difficulty; 3 tokens of prompt to 1 of answer, none of them cached, at the ordinary rates
 "
         );
     }
