@@ -3,7 +3,7 @@
 //! It stands on this floor and not with the command line because whoever plans with this library needs it as well; it
 //! touches the file system through [`Tree`] alone, so that a test can give it a repository of any size. The walk is bounded
 //! in steps and by whoever keeps the time, goes breadth first so that a bound cuts what is far from the top, and never
-//! follows a symbolic link, so that it cannot go in circles or leave the tree. What [`ignore`] covers is not looked at, nor
+//! follows a symbolic link, so that it cannot go in circles or leave the tree. What the rules of `.gitignore` cover is not looked at, nor
 //! are `.git`, `.hg`, `.svn`, `.jj` and `node_modules`.
 
 mod facts;
