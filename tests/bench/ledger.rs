@@ -3,6 +3,7 @@
 //! The ledger is filled by folding, as it would be by many runs, and nothing of it is thrown away: each size goes on from
 //! the one before. Times are of this machine; the last column, how much longer than with the fewest records, is not.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -127,28 +128,21 @@ fn median(times: usize, mut work: impl FnMut()) -> Duration {
     taken[times / 2]
 }
 
-/// The sum of a day-by-model report, for something to be computed.
+/// Adds up by day and model, as a report does. How many runs, and what they cost.
 fn report(sink: &JsonFileCostSink, period: Period) -> (u64, Usd) {
-    let mut days: std::collections::HashMap<(i64, Option<String>), (u64, Usd)> = Default::default();
-    let mut last: Option<((i64, Option<String>), (u64, Usd))> = None;
+    let mut days: HashMap<i64, HashMap<String, (u64, Usd)>> = HashMap::new();
     sink.scan(period, &mut |view| {
+        let models = days.entry(view.day()).or_default();
+        let model = view.model.unwrap_or_default();
         let usd = view.actual_usd.unwrap_or_default();
-        match &mut last {
-            Some(((day, model), sum)) if *day == view.day() && model.as_deref() == view.model => {
-                *sum = (sum.0 + 1, sum.1 + usd);
-            }
-            _ => {
-                if let Some((key, sum)) = last.take() {
-                    let known = days.entry(key).or_default();
-                    *known = (known.0 + sum.0, known.1 + sum.1);
-                }
-                last = Some(((view.day(), view.model.map(str::to_string)), (1, usd)));
-            }
+        match models.get_mut(model) {
+            Some(sum) => *sum = (sum.0 + 1, sum.1 + usd),
+            None => drop(models.insert(model.to_string(), (1, usd))),
         }
         ControlFlow::Continue(())
     })
     .unwrap();
-    let sums = days.into_values().chain(last.map(|(_, sum)| sum));
+    let sums = days.values().flat_map(HashMap::values);
     sums.fold((0, Usd::ZERO), |all, sum| (all.0 + sum.0, all.1 + sum.1))
 }
 

@@ -731,6 +731,30 @@ fn the_packs_can_do_without_their_list() {
 }
 
 #[test]
+fn what_killed_writers_left_is_swept_when_it_is_old() {
+    let dir = Dir::new();
+    let mut sink = dir.sink();
+    sink.append(&over(1)).unwrap();
+    sink.fold(Fold::Now).unwrap();
+    let path = |name: &str| dir.0.join(name);
+    for (name, hours) in [
+        ("loose/.omk-1-0-1.tmp", 25),
+        ("packs/.omk-1-0-2.tmp", 25),
+        ("loose/.omk-1-0-3.tmp", 1),
+        ("loose/notes.tmp", 1000),
+    ] {
+        let file = File::create(path(name)).unwrap();
+        let age = std::time::Duration::from_secs(hours * 3600);
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+    sink.fold(Fold::Now).unwrap();
+    assert!(!path("loose/.omk-1-0-1.tmp").exists());
+    assert!(!path("packs/.omk-1-0-2.tmp").exists());
+    assert!(path("loose/.omk-1-0-3.tmp").exists());
+    assert!(path("loose/notes.tmp").exists());
+}
+
+#[test]
 fn what_cannot_be_read_again_is_not_written() {
     let dir = Dir::new();
     let mut sink = dir.sink();
