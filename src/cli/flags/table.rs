@@ -330,7 +330,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag {
         long: "model",
         short: Some('m'),
-        on: &[Estimate, PlanShow, PlanDiff],
         takes: Takes::Value("NAME[,NAME...]", |low, v| {
             low.model.extend(value::names(v)?);
             Ok(())
