@@ -6,8 +6,11 @@
 //! last digits. Refuses to know which client made the figures.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -20,6 +23,8 @@ use crate::catalog::Tier;
 use crate::catalog::TokenCounts;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
+use crate::runtime::clock;
+use crate::runtime::process;
 
 /// An enum whose variants have one name each, in JSON and on the command line alike.
 macro_rules! words {
@@ -100,6 +105,24 @@ words! {
         No = "no",
         /// Something was sent, and nobody says whether it is billed.
         Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What the worst case of an open run means to the budgets of others.
+    Reservation {
+        /// It counts, and the run may spend it: it fitted, or no budget was set.
+        Granted = "granted",
+        /// It counts, and the run is still finding out whether it fits; nothing was sent.
+        Asked = "asked",
+        /// It does not count: the run stepped back for an earlier one and will ask again; nothing was sent.
+        Waiting = "waiting",
+    }
+}
+
+impl Reservation {
+    fn granted() -> Reservation {
+        Reservation::Granted
     }
 }
 
@@ -210,6 +233,52 @@ pub struct Owner {
     pub started: String,
 }
 
+impl Owner {
+    /// This process.
+    pub fn current() -> Owner {
+        let pid = std::process::id();
+        Owner {
+            host: process::host_name(),
+            pid,
+            started: process::birth(pid).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it still runs; `None` when that cannot be seen from here: another machine, another container, or a system
+    /// that does not tell one process from the next of the same number.
+    pub fn is_alive(&self) -> Option<bool> {
+        if self.host != process::host_name() {
+            return None;
+        }
+        process::is_alive(self.pid, &self.started)
+    }
+}
+
+/// A name for a run that begins now, such as `20261120T104759123456Z-0001f3a7-9c01d3ab4e5f`: time to the microsecond in UTC,
+/// the process, and chance.
+///
+/// Ids sort by time, name a file or a part of a URL as they are, and no two machines make the same one but by a coincidence
+/// of 1 in 2^48 within one microsecond and process number.
+pub fn new_id(now: SystemTime, pid: u32, random: u64) -> String {
+    // The fixed width is what makes them sort: `2026-11-20T10:47:59.123456Z` without its marks.
+    let moment = clock::format_rfc3339(now);
+    let (seconds, fraction) = match moment.trim_end_matches('Z').split_once('.') {
+        Some((seconds, fraction)) => (seconds, fraction),
+        None => (moment.trim_end_matches('Z'), ""),
+    };
+    let seconds: String = seconds.chars().filter(|c| !"-:".contains(*c)).collect();
+    let micros: String = fraction.chars().chain("000000".chars()).take(6).collect();
+    format!(
+        "{seconds}{micros}Z-{pid:08x}-{:012x}",
+        random & 0xffff_ffff_ffff
+    )
+}
+
+/// A number for [`new_id`], from the randomness with which the standard library seeds its hash maps.
+pub fn random() -> u64 {
+    RandomState::new().hash_one(())
+}
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCost {
@@ -242,6 +311,9 @@ pub struct SessionCost {
     /// What it can cost at most, while that is not known better.
     #[serde(with = "exact_option")]
     pub worst_case_usd: Option<Usd>,
+    /// What that means to the budgets of other runs, while it is open.
+    #[serde(default = "Reservation::granted")]
+    pub reservation: Reservation,
     /// What it did cost so far; `None` when usage or price is unknown.
     #[serde(with = "exact_option")]
     pub actual_usd: Option<Usd>,
@@ -285,6 +357,7 @@ impl SessionCost {
             usage: None,
             estimate: None,
             worst_case_usd: None,
+            reservation: Reservation::Granted,
             actual_usd: None,
             kind: CostKind::Unknown,
             price: None,
@@ -300,8 +373,31 @@ impl SessionCost {
     /// What it must be reckoned with: the actual amount once the run is over and it is known, the worst case before, as
     /// well as for a run of which nobody knows what it used. `None` when it has no known bound.
     pub fn reserved_usd(&self) -> Option<Usd> {
+        Reckoning {
+            status: self.status,
+            reservation: self.reservation,
+            charged: self.charged,
+            actual_usd: self.actual_usd,
+            worst_case_usd: self.worst_case_usd,
+        }
+        .reserved_usd()
+    }
+}
+
+/// The columns that decide what a run is reckoned with.
+pub(crate) struct Reckoning {
+    pub(crate) status: SessionStatus,
+    pub(crate) reservation: Reservation,
+    pub(crate) charged: Charge,
+    pub(crate) actual_usd: Option<Usd>,
+    pub(crate) worst_case_usd: Option<Usd>,
+}
+
+impl Reckoning {
+    pub(crate) fn reserved_usd(&self) -> Option<Usd> {
         let spent = self.actual_usd.unwrap_or(Usd::ZERO);
         match self.status {
+            SessionStatus::Open if self.reservation == Reservation::Waiting => Some(Usd::ZERO),
             SessionStatus::Open | SessionStatus::Unknown => {
                 self.worst_case_usd.map(|worst| worst.max(spent))
             }
@@ -425,21 +521,6 @@ impl<'de> Deserialize<'de> for PriceUsed {
     }
 }
 
-/// TEMP
-pub fn new_id(now: std::time::SystemTime) -> String {
-    crate::runtime::clock::format_rfc3339(now).replace([':', '.'], "-")
-}
-/// TEMP
-pub fn fingerprint(parts: &[&str]) -> String {
-    format!("{}", parts.len())
-}
-impl Owner {
-    /// TEMP
-    pub fn current() -> Owner {
-        Owner::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -507,5 +588,47 @@ mod tests {
         assert_eq!(run.reserved_usd(), usd("2"));
         run.charged = Charge::No;
         assert_eq!(run.reserved_usd(), Some(Usd::ZERO));
+    }
+
+    #[test]
+    fn ids_sort_by_time_and_name_files() {
+        let at = |text| clock::parse_rfc3339(text).unwrap();
+        let id = |text, random| new_id(at(text), 0x1f3a7, random);
+        assert_eq!(
+            id("2026-11-20T10:47:59.123456789Z", u64::MAX),
+            "20261120T104759123456Z-0001f3a7-ffffffffffff"
+        );
+        assert_eq!(
+            id("2026-11-20T10:47:59Z", 1),
+            "20261120T104759000000Z-0001f3a7-000000000001"
+        );
+        let moments = [
+            "2026-11-20T10:47:59Z",
+            "2026-11-20T10:47:59.000001Z",
+            "2026-11-20T10:47:59.1Z",
+            "2026-11-20T10:48:00Z",
+        ];
+        assert!(moments.map(|moment| id(moment, 0)).is_sorted());
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn this_process_owns_what_it_runs() {
+        let owner = Owner::current();
+        assert_ne!(owner.is_alive(), Some(false));
+        let elsewhere = Owner {
+            host: format!("{}-not", owner.host),
+            ..owner
+        };
+        assert_eq!(elsewhere.is_alive(), None);
+    }
+
+    #[test]
+    fn a_record_from_before_reservations_counts() {
+        let run = SessionCost::open("1", SessionType::Prompt, "2026-11-20T10:47:59Z");
+        let mut json = serde_json::to_value(&run).unwrap();
+        json.as_object_mut().unwrap().remove("reservation");
+        let read: SessionCost = serde_json::from_value(json).unwrap();
+        assert_eq!(read, run);
     }
 }

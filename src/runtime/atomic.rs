@@ -5,10 +5,12 @@
 //! chain of symbolic links without an end, is an error that names the path.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
+use std::fs::TryLockError;
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -55,6 +57,179 @@ impl Error for AtomicWriteError {
     }
 }
 
+/// The few things that a store of whole files asks of a disk.
+///
+/// A trait only so that a test can fail, or be killed, at every one of them in turn; there is one disk, [`Disk`]. What
+/// changes something is one call each, so that there is nothing between two calls that a test could not see.
+pub trait FileSystem {
+    /// Creates a file of mode 0600 that was not there, for writing.
+    ///
+    /// # Errors
+    ///
+    /// It is there, or the system refuses.
+    fn create_new(&self, path: &Path) -> io::Result<File>;
+
+    /// Writes all of the bytes.
+    ///
+    /// # Errors
+    ///
+    /// The system's; some of the bytes may be written.
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Waits until what was written to a file is on disk.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn sync(&self, file: &File) -> io::Result<()>;
+
+    /// Waits until the names in a directory are on disk. Nothing happens where the file system cannot do that.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name, in place of whatever had it.
+    ///
+    /// # Errors
+    ///
+    /// The system's; both names are as they were.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Takes a file's name away.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a directory of mode 0700 and those on the way to it; one that is there stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the lock of this name unless another process has it. It is given back with the file, or with the process,
+    /// however that ends.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be created, or its file system knows no locks.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        private(&mut options);
+        let file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Opens a file to read it.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
+
+    /// The whole of a file.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    /// The names in a directory, at most so many, in no order.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn names(&self, path: &Path, at_most: usize) -> io::Result<Vec<OsString>> {
+        let entries = fs::read_dir(path)?.take(at_most);
+        entries.map(|entry| Ok(entry?.file_name())).collect()
+    }
+}
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl FileSystem for Disk {
+    fn create_new(&self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        // `create_new` refuses a file or link that someone else put there, so nothing is ever written through it.
+        options.write(true).create_new(true);
+        private(&mut options);
+        options.open(path)
+    }
+
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    #[cfg(unix)]
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        match File::open(path).and_then(|directory| directory.sync_all()) {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt;
+            builder.mode(0o700);
+        }
+        builder.create(path)
+    }
+}
+
+/// For its owner alone.
+fn private(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = options;
+}
+
 /// Replaces the file at `path` by `bytes`, or leaves it as it was.
 ///
 /// The new file has mode 0600 whatever the old one had, because everything omk writes may tell what someone asked a model.
@@ -63,35 +238,61 @@ impl Error for AtomicWriteError {
 /// # Errors
 ///
 /// The step that failed (`create`, `write`, `sync`, `rename`, ...) with its path. The temporary file is removed on every
-/// failure; only a kill between two steps can leave one, named `.omk-*.tmp`.
+/// failure; only a kill between two steps can leave one, for which see [`is_temporary`].
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), AtomicWriteError> {
+    atomic_write_on(&Disk, path, bytes)
+}
+
+/// The same on a file system of the caller's.
+///
+/// # Errors
+///
+/// As for [`atomic_write`].
+pub fn atomic_write_on<F: FileSystem>(
+    fs: &F,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(), AtomicWriteError> {
     let target = resolve_links(path)?;
     let directory = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let (mut temporary, mut file) = create_temporary(directory)?;
-    file.write_all(bytes)
+    let (mut temporary, mut file) = create_temporary(fs, directory)?;
+    fs.write_all(&mut file, bytes)
         .map_err(|e| temporary.fail("write", e))?;
     // The data must be on disk before the name points at it, or a power cut leaves an empty file under the final name.
-    file.sync_all().map_err(|e| temporary.fail("sync", e))?;
+    fs.sync(&file).map_err(|e| temporary.fail("sync", e))?;
     drop(file);
-    fs::rename(&temporary.path, &target).map_err(|source| AtomicWriteError {
-        step: "rename to",
-        path: target.clone(),
-        source,
-    })?;
+    fs.rename(&temporary.path, &target)
+        .map_err(|source| AtomicWriteError {
+            step: "rename to",
+            path: target.clone(),
+            source,
+        })?;
     temporary.armed = false;
-    sync_directory(directory)
+    // The new file is in place already; this makes the name itself durable.
+    fs.sync_directory(directory)
+        .map_err(|source| AtomicWriteError {
+            step: "sync directory",
+            path: directory.to_path_buf(),
+            source,
+        })
+}
+
+/// Whether a file of this name is what a killed [`atomic_write`] left, or a running one is writing.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with(".omk-") && name.ends_with(".tmp")
 }
 
 /// Removes the temporary file unless it was renamed away.
-struct Temporary {
+struct Temporary<'a, F: FileSystem> {
+    fs: &'a F,
     path: PathBuf,
     armed: bool,
 }
 
-impl Temporary {
+impl<F: FileSystem> Temporary<'_, F> {
     fn fail(&self, step: &'static str, source: io::Error) -> AtomicWriteError {
         AtomicWriteError {
             step,
@@ -101,11 +302,11 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl<F: FileSystem> Drop for Temporary<'_, F> {
     fn drop(&mut self) {
         if self.armed {
             // Nothing better can be done with a failure here: the error that got us here is the one worth telling.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.fs.remove(&self.path);
         }
     }
 }
@@ -138,20 +339,22 @@ fn resolve_links(path: &Path) -> Result<PathBuf, AtomicWriteError> {
 }
 
 /// A new file beside the target: `rename` is atomic only within one file system.
-fn create_temporary(directory: &Path) -> Result<(Temporary, File), AtomicWriteError> {
-    let mut options = OpenOptions::new();
-    // `create_new` refuses a file or link that someone else put there, so nothing is ever written through it.
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
+fn create_temporary<'a, F: FileSystem>(
+    fs: &'a F,
+    directory: &Path,
+) -> Result<(Temporary<'a, F>, File), AtomicWriteError> {
     let mut attempts = 3;
     loop {
         let path = directory.join(temporary_name());
-        match options.open(&path) {
-            Ok(file) => return Ok((Temporary { path, armed: true }, file)),
+        match fs.create_new(&path) {
+            Ok(file) => {
+                let temporary = Temporary {
+                    fs,
+                    path,
+                    armed: true,
+                };
+                return Ok((temporary, file));
+            }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempts > 0 => attempts -= 1,
             Err(source) => {
                 return Err(AtomicWriteError {
@@ -171,33 +374,6 @@ fn temporary_name() -> String {
         .map_or(0, |d| d.subsec_nanos());
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!(".omk-{}-{count}-{nanos}.tmp", std::process::id())
-}
-
-/// Makes the rename itself durable. The new file is already in place, so a file system that cannot sync a directory is
-/// no failure.
-#[cfg(unix)]
-fn sync_directory(directory: &Path) -> Result<(), AtomicWriteError> {
-    let synced = File::open(directory).and_then(|d| d.sync_all());
-    match synced {
-        Err(e)
-            if !matches!(
-                e.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-            ) =>
-        {
-            Err(AtomicWriteError {
-                step: "sync directory",
-                path: directory.to_path_buf(),
-                source: e,
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_directory: &Path) -> Result<(), AtomicWriteError> {
-    Ok(())
 }
 
 #[cfg(all(test, unix))]

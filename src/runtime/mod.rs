@@ -6,5 +6,6 @@ pub mod atomic;
 pub mod base64;
 pub mod clock;
 pub mod decimal;
+pub mod process;
 pub mod secret;
 pub mod text;

@@ -108,6 +108,109 @@ impl Tail {
     }
 }
 
+/// Where the logs of Kimi Code's sessions are read: in its files, in files that are recorded, or in a recording.
+pub trait LogSource {
+    /// Finds the logs of a session and follows them from where they end now. Says whether there are any.
+    ///
+    /// # Errors
+    ///
+    /// They are there and cannot be read.
+    fn follow(&mut self, session: &str) -> io::Result<bool>;
+
+    /// Gives every line since the last time, with the number of its agent: 0 is the main one, the others follow as they
+    /// come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tail::read`].
+    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()>;
+
+    /// Where they are, or are looked for, in an error.
+    fn place(&self) -> String;
+}
+
+/// The logs in an agent's home, its `KIMI_CODE_HOME`.
+#[derive(Debug)]
+pub struct SessionFiles {
+    home: PathBuf,
+    /// The session's; `None` before it is known.
+    directory: Option<PathBuf>,
+    /// The main agent's first.
+    tails: Vec<Tail>,
+}
+
+impl SessionFiles {
+    /// The logs in this home, of which none is followed yet.
+    pub fn new(home: impl Into<PathBuf>) -> SessionFiles {
+        SessionFiles {
+            home: home.into(),
+            directory: None,
+            tails: Vec::new(),
+        }
+    }
+
+    fn follows(&self, path: &Path) -> bool {
+        self.tails.iter().any(|known| known.path() == path)
+    }
+
+    /// Where a session keeps its logs: by the agent's index, or by looking for its id.
+    fn session_directory(&self, session: &str) -> io::Result<Option<PathBuf>> {
+        let index = match fs::read(self.home.join("session_index.jsonl")) {
+            Ok(index) => index,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        match code_session_dir(&index, session) {
+            Some(directory) => Ok(Some(directory)),
+            None => find_session(&self.home.join("sessions"), session),
+        }
+    }
+}
+
+impl Clone for SessionFiles {
+    /// The same home, and nothing followed: what is followed belongs to one session.
+    fn clone(&self) -> SessionFiles {
+        SessionFiles::new(&self.home)
+    }
+}
+
+impl LogSource for SessionFiles {
+    fn follow(&mut self, session: &str) -> io::Result<bool> {
+        let Some(directory) = self.session_directory(session)? else {
+            return Ok(false);
+        };
+        // The main agent's may come with the prompt, the others' with their agents.
+        let mut paths = vec![directory.join("agents/main/wire.jsonl")];
+        paths.extend(logs(&directory)?);
+        for path in paths {
+            if !self.follows(&path) {
+                self.tails.push(Tail::at_end(path)?);
+            }
+        }
+        self.directory = Some(directory);
+        Ok(true)
+    }
+
+    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()> {
+        if let Some(directory) = &self.directory {
+            for path in logs(directory)? {
+                if !self.follows(&path) {
+                    self.tails.push(Tail::new(path, 0));
+                }
+            }
+        }
+        for (agent, tail) in self.tails.iter_mut().enumerate() {
+            tail.read(|line| on_line(agent, line))?;
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> String {
+        let main = self.tails.first().map(Tail::path);
+        main.unwrap_or(&self.home).display().to_string()
+    }
+}
+
 /// A fact from a line of Kimi Code's log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -1109,6 +1212,20 @@ mod tests {
         assert_eq!(read(&mut late).unwrap(), ["four"]);
         file.set_len(3).unwrap();
         assert!(read(&mut tail).is_err());
+    }
+
+    #[test]
+    fn the_index_is_asked_first_for_a_sessions_directory() {
+        let home = std::env::temp_dir().join(format!("omk-acp-index-{}", std::process::id()));
+        fs::create_dir_all(home.join("sessions/wd_x/s")).unwrap();
+        let files = SessionFiles::new(&home);
+        let found = |session| files.session_directory(session).unwrap();
+        assert_eq!(found("s"), Some(home.join("sessions/wd_x/s")));
+        assert_eq!(found("t"), None);
+        let index = r#"{"sessionId":"s","sessionDir":"/elsewhere/s"}"#;
+        fs::write(home.join("session_index.jsonl"), index).unwrap();
+        assert_eq!(found("s"), Some(PathBuf::from("/elsewhere/s")));
+        fs::remove_dir_all(&home).unwrap();
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
 use crate::cli::network;
 use crate::cli::store::store;
+use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionLogRef;
 use crate::llm::client::{
     AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Observer, Request, WireLlmClient,
@@ -269,8 +270,7 @@ fn remembered(name: &str, home: &Path, directory: &Path, env: &Env) -> Result<Pa
             )
             .hint("set HOME or XDG_STATE_HOME")
         })?;
-    let place = [home, directory].map(|path| path.to_string_lossy().into_owned());
-    let key = crate::cost::record::fingerprint(&[&place[0], &place[1]]);
+    let key = fingerprint([home, directory].map(|path| path.as_os_str().as_encoded_bytes()));
     Ok(state.join("sessions").join(key).join(name))
 }
 

@@ -31,7 +31,9 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
             Exit::Budget,
             match begun {
                 true => "the run was stopped; what it cost is in the ledger",
-                false => "nothing was sent; --max-tokens, --max-usd and OMK_BUDGET set the limits",
+                false => {
+                    "nothing was sent; a smaller --max-output-tokens needs less, and --max-tokens, --max-usd and OMK_BUDGET set the limits"
+                }
             },
         ),
         LlmError::Authentication { .. } if is_agent => (

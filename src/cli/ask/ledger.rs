@@ -15,16 +15,20 @@ use crate::cli::ask::peer::Peer;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Transport;
+use crate::cost::budget::{Budget, Refusal, reserve, standings};
+use crate::cost::file_sink::{Fold, JsonFileCostSink};
+use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::{
-    Charge, CostKind, Forecast, PriceUsed, SessionCost, SessionLogRef, SessionStatus, SessionType,
-    TokenUsage, UsageOrigin,
+    self, Charge, CostKind, Forecast, Owner, PriceUsed, SessionCost, SessionLogRef, SessionStatus,
+    SessionType, TokenUsage, UsageOrigin,
 };
-use crate::cost::sink::{CostSink, SinkError};
+use crate::cost::sink::SinkError;
+use crate::cost::tracker::CostTracker;
 use crate::llm::client::{Event, Observer, Phase, Request, Stop};
 use crate::llm::error::{Charged, LlmError};
 use crate::llm::retry::Retry;
 use crate::llm::types::{Denial, LlmResponse, LlmUsage, UsageSource};
-use crate::runtime::clock::format_rfc3339;
+use crate::runtime::clock::{Clock, SystemTimer, format_rfc3339};
 
 /// Hosts whose keys are a subscription's.
 const PLAN_HOSTS: [&str; 2] = ["api.kimi.com", "api.kimi.ai"];
@@ -42,8 +46,11 @@ pub(crate) struct Timing {
 /// The books.
 pub(crate) struct Meter {
     record: SessionCost,
-    sink: Option<Box<dyn CostSink>>,
+    tracker: Option<CostTracker<JsonFileCostSink>>,
     trouble: Option<SinkError>,
+    /// The budgets over several runs that are meant for this one.
+    budgets: Vec<Budget>,
+    clock: Clock,
     /// The record is in the ledger.
     opened: bool,
     catalog: Catalog,
@@ -82,10 +89,10 @@ impl Meter {
         catalog: Catalog,
         model: Model,
         env: &mut Env,
-    ) -> Meter {
+    ) -> Result<Meter, Failure> {
         let now = env.clock.now();
         let mut record = SessionCost::open(
-            crate::cost::record::new_id(now),
+            record::new_id(now, std::process::id(), record::random()),
             session_type,
             format_rfc3339(now),
         );
@@ -94,11 +101,13 @@ impl Meter {
         record.transport = peer.transport().name().to_string();
         record.peer = peer.name();
         record.tags = tags(args, env);
-        record.owner = crate::cost::record::Owner::current();
+        record.owner = Owner::current();
         let plan = PLAN_HOSTS.contains(&record.peer.as_str());
         let mut meter = Meter {
-            sink: None,
+            tracker: None,
             trouble: None,
+            budgets: Vec::new(),
+            clock: env.clock,
             opened: false,
             record,
             catalog,
@@ -123,13 +132,17 @@ impl Meter {
         if plan {
             meter.record.kind = CostKind::ListPriceEquivalent;
         }
+        // What is only played again costs nothing and is nobody's run.
         if args.replay.is_none() {
             match crate::cli::ledger::open(env) {
-                Ok(sink) => meter.sink = Some(sink),
+                Ok(tracker) => meter.tracker = Some(tracker),
                 Err(error) => meter.trouble = Some(error),
             }
+            let mut budgets = crate::cli::ledger::budgets(env)?;
+            budgets.retain(|budget| budget.is_for(&meter.record));
+            meter.budgets = budgets;
         }
-        meter
+        Ok(meter)
     }
 
     /// The run's name.
@@ -174,6 +187,11 @@ impl Meter {
         }
     }
 
+    /// Whether budgets over several runs hold for it.
+    pub(super) fn has_budgets(&self) -> bool {
+        !self.budgets.is_empty()
+    }
+
     /// Whether it may have cost money.
     pub(crate) fn charged(&self) -> Charged {
         self.charged
@@ -207,14 +225,64 @@ impl Meter {
             };
             self.record.estimate = Some(forecast);
             let system = request.system.as_deref().unwrap_or_default();
-            self.record.prompt_hash =
-                Some(crate::cost::record::fingerprint(&[system, &request.text]));
+            self.record.prompt_hash = Some(fingerprint([system, request.text.as_str()]));
         }
         self.record.charged = Charge::Unknown;
         self.bound();
         self.worst_case = self.record.worst_case_usd;
-        self.save();
-        Ok(())
+        if self.opened || self.budgets.is_empty() {
+            self.save();
+            return match self.overdrawn() {
+                Some(detail) => Err(LlmError::BudgetExhausted {
+                    detail,
+                    begun: false,
+                }),
+                None => Ok(()),
+            };
+        }
+        self.reserve()
+    }
+
+    /// Opens the record if every budget has room for it.
+    fn reserve(&mut self) -> Result<(), LlmError> {
+        let Some(tracker) = &mut self.tracker else {
+            let why = self
+                .trouble
+                .take()
+                .map_or_else(String::new, |error| error.detail);
+            return Err(LlmError::Io {
+                detail: format!("OMK_BUDGET cannot be kept without a ledger: {why}"),
+            });
+        };
+        let mut timer = SystemTimer::default();
+        let record = &mut self.record;
+        let reserved = reserve(tracker, record, &self.budgets, self.clock, &mut timer);
+        self.opened = !matches!(reserved, Err(Refusal::Ledger(_)));
+        reserved.map_err(|refusal| match refusal {
+            Refusal::Ledger(error) => LlmError::Io {
+                detail: format!("OMK_BUDGET cannot be kept without a ledger: {error}"),
+            },
+            refusal => LlmError::BudgetExhausted {
+                detail: refusal.to_string(),
+                begun: false,
+            },
+        })
+    }
+
+    /// What a budget says to a bound that has grown since it was reserved: another request, or an attempt after one that
+    /// may be billed. Asked after it is written down, so others see it; but without their agreement, so two runs that grow
+    /// at the same moment can pass a cap by what they grew.
+    fn overdrawn(&self) -> Option<String> {
+        let tracker = self.tracker.as_ref().filter(|_| !self.budgets.is_empty())?;
+        let needed = self.record.worst_case_usd?;
+        let now = self.clock.now();
+        let standings = standings(tracker, &self.budgets, now, Some(&self.record.id));
+        let (standings, _) = standings.ok()?;
+        let over = standings
+            .into_iter()
+            .find(|standing| !standing.fits(needed))?;
+        let standing = Box::new(over);
+        Some(Refusal::Over { standing, needed }.to_string())
     }
 
     /// The most that the run can come to: what is known, what is in doubt, and the attempt that runs.
@@ -300,6 +368,14 @@ impl Meter {
         })
     }
 
+    /// Folds the ledger where it is time to: after the answer is out, so that nobody waits for it.
+    pub(super) fn fold(&self) {
+        if let Some(tracker) = self.tracker.as_ref().filter(|_| self.opened) {
+            // A later run does what this one could not, and `omk cost` says what is wrong.
+            let _ = tracker.sink().fold(Fold::IfDue);
+        }
+    }
+
     /// Brings the record's figures up to date.
     fn note(&mut self) {
         self.record.usage = self.usage().map(|usage| TokenUsage {
@@ -353,12 +429,12 @@ impl Meter {
     }
 
     fn save(&mut self) {
-        let Some(sink) = &mut self.sink else {
+        let Some(tracker) = &mut self.tracker else {
             return;
         };
         let saved = match self.opened {
-            true => sink.save(&self.record),
-            false => sink.append(&self.record),
+            true => tracker.update(&self.record),
+            false => tracker.record(&self.record),
         };
         match saved {
             Ok(()) => self.opened = true,
@@ -451,6 +527,11 @@ impl<O: Observer> Observer for Watch<'_, O> {
                 }
                 meter.note();
                 meter.save();
+                if charged != Charged::No
+                    && let Some(detail) = meter.overdrawn()
+                {
+                    return ControlFlow::Break(Stop::Budget(detail));
+                }
             }
             Event::Usage(usage) => {
                 meter.using = Some(*usage);

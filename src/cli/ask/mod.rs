@@ -11,6 +11,7 @@ mod ledger;
 mod limits;
 pub(crate) mod peer;
 mod report;
+pub(crate) mod screen;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -205,7 +206,7 @@ impl Asker {
             is_agent: matches!(peer, Peer::Agent { .. }),
             priced,
         };
-        let mut meter = Meter::new(args, session_type, &peer, requested, catalog, model, env);
+        let mut meter = Meter::new(args, session_type, &peer, requested, catalog, model, env)?;
         let client = Client::new(args, peer, config, meter.id(), env)?;
         client.introduce(&mut meter);
         Ok(Asker {
@@ -233,6 +234,35 @@ impl Asker {
         client.err().or(ledger)
     }
 
+    /// What the caller should know beside the answer.
+    pub(crate) fn warnings(&self, is_answered: bool) -> Vec<String> {
+        let meter = &self.meter;
+        let mut warnings = meter.warnings.clone();
+        let record = meter.record();
+        if is_answered && meter.spent_usd().is_none() {
+            let name = record.model.best().unwrap_or("the agent's model");
+            if record.price.is_none() {
+                warnings.push(format!(
+                "no price of {name} is known, so the cost is not; --model names it, --price or a --price-file gives the rates"
+            ));
+            } else {
+                warnings.push("the usage was not told, so the cost is not known".to_string());
+            }
+        }
+        if let (Some(asked), Some(answered)) = (&record.model.requested, &record.model.reported)
+            && asked != answered
+            && record.transport == Transport::Http.name()
+        {
+            warnings.push(format!("{asked} was asked, and {answered} answered"));
+        }
+        warnings
+    }
+
+    /// Keeps the ledger in order, once the answer is out.
+    pub(crate) fn tidy(&self) {
+        self.meter.fold();
+    }
+
     /// The failure that an error of this run is.
     pub(crate) fn failure(&self, error: &LlmError) -> Failure {
         failure(error, &self.meter.who(), self.deadline)
@@ -257,6 +287,16 @@ impl LlmClient for Asker {
         let answer = self.client.run(&request, budget, &mut watch);
         self.meter.end(&answer);
         answer
+    }
+}
+
+/// How a run ended that an error ended: by someone's will, or by itself.
+pub(crate) fn status_of(error: &LlmError) -> SessionStatus {
+    match error.root() {
+        LlmError::Timeout { .. }
+        | LlmError::BudgetExhausted { begun: true, .. }
+        | LlmError::Interrupted { .. } => SessionStatus::Interrupted,
+        _ => SessionStatus::Failed,
     }
 }
 

@@ -776,6 +776,24 @@ pub(crate) const VARIABLES: &[Variable] = &[
         doc: "The same, when MOONSHOT_API_KEY is not set.",
     },
     Variable {
+        name: "OMK_LEDGER",
+        doc: "Directory of the ledger; omk/ledger in the state directory when it is not set.",
+    },
+    Variable {
+        name: "XDG_STATE_HOME",
+        doc: "Directory of the state directory omk; $HOME/.local/state when it is not set.",
+    },
+    Variable {
+        name: "XDG_CACHE_HOME",
+        doc: "Directory of the cache directory omk, where it is kept which agent a `kimi` is; $HOME/.cache when it is not set.",
+    },
+    Variable {
+        name: "OMK_BUDGET",
+        doc: "Budgets over all runs, such as 5/day,40/month,tag:ci=1/day in USD; days, weeks and months are those of UTC. \
+What a prompt may cost at most is reserved before it is sent, and one that has no room is refused with exit code 5. Without \
+{--max-output-tokens} it is then limited to 32768.",
+    },
+    Variable {
         name: "OMK_TAGS",
         doc: "Labels of every run in the ledger, such as team=infra,env=prod; {--tag} adds to them.",
     },

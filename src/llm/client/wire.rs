@@ -21,6 +21,7 @@ use crate::llm::client::Request;
 use crate::llm::client::agent::Agent;
 use crate::llm::client::agent::Launch;
 use crate::llm::client::agent::Run;
+use crate::llm::client::tape::Recorded;
 use crate::llm::error::LlmError;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::TokenBudget;
@@ -39,6 +40,9 @@ use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
 use crate::transport::child::Program;
 use crate::transport::session_log;
+use crate::transport::tape::PlayedTime;
+use crate::transport::tape::Player;
+use crate::transport::tape::Recorder;
 use crate::transport::wire::Options;
 use crate::transport::wire::Wire;
 
@@ -88,6 +92,13 @@ impl<L: Launch> WireLlmClient<L> {
     }
 }
 
+impl WireLlmClient<Player, PlayedTime> {
+    /// A client for the agent on a tape. Nothing is started.
+    pub fn replay(config: LlmClientConfig, player: &Player) -> Self {
+        WireLlmClient::new(config, player.clone()).with_timer(player.timer())
+    }
+}
+
 impl<L: Launch, T: Timer> WireLlmClient<L, T> {
     /// The same client with other permissions.
     #[must_use]
@@ -123,6 +134,17 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
                 session: session.into(),
             }),
             ..self
+        }
+    }
+
+    /// The same client, recorded. The session's file is not on the tape, so a replay has the text of a try that broke too.
+    pub fn recorded(self, recorder: &Recorder) -> WireLlmClient<Recorded<L>, T> {
+        WireLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: Recorded::new(self.launcher, recorder),
+            kept: self.kept,
+            timer: self.timer,
         }
     }
 

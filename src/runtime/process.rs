@@ -1,0 +1,142 @@
+//! Who this process is, and whether another one still is.
+//!
+//! A number alone does not say: the system gives it to someone else soon after. So a process is named by its machine, its
+//! number and a text that the next owner of the number cannot have. Linux tells all of it under `/proc`; elsewhere `ps`
+//! and `uname` are asked, because the system calls behind them need `unsafe`, which this crate forbids. Refuses to guess:
+//! whom it cannot see from here is neither alive nor dead.
+
+use std::fs;
+use std::process::Command;
+use std::process::Stdio;
+
+/// The name of this machine, or of the container; empty when the system does not tell.
+pub fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    name.or_else(|| output("uname", &["-n"]))
+        .map(|name| name.trim().to_string())
+        .unwrap_or_default()
+}
+
+/// What tells the process of this number from any other that has or had it, on this machine; `None` when there is none now.
+///
+/// On Linux `BOOT:SPACE:TICKS`: which run of the system, which space of process numbers, and the moment of its start in the
+/// kernel's ticks. Elsewhere the start to the second as `ps` prints it. Empty where neither can be had.
+pub fn birth(pid: u32) -> Option<String> {
+    match space() {
+        Some(space) => {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some(format!("{space}:{}", start_ticks(&stat)?))
+        }
+        // Without `ps`, this process at least is there.
+        None if pid == std::process::id() => Some(started_by_ps(pid).unwrap_or_default()),
+        None => started_by_ps(pid),
+    }
+}
+
+/// Whether the process of that number and birth still runs on this machine; `None` when that cannot be seen from here.
+pub fn is_alive(pid: u32, birth_then: &str) -> Option<bool> {
+    if birth_then.is_empty() {
+        return None;
+    }
+    if let Some(space) = space() {
+        let (boot, rest) = space.split_once(':')?;
+        let (boot_then, rest_then) = birth_then.split_once(':')?;
+        let (space_then, _) = rest_then.split_once(':')?;
+        if boot != boot_then {
+            // The system was started anew, so nothing of then runs now.
+            return Some(false);
+        }
+        if rest != space_then {
+            // In a container, or outside of this one: its numbers mean nothing here.
+            return None;
+        }
+        return Some(birth(pid).is_some_and(|now| now == birth_then));
+    }
+    // A `ps` that fails says that there is no such process, unless there is no `ps`.
+    output("ps", &["-p", &std::process::id().to_string()])?;
+    Some(birth(pid).is_some_and(|now| now == birth_then))
+}
+
+/// `BOOT:SPACE`; `None` where there is no such `/proc`.
+fn space() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = fs::read_link("/proc/self/ns/pid").ok()?;
+    let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
+    Some(format!(
+        "{}:{}",
+        boot.trim(),
+        digits(&space.to_string_lossy())
+    ))
+}
+
+/// The 22nd field, unless the third says that the process has ended and only waits to be asked how. The second one is the program's name in brackets, which may hold blanks and brackets itself.
+fn start_ticks(stat: &str) -> Option<&str> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    fields.nth(18).filter(|_| !matches!(state, "Z" | "X"))
+}
+
+fn started_by_ps(pid: u32) -> Option<String> {
+    let text = output("ps", &["-o", "lstart=", "-p", &pid.to_string()])?;
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What a program prints; `None` unless it succeeds.
+fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(args)
+        // Dates in one language.
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_lives_and_one_that_was_waited_for_does_not() {
+        let own = std::process::id();
+        let birth_of_own = birth(own).unwrap();
+        if birth_of_own.is_empty() {
+            println!("this system does not tell when a process began");
+            return;
+        }
+        assert_eq!(is_alive(own, &birth_of_own), Some(true));
+        assert_eq!(is_alive(own, &format!("{birth_of_own}0")), Some(false));
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let birth_of_child = birth(child.id()).unwrap();
+        assert_eq!(is_alive(child.id(), &birth_of_child), Some(true));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(is_alive(child.id(), &birth_of_child), Some(false));
+        assert_eq!(is_alive(own, ""), None);
+        assert!(!host_name().is_empty());
+    }
+
+    #[test]
+    fn a_program_may_have_an_odd_name() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
+        assert_eq!(start_ticks(stat), Some("4242"));
+        assert_eq!(start_ticks(&stat.replace(" S ", " Z ")), None);
+        assert_eq!(start_ticks("7 (a"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_neither_alive_nor_dead() {
+        let Some(space) = space() else {
+            return;
+        };
+        let boot = space.split(':').next().unwrap();
+        assert_eq!(is_alive(1, &format!("{boot}:1:5")), None);
+        assert_eq!(is_alive(1, "another-boot:1:5"), Some(false));
+        assert_eq!(is_alive(1, "nonsense"), None);
+    }
+}
