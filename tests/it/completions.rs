@@ -20,11 +20,21 @@ fn script(sandbox: &Sandbox, shell: &str) -> bool {
 /// What is typed before the tab, one word of it per word; and the words that must be offered.
 const CASES: &[(&str, &[&str])] = &[
     ("omk est", &["estimate"]),
-    ("omk ", &["estimate", "models", "completions", "help"]),
+    ("omk pro", &["prompt"]),
+    (
+        "omk ",
+        &["prompt", "estimate", "models", "completions", "help"],
+    ),
     ("omk estimate --mo", &["--model"]),
     ("omk estimate --max", &["--max-usd", "--max-tokens"]),
     ("omk estimate --tier ", &["budget", "standard", "premium"]),
     ("omk estimate --vocabulary o2", &["o200k_base"]),
+    (
+        "omk prompt --thinking ",
+        &["on", "off", "low", "high", "max"],
+    ),
+    ("omk prompt --transport a", &["auto", "acp"]),
+    ("omk prompt --schema a-f", &["a-file"]),
     ("omk completions ", &["bash", "zsh", "fish"]),
     ("omk models up", &["update"]),
     ("omk models update --u", &["--url"]),
