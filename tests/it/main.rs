@@ -19,6 +19,7 @@ mod config;
 mod counts;
 mod estimate;
 mod exit_codes;
+mod fake_agent;
 mod flags;
 mod help;
 mod input;

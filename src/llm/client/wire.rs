@@ -120,17 +120,6 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
         }
     }
 
-    /// The same client, recorded.
-    pub fn recorded(self, recorder: &Recorder) -> WireLlmClient<Recorded<L>, T> {
-        WireLlmClient {
-            config: self.config,
-            permissions: self.permissions,
-            launcher: Recorded::new(self.launcher, recorder),
-            timer: self.timer,
-            kept: self.kept,
-        }
-    }
-
     /// The same client, told which session its agent's arguments name and the home that the agent keeps it in, its
     /// `KIMI_SHARE_DIR`.
     #[must_use]
@@ -145,6 +134,17 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
                 session: session.into(),
             }),
             ..self
+        }
+    }
+
+    /// The same client, recorded. The session's file is not on the tape, so a replay has the text of a try that broke too.
+    pub fn recorded(self, recorder: &Recorder) -> WireLlmClient<Recorded<L>, T> {
+        WireLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: Recorded::new(self.launcher, recorder),
+            kept: self.kept,
+            timer: self.timer,
         }
     }
 
