@@ -41,6 +41,7 @@ fn every_code_is_reached() {
         "omk: models: no model matches `no-such-model`\n",
     );
     reach(2, sandbox.omk("estimate --bogus"), "omk: usage: ");
+    reach(4, sandbox.omk("plan check text"), "omk: invalid plan: ");
     reach(
         5,
         sandbox.omk("estimate text --max-tokens 1"),

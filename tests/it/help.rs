@@ -4,7 +4,17 @@ use std::io::{BufRead, BufReader};
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: &[&str] = &["estimate", "models", "models update", "completions", "help"];
+const COMMANDS: &[&str] = &[
+    "estimate",
+    "plan",
+    "plan check",
+    "plan show",
+    "plan diff",
+    "models",
+    "models update",
+    "completions",
+    "help",
+];
 
 #[test]
 fn help_and_version_touch_nothing() {

@@ -71,6 +71,7 @@ pub(crate) struct Meter {
     /// What failed attempts and requests that are over may have cost beyond what is known.
     doubtful: Option<Usd>,
     charged: Charged,
+    replays: bool,
     started: Instant,
     pub(crate) timing: Timing,
     pub(crate) retries: Vec<Retry>,
@@ -120,6 +121,7 @@ impl Meter {
             worst_case: None,
             doubtful: Some(Usd::ZERO),
             charged: Charged::No,
+            replays: args.replay.is_some(),
             started: env.started,
             timing: Timing::default(),
             retries: Vec::new(),
@@ -133,7 +135,7 @@ impl Meter {
             meter.record.kind = CostKind::ListPriceEquivalent;
         }
         // What is only played again costs nothing and is nobody's run.
-        if args.replay.is_none() {
+        if !meter.replays {
             match crate::cli::ledger::open(env) {
                 Ok(tracker) => meter.tracker = Some(tracker),
                 Err(error) => meter.trouble = Some(error),
@@ -192,9 +194,12 @@ impl Meter {
         !self.budgets.is_empty()
     }
 
-    /// Whether it may have cost money.
+    /// Whether it may have cost money; what is only played again does not.
     pub(crate) fn charged(&self) -> Charged {
-        self.charged
+        match self.replays {
+            true => Charged::No,
+            false => self.charged,
+        }
     }
 
     /// Milliseconds since the run began.

@@ -165,8 +165,8 @@ impl Asker {
         env: &mut Env,
     ) -> Result<Asker, Failure> {
         let mut catalog = prices::load(&args.price_files, env)?;
-        let peer = client::peer(args, env)?;
-        if let Peer::Http { .. } = peer {
+        let (peer, player) = client::peer(args, env)?;
+        if !peer.is_agent() {
             if args.allow != Permissions::Nothing {
                 return Err(not_over_http("--allow", "it has no tools"));
             }
@@ -177,6 +177,7 @@ impl Asker {
         let requested = match (&args.model, &peer) {
             (Some((model, _)), _) => Some(model.clone()),
             (None, Peer::Http { .. }) => Some(DEFAULT_MODEL.to_string()),
+            (None, Peer::Tape { model, .. }) => Some(model.clone()),
             (None, Peer::Agent { .. }) => None,
         };
         // Of an agent whose model is not known yet, only the default's vocabulary and window can be reckoned with.
@@ -203,11 +204,11 @@ impl Asker {
         let limits = Limits {
             max_usd: args.max_usd,
             max_tokens: args.max_tokens,
-            is_agent: matches!(peer, Peer::Agent { .. }),
+            is_agent: peer.is_agent(),
             priced,
         };
         let mut meter = Meter::new(args, session_type, &peer, requested, catalog, model, env)?;
-        let client = Client::new(args, peer, config, meter.id(), env)?;
+        let client = Client::new(args, (peer, player), config, meter.id(), env)?;
         client.introduce(&mut meter);
         Ok(Asker {
             client,

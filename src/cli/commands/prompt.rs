@@ -217,15 +217,17 @@ fn conclude(
     for warning in asker.warnings(answered.is_ok()) {
         env.output.warning(warning);
     }
+    // A run that was not the one on the tape is that above all, whatever it came to.
+    let is_other_run = lost.as_ref().is_some_and(|lost| lost.kind == "replay");
+    if let Some(failure) = failure.as_ref().filter(|_| !is_other_run) {
+        env.output.failure(failure);
+    }
     if let Some(lost) = lost {
         env.output.failure(&lost);
-        if exit == Exit::Done {
+        if exit == Exit::Done || is_other_run {
             exit = lost.exit;
             failure = Some(lost);
         }
-    }
-    if let Some(failure) = failure.as_ref().filter(|failure| failure.kind != "ledger") {
-        env.output.failure(failure);
     }
     match args.show {
         Show::Text => {
