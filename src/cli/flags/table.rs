@@ -870,8 +870,8 @@ at the top, tests, CI and build system, never what stands in a file; what .gitig
         long: "separately",
         takes: Takes::Nothing(|low| low.plan.separately = true),
         on: &[Plan],
-        doc: "Ask for kind, slices, criteria and complexity one after the other. Four requests instead of one, for models \
-that do less well with everything at once.",
+        doc: "Ask for each part of the plan by itself. Four requests for kind, slices, criteria and complexity instead of one, \
+for models that do less well with everything at once.",
         configurable: true,
         ..ON_ESTIMATE
     },
