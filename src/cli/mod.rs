@@ -12,6 +12,7 @@ mod doc;
 mod env;
 mod exit;
 mod flags;
+mod history;
 mod input;
 mod ledger;
 mod network;

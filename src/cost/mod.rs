@@ -4,10 +4,15 @@
 
 pub mod budget;
 pub mod estimator;
+pub mod explain;
+pub mod export;
 pub mod file_sink;
 pub mod fingerprint;
+pub mod history;
+pub mod otlp;
 pub mod record;
 pub mod recover;
+pub mod report;
 pub mod sink;
 pub mod tracker;
 pub mod view;

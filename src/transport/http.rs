@@ -628,6 +628,24 @@ impl Http {
         self.exchange(request, bearer, body, 0)
     }
 
+    /// The same with headers of the caller's, whose values may be keys. Redirects as in [`Http::post_json`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TransportError`]; [`TransportError::BadUrl`] for what cannot be a header.
+    pub fn post_json_with(
+        &self,
+        url: &str,
+        headers: &[(String, Secret)],
+        body: &[u8],
+    ) -> Result<HttpResponse, TransportError> {
+        let mut request = Request::post(parse_url(url)?).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(name, value.expose());
+        }
+        self.exchange(request, None, body, 0)
+    }
+
     /// Posts JSON and reads a successful answer as it comes: server-sent events, in the end. Redirects as in
     /// [`Http::post_json`].
     ///

@@ -15,6 +15,7 @@ mod jsonrpc;
 mod line;
 pub mod link;
 pub mod session_log;
+pub mod session_turns;
 pub mod sse;
 pub mod tape;
 pub mod wire;

@@ -691,6 +691,20 @@ impl Typed<'_> {
         }
     }
 
+    /// What it is.
+    pub(super) fn kind(&self) -> &str {
+        self.kind.as_ref()
+    }
+
+    /// The sub-agent that an event is about, by the name of its directory.
+    pub(super) fn sub_agent(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Of {
+            agent_id: String,
+        }
+        Some(self.payload::<Of>()?.agent_id)
+    }
+
     fn payload<'b, T: Deserialize<'b>>(&'b self) -> Option<T> {
         serde_json::from_str(self.payload?.get()).ok()
     }

@@ -4,6 +4,7 @@
 //! `cli::main` says it; `Ok` means that the command has printed its result, whatever the exit code.
 
 mod completions;
+mod cost;
 mod estimate;
 mod models;
 pub(crate) mod plan;
@@ -34,6 +35,17 @@ pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit
         Command::ModelsUpdate => {
             models::update(models::UpdateArgs::resolve(invocation.low, env)?, env)
         }
+        command @ (Command::CostReport
+        | Command::CostList
+        | Command::CostShow
+        | Command::CostExplain
+        | Command::CostCheck
+        | Command::CostRecover
+        | Command::CostImport
+        | Command::CostExport
+        | Command::CostPush
+        | Command::CostClear
+        | Command::CostPath) => cost::run(command, invocation.low, env),
         Command::Completions => {
             completions::run(completions::CompletionsArgs::resolve(invocation.low)?, env)
         }

@@ -15,7 +15,10 @@ use std::time::Duration;
 use crate::catalog::Price;
 use crate::catalog::money::Usd;
 use crate::cli::exit::{Exit, Failure};
+use crate::cost::budget::{Budget, TagFilter};
 use crate::cost::estimator::PricingTier;
+use crate::cost::record::SessionStatus;
+use crate::cost::report::By;
 use crate::llm::client::Rule;
 use crate::tokens::Vocabulary;
 
@@ -38,6 +41,28 @@ pub(crate) enum Command {
     PlanShow,
     /// Compares two plans.
     PlanDiff,
+    /// Sums over the ledger.
+    CostReport,
+    /// The newest runs.
+    CostList,
+    /// All that is known of a run.
+    CostShow,
+    /// The arithmetic of a run.
+    CostExplain,
+    /// Holds the ledger against budgets.
+    CostCheck,
+    /// Settles what killed runs left open.
+    CostRecover,
+    /// The ledger for other programs.
+    CostExport,
+    /// Removes old runs.
+    CostClear,
+    /// Where the ledger is.
+    CostPath,
+    /// Reads what agents' own sessions used.
+    CostImport,
+    /// Sends runs to a collector.
+    CostPush,
     /// Prints a shell's completion script.
     Completions,
     /// Prints help.
@@ -166,6 +191,7 @@ pub(crate) struct LowArgs {
     pub(crate) tier: Option<PricingTier>,
     pub(crate) ask: LowAsk,
     pub(crate) plan: LowPlan,
+    pub(crate) cost: LowCost,
     pub(crate) all: bool,
     pub(crate) url: Option<String>,
     pub(crate) format: Option<value::Format>,
@@ -207,6 +233,27 @@ pub(crate) struct LowPlan {
     pub(crate) dry_run: bool,
     pub(crate) classify_only: bool,
     pub(crate) separately: bool,
+}
+
+/// The arguments as typed that only the ledger's commands have.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct LowCost {
+    pub(crate) by: Option<By>,
+    pub(crate) tags: Vec<TagFilter>,
+    pub(crate) since: Option<value::When>,
+    pub(crate) until: Option<value::When>,
+    pub(crate) before: Option<value::When>,
+    pub(crate) csv: bool,
+    pub(crate) status: Vec<SessionStatus>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) budgets: Vec<Budget>,
+    pub(crate) dry_run: bool,
+    pub(crate) all_hosts: bool,
+    pub(crate) yes: bool,
+    pub(crate) format: Option<value::ExportFormat>,
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) otlp: Option<String>,
+    pub(crate) model: Option<String>,
 }
 
 /// The command line is wrong.

@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::cli::flags::table::{COMMANDS, FLAGS, flag, flags_of};
+use crate::cli::flags::table::{COMMANDS, FLAGS, GROUPS, flag, flags_of, short};
 use crate::cli::flags::{Command, Flag, LowArgs, Takes, UsageError};
 use crate::runtime::text::{escape_os, nearest};
 
@@ -49,35 +49,38 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
         return Ok(Parsed::Nothing);
     }
     // Two commands may have different flags of one name, and a flag may stand before its command.
-    let ahead = args
-        .iter()
-        .find_map(|arg| COMMANDS.iter().find(|spec| arg == spec.name))
-        .map(|spec| spec.command);
+    let ahead = look_ahead(&args);
     let mut parser = lexopt::Parser::from_args(args);
     let mut command: Option<Command> = None;
+    // The word that begins several commands, while the second one is still to come.
+    let mut group: Option<&'static str> = None;
     let mut low = LowArgs::default();
     let mut given: Vec<&'static Flag> = Vec::new();
 
     while let Some(arg) = parser.next().map_err(|error| unexpected(&error))? {
         let (flag, typed) = match arg {
             lexopt::Arg::Value(word) => {
-                command = Some(positional(command, word, &mut low)?);
+                command = Some(positional(command, &mut group, word, &mut low)?);
                 continue;
             }
             lexopt::Arg::Long(name) => {
-                let known =
-                    flag(name, command.or(ahead)).ok_or_else(|| unknown_flag(name, command))?;
+                let of = command.filter(|_| group.is_none()).or(ahead);
+                let known = flag(name, of).ok_or_else(|| unknown_flag(name, command))?;
                 (known, format!("--{name}"))
             }
             lexopt::Arg::Short(letter) => {
-                let known = FLAGS.iter().find(|flag| flag.short == Some(letter));
-                let known = known.ok_or_else(|| unknown_letter(letter))?;
+                let of = command.filter(|_| group.is_none()).or(ahead);
+                let known = short(letter, of).ok_or_else(|| unknown_letter(letter))?;
                 (known, format!("-{letter}"))
             }
         };
         match flag.takes {
             Takes::Help => {
-                let command = command.or_else(|| first_command(&mut parser));
+                let second = match group {
+                    Some(group) => second_command(group, &mut parser),
+                    None => None,
+                };
+                let command = second.or(command).or_else(|| first_command(&mut parser));
                 return Ok(Parsed::Help {
                     command,
                     full: typed.starts_with("--"),
@@ -139,16 +142,61 @@ pub(crate) fn wants_json(args: &[OsString]) -> bool {
         .any(|arg| arg == "--json")
 }
 
+/// The command that the words among the arguments will turn out to be, as far as that can be told before flags are read.
+fn look_ahead(args: &[OsString]) -> Option<Command> {
+    let groups = || GROUPS.iter().map(|(group, _)| *group);
+    let (place, first) = args.iter().enumerate().find_map(|(place, arg)| {
+        let names = COMMANDS.iter().map(|spec| spec.name).chain(groups());
+        names
+            .into_iter()
+            .find(|name| arg == name)
+            .map(|name| (place, name))
+    })?;
+    let later = args.get(place + 1..).unwrap_or_default();
+    let two = later
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .find_map(|second| {
+            let name = format!("{first} {second}");
+            COMMANDS.iter().find(|spec| spec.name == name)
+        });
+    match two.or_else(|| COMMANDS.iter().find(|spec| spec.name == first)) {
+        Some(spec) => Some(spec.command),
+        None => group_command(first),
+    }
+}
+
+/// What a word that begins several commands means by itself.
+fn group_command(word: &str) -> Option<Command> {
+    let group = GROUPS.iter().find(|(group, _)| *group == word);
+    group.map(|(_, command)| *command)
+}
+
 /// Takes one word: the command, its second word, or an argument of it.
 fn positional(
     command: Option<Command>,
+    group: &mut Option<&'static str>,
     word: OsString,
     low: &mut LowArgs,
 ) -> Result<Command, UsageError> {
+    if let Some(first) = group.take() {
+        let mut name = OsString::from(format!("{first} "));
+        name.push(&word);
+        let spec = COMMANDS.iter().find(|spec| name == spec.name);
+        return spec
+            .map(|spec| spec.command)
+            .ok_or_else(|| unknown_command(&name));
+    }
     match command {
         None => match COMMANDS.iter().find(|spec| word == spec.name) {
             Some(spec) => Ok(spec.command),
-            None => Err(unknown_command(&word)),
+            None => match GROUPS.iter().find(|(group, _)| word == *group) {
+                Some((first, command)) => {
+                    *group = Some(first);
+                    Ok(*command)
+                }
+                None => Err(unknown_command(&word)),
+            },
         },
         Some(command) => match second_word(command, &word) {
             Some(longer) if low.positionals.is_empty() => Ok(longer),
@@ -224,6 +272,15 @@ fn first_command(parser: &mut lexopt::Parser) -> Option<Command> {
         .flatten()
 }
 
+/// The command whose second word is among the arguments that are left, for `omk cost --help list`.
+fn second_command(group: &str, parser: &mut lexopt::Parser) -> Option<Command> {
+    let mut rest = parser.try_raw_args()?;
+    let second = rest.find(|arg| !arg.as_encoded_bytes().starts_with(b"-"))?;
+    let name = format!("{group} {}", second.to_str()?);
+    let spec = COMMANDS.iter().find(|spec| spec.name == name);
+    spec.map(|spec| spec.command)
+}
+
 /// The command of these words; `None` for no words.
 fn named(words: &[OsString]) -> Result<Option<Command>, UsageError> {
     if words.is_empty() {
@@ -232,7 +289,10 @@ fn named(words: &[OsString]) -> Result<Option<Command>, UsageError> {
     let name = words.join(OsStr::new(" "));
     match COMMANDS.iter().find(|spec| name == spec.name) {
         Some(spec) => Ok(Some(spec.command)),
-        None => Err(unknown_command(&name)),
+        None => match name.to_str().and_then(group_command) {
+            Some(command) => Ok(Some(command)),
+            None => Err(unknown_command(&name)),
+        },
     }
 }
 
@@ -417,6 +477,55 @@ mod tests {
     }
 
     #[test]
+    fn a_word_that_begins_several_commands() {
+        for (line, command) in [
+            ("cost", Command::CostReport),
+            ("cost --json", Command::CostReport),
+            ("cost report", Command::CostReport),
+            ("cost list", Command::CostList),
+            ("--json cost list", Command::CostList),
+            ("cost --max-usd 5/day check", Command::CostCheck),
+            ("--max-usd 5/day cost check", Command::CostCheck),
+            ("cost export -o file", Command::CostExport),
+            ("cost import kimi", Command::CostImport),
+        ] {
+            let parsed = parsed(line);
+            assert!(
+                matches!(&parsed, Ok(Parsed::Run(i)) if i.command == command),
+                "{line}: {parsed:?}"
+            );
+        }
+        assert_eq!(run("cost check --max-usd 5/day").cost.budgets.len(), 1);
+        fails(
+            "cost lst",
+            "there is no command `cost lst`",
+            "did you mean `omk cost list`?",
+        );
+        fails(
+            "cost report list",
+            "`omk cost report` takes no argument `list`",
+            "usage: omk cost report [OPTIONS]",
+        );
+        for line in [
+            "cost --help list",
+            "help cost list",
+            "--help cost list",
+            "cost list --help",
+        ] {
+            let expected = Ok(Parsed::Help {
+                command: Some(Command::CostList),
+                full: true,
+            });
+            assert_eq!(parsed(line), expected, "{line}");
+        }
+        let report = Ok(Parsed::Help {
+            command: Some(Command::CostReport),
+            full: true,
+        });
+        assert_eq!(parsed("help cost"), report);
+    }
+
+    #[test]
     fn every_example_of_the_documentation_parses() {
         for spec in COMMANDS {
             for (line, _) in spec.examples {
@@ -522,7 +631,7 @@ mod tests {
         fails(
             "completions --price-file x bash",
             "`omk completions` has no flag `--price-file`",
-            "--price-file belongs to `omk prompt` and `omk plan` and `omk estimate` and `omk plan show` and `omk plan diff` and `omk models`",
+            "--price-file belongs to `omk prompt` and `omk plan` and `omk estimate` and `omk plan show` and `omk plan diff` and `omk models` and `omk cost recover` and `omk cost import`",
         );
     }
 

@@ -7,10 +7,15 @@
 use std::path::PathBuf;
 
 use crate::cli::flags::Command::{self, Completions, Estimate, Help, Models, ModelsUpdate};
+use crate::cli::flags::Command::{
+    CostCheck, CostClear, CostExplain, CostExport, CostImport, CostList, CostPath, CostPush,
+    CostRecover, CostReport, CostShow,
+};
 use crate::cli::flags::Command::{Plan, PlanCheck, PlanDiff, PlanShow, Prompt};
-use crate::cli::flags::value::{self, Session, Thinking, Transport};
+use crate::cli::flags::value::{self, ExportFormat, Session, Thinking, Transport};
 use crate::cli::flags::{CommandSpec, Completes, Flag, Takes};
 use crate::cost::estimator::PricingTier;
+use crate::cost::report::By;
 use crate::tokens::Vocabulary;
 
 /// Every command, in the order of the documentation.
@@ -21,11 +26,25 @@ pub(crate) const COMMANDS: &[&CommandSpec] = &[
     &PLAN_SHOW,
     &PLAN_DIFF,
     &ESTIMATE,
+    &COST_REPORT,
+    &COST_LIST,
+    &COST_SHOW,
+    &COST_EXPLAIN,
+    &COST_CHECK,
+    &COST_RECOVER,
+    &COST_IMPORT,
+    &COST_EXPORT,
+    &COST_PUSH,
+    &COST_CLEAR,
+    &COST_PATH,
     &MODELS,
     &MODELS_UPDATE,
     &COMPLETIONS,
     &HELP,
 ];
+
+/// The words that begin several commands and are none, and the command that each means by itself.
+pub(crate) const GROUPS: &[(&str, Command)] = &[("cost", CostReport)];
 
 impl Command {
     /// Its documentation.
@@ -33,6 +52,17 @@ impl Command {
         match self {
             Prompt => &PROMPT,
             Estimate => &ESTIMATE,
+            CostReport => &COST_REPORT,
+            CostList => &COST_LIST,
+            CostShow => &COST_SHOW,
+            CostExplain => &COST_EXPLAIN,
+            CostCheck => &COST_CHECK,
+            CostRecover => &COST_RECOVER,
+            CostImport => &COST_IMPORT,
+            CostExport => &COST_EXPORT,
+            CostPush => &COST_PUSH,
+            CostClear => &COST_CLEAR,
+            CostPath => &COST_PATH,
             Models => &MODELS,
             ModelsUpdate => &MODELS_UPDATE,
             Plan => &PLAN,
@@ -241,6 +271,209 @@ what carrying it out may cost, both priced for the same model. Slices are the sa
     ],
 };
 
+const COST_REPORT: CommandSpec = CommandSpec {
+    command: CostReport,
+    name: "cost report",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "add up what runs cost, by day, model, label and more",
+    doc: "Adds up the runs of the ledger, by day where {--by} names nothing else. `omk cost` alone is the same command; \
+`omk cost list`, `show`, `explain`, `check`, `recover`, `import`, `export`, `push`, `clear` and `path` are its kin.\n\n\
+Four things are never added to one another: what was billed per token (usd); what is only bounded, because a run is open, \
+was killed or was not told what it used (in doubt, with the most it can be); runs of which neither amount nor bound is \
+known (unpriced, a count and never 0 USD); and what a subscription's tokens would have cost at list price (plan). Days are in UTC.",
+    examples: &[
+        (
+            "omk cost report --by model --since 7d",
+            "The last seven days by model.",
+        ),
+        (
+            "omk cost report --by tag --tag team --since 2026-11 --csv",
+            "A month by the value of a label, for a spreadsheet.",
+        ),
+        (
+            "omk cost report --by month --tag ci --json",
+            "What CI costs a month, as JSON.",
+        ),
+    ],
+};
+
+const COST_LIST: CommandSpec = CommandSpec {
+    command: CostList,
+    name: "cost list",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "list runs, the newest first",
+    doc: "Lists runs of the ledger, the newest first, with what each cost or can cost at most.",
+    examples: &[
+        (
+            "omk cost list --status open",
+            "Runs under way, and those that were killed.",
+        ),
+        (
+            "omk cost list --since 1d --limit 100 --json",
+            "Today's runs as JSON.",
+        ),
+    ],
+};
+
+const COST_SHOW: CommandSpec = CommandSpec {
+    command: CostShow,
+    name: "cost show",
+    positionals: "ID",
+    completes: Completes::Nothing,
+    at_most: 1,
+    summary: "print all that is known of a run",
+    doc: "Prints the record of the run ID: its name, the beginning of it that no other run has, or `last` for the newest.",
+    examples: &[("omk cost show last", "The newest run.")],
+};
+
+const COST_EXPLAIN: CommandSpec = CommandSpec {
+    command: CostExplain,
+    name: "cost explain",
+    positionals: "ID",
+    completes: Completes::Nothing,
+    at_most: 1,
+    summary: "show the arithmetic of what a run cost",
+    doc: "Shows line by line how the amount of the run ID was made: tokens of a kind, times their rate. The rates are those \
+that were in force then, with their source; what is not known is said with the reason. ID is as in `omk cost show`.",
+    examples: &[("omk cost explain last", "The newest run.")],
+};
+
+const COST_CHECK: CommandSpec = CommandSpec {
+    command: CostCheck,
+    name: "cost check",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "fail when a budget is spent: a gate for scripts",
+    doc: "Holds the ledger against the budgets of {--max-usd}, else of OMK_BUDGET. It prints nothing and ends with 0 while \
+all hold; otherwise the exit code is 5 and the message says limit, spent and reserved. What runs that are open can cost \
+at most is reserved; what a subscription paid for does not count.",
+    examples: &[
+        (
+            "omk cost check --max-usd 5/day",
+            "Exit code 5 when today's runs cost more than 5 USD.",
+        ),
+        (
+            "omk cost check --max-usd 40/month --tag team=infra || exit",
+            "A gate before a job, for the runs of one label.",
+        ),
+    ],
+};
+
+const COST_RECOVER: CommandSpec = CommandSpec {
+    command: CostRecover,
+    name: "cost recover",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "settle what killed runs left open",
+    doc: "Looks at every open run whose process is gone. Where an agent kept a log of the session, what stands there is \
+taken over, and the run is settled if the log has it to its end. Otherwise, and always over HTTP, it is marked unknown, \
+with what was known as the least and its worst case as the most. Running it twice changes nothing.",
+    examples: &[
+        ("omk cost recover --dry-run", "What it would do."),
+        ("omk cost recover", "Settles them."),
+    ],
+};
+
+const COST_IMPORT: CommandSpec = CommandSpec {
+    command: CostImport,
+    name: "cost import",
+    positionals: "AGENT",
+    completes: Completes::Nothing,
+    at_most: 1,
+    summary: "read what an agent's own sessions used",
+    doc: "Reads the logs that interactive sessions of AGENT left, and adds a run for each turn that used something. The one \
+AGENT there is today is `kimi`: Kimi Code below KIMI_CODE_HOME (~/.kimi-code) and kimi-cli below KIMI_SHARE_DIR (~/.kimi). \
+Sub-agents are in, each call once; turns that omk ran itself are not, since the ledger has them. Running it again adds what \
+is new and nothing twice.\n\n\
+A turn is priced by the model that its log names; kimi-cli's logs name none, so {--model} says which it was, or the turn \
+has no price. What the Kimi Code plan paid for is marked, and never added to money. A turn under way waits for the next import.",
+    examples: &[
+        ("omk cost import kimi --dry-run", "What there is to read."),
+        (
+            "omk cost import kimi",
+            "From here on one report shows all Kimi spending.",
+        ),
+    ],
+};
+
+const COST_EXPORT: CommandSpec = CommandSpec {
+    command: CostExport,
+    name: "cost export",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "write the ledger for other programs",
+    doc: "Writes the runs of the ledger as {--format} says. jsonl has a whole record on each line, csv the main columns, and \
+openmetrics the sums of runs that are over, for the textfile collector of the Prometheus node exporter: what is counted \
+there only rises, unless `omk cost clear` removes something.",
+    examples: &[
+        (
+            "omk cost export --format csv --since 2026-11 > november.csv",
+            "A month for a spreadsheet.",
+        ),
+        (
+            "omk cost export --format openmetrics -o /var/lib/node_exporter/omk.prom",
+            "Sums for a metrics system; the file is replaced in one step.",
+        ),
+    ],
+};
+
+const COST_PUSH: CommandSpec = CommandSpec {
+    command: CostPush,
+    name: "cost push",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "send runs to an OpenTelemetry collector",
+    doc: "Sends every run that is over and was not sent there before, as a span with the attributes of the GenAI semantic \
+conventions, over OTLP/HTTP with JSON. What arrived is remembered beside the ledger for each address. A collector that is \
+busy is asked again, as it wishes or with growing waits; then the exit code is 75, and the next push goes on where this \
+one ended. A span's ids are made from the run's name, so one that is sent twice can be told.",
+    examples: &[(
+        "omk cost push --otlp http://collector.example:4318",
+        "Sends what is new.",
+    )],
+};
+
+const COST_CLEAR: CommandSpec = CommandSpec {
+    command: CostClear,
+    name: "cost clear",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "remove old runs from the ledger",
+    doc: "Removes the runs that began before {--before}, after it has said how many and what they cost, and was told to: on \
+the terminal, or by {--yes}. Open runs stay. What is removed is gone; `omk cost export` writes it down first. Turns of an \
+agent's sessions come back with the next `omk cost import`, as long as the agent keeps its logs.",
+    examples: &[
+        (
+            "omk cost clear --before 2026-01-01",
+            "Asks, then removes last year.",
+        ),
+        (
+            "omk cost clear --before 365d --yes --json",
+            "The same from a script, and what was removed as JSON.",
+        ),
+    ],
+};
+
+const COST_PATH: CommandSpec = CommandSpec {
+    command: CostPath,
+    name: "cost path",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "print where the ledger is",
+    doc: "Prints the directory of the ledger, whether it is there or not.",
+    examples: &[("omk cost path", "The directory, for a backup, say.")],
+};
+
 const MODELS: CommandSpec = CommandSpec {
     command: Models,
     name: "models",
@@ -384,7 +617,16 @@ for one model only.",
             low.price_file.push(PathBuf::from(v));
             Ok(())
         }),
-        on: &[Prompt, Plan, Estimate, PlanShow, PlanDiff, Models],
+        on: &[
+            Prompt,
+            Plan,
+            Estimate,
+            PlanShow,
+            PlanDiff,
+            Models,
+            CostRecover,
+            CostImport,
+        ],
         doc: "JSON file of rates that override the known ones. Of several files the last that has a model wins. In \
 the config file a relative name counts from the directory of that file.",
         completes: Completes::Files,
@@ -790,6 +1032,180 @@ it for input.",
         ..ON_ESTIMATE
     },
     Flag {
+        long: "by",
+        takes: Takes::Value("WHAT", |low, v| {
+            low.cost.by = Some(value::choice(v, &By::ALL.map(|by| (by.name(), by)))?);
+            Ok(())
+        }),
+        on: &[CostReport],
+        doc: "What to add up by. The default is day; command is prompt, plan or import, and tag is the label that {--tag} \
+names, or every label there is.",
+        choices: &[
+            "day",
+            "month",
+            "model",
+            "tag",
+            "command",
+            "transport",
+            "peer",
+        ],
+        completes: Completes::Choices,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "tag",
+        takes: Takes::Value("KEY[=VALUE][,...]", |low, v| {
+            low.cost.tags.extend(value::tag_filters(v)?);
+            Ok(())
+        }),
+        on: &[Estimate, CostReport, CostList, CostCheck, CostExport],
+        doc: "Only runs with this label. With KEY alone any value will do, and `omk cost report --by tag` adds up by its \
+values; of several labels a run must have all. An estimate looks at the answers of such runs alone.",
+        repeats: true,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "since",
+        takes: Takes::Value("WHEN", |low, v| {
+            low.cost.since = Some(value::when(v)?);
+            Ok(())
+        }),
+        on: &[CostReport, CostList, CostExport],
+        doc: "Only runs that began then or later. 7d or 2w for so many whole days in UTC up to today, 12h for so long ago, a \
+date such as 2026-11-01, a month such as 2026-11, or 2026-11-01T08:00:00Z. By default from the first one on.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "until",
+        takes: Takes::Value("WHEN", |low, v| {
+            low.cost.until = Some(value::when(v)?);
+            Ok(())
+        }),
+        on: &[CostReport, CostList, CostExport],
+        doc: "Only runs that began before the end of this. A date or a month is in to its end; otherwise as {--since}. By \
+default to the last one.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "csv",
+        takes: Takes::Nothing(|low| low.cost.csv = true),
+        on: &[CostReport],
+        doc: "Print CSV. With a line of titles and exact amounts; columns are only ever added, at the end.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "status",
+        takes: Takes::Value("STATUS[,...]", |low, v| {
+            low.cost.status.extend(value::statuses(v)?);
+            Ok(())
+        }),
+        on: &[CostList],
+        doc: "Only runs of this status. open, settled, failed, interrupted or unknown; several with commas between them.",
+        repeats: true,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "limit",
+        takes: Takes::Value("N", |low, v| {
+            low.cost.limit = Some(value::positive_count(v)?);
+            Ok(())
+        }),
+        on: &[CostList],
+        doc: "List at most so many runs. At least 1; the default is 20, and what is left out is counted.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "max-usd",
+        takes: Takes::Value("BUDGET[,...]", |low, v| {
+            low.cost.budgets.extend(value::budgets(v)?);
+            Ok(())
+        }),
+        on: &[CostCheck],
+        doc: "Fail when runs cost more than this together. An amount in USD over a day, a week from Monday, or a month, in \
+UTC: 5/day, 40/month, tag:ci=1/day; several with commas between them. The default is OMK_BUDGET.",
+        repeats: true,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "dry-run",
+        takes: Takes::Nothing(|low| low.cost.dry_run = true),
+        on: &[CostRecover, CostImport, CostClear],
+        doc: "Say what would be done and change nothing.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "all-hosts",
+        takes: Takes::Nothing(|low| low.cost.all_hosts = true),
+        on: &[CostRecover],
+        doc: "Take runs of other machines for dead too. Whether they are cannot be seen from here, so by default they are \
+left alone; be sure that none is at work.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "model",
+        takes: Takes::Value("NAME", |low, v| {
+            low.cost.model = Some(value::name(v)?);
+            Ok(())
+        }),
+        on: &[CostImport],
+        doc: "Model of the sessions whose logs do not say it. Those of kimi-cli never do; without this their turns have no price.",
+        completes: Completes::Models,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "format",
+        takes: Takes::Value("FORMAT", |low, v| {
+            low.cost.format = Some(value::choice(v, &ExportFormat::ALL)?);
+            Ok(())
+        }),
+        on: &[CostExport],
+        doc: "What to write. The default is jsonl.",
+        choices: &["jsonl", "csv", "openmetrics"],
+        completes: Completes::Choices,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "output",
+        short: Some('o'),
+        takes: Takes::Value("FILE", |low, v| {
+            low.cost.output = Some(PathBuf::from(v));
+            Ok(())
+        }),
+        on: &[CostExport],
+        doc: "Write to FILE instead of standard output. It is replaced in one step, so a reader sees the old one or the new one.",
+        completes: Completes::Files,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "otlp",
+        takes: Takes::Value("URL", |low, v| {
+            low.cost.otlp = Some(value::url(v)?);
+            Ok(())
+        }),
+        on: &[CostPush],
+        doc: "Address of the collector. /v1/traces is added where it does not end so; the default is \
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as it stands, else OTEL_EXPORTER_OTLP_ENDPOINT.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "before",
+        takes: Takes::Value("WHEN", |low, v| {
+            low.cost.before = Some(value::when(v)?);
+            Ok(())
+        }),
+        on: &[CostClear],
+        doc: "Remove runs that began before the beginning of this. Needed; written as {--since}.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "yes",
+        short: Some('y'),
+        takes: Takes::Nothing(|low| low.cost.yes = true),
+        on: &[CostClear],
+        doc: "Do not ask. Without it, and without a terminal to ask on, nothing is removed and the exit code is 2.",
+        ..ON_ESTIMATE
+    },
+    Flag {
         long: "all",
         short: Some('a'),
         takes: Takes::Nothing(|low| low.all = true),
@@ -889,10 +1305,11 @@ for models that do less well with everything at once.",
             PlanShow,
             PlanDiff,
             ModelsUpdate,
+            CostPush,
         ],
         doc: "End the run when it takes longer than this. It covers every wait, that for input too; the exit code is \
 124 and the message names the wait. Such as 500ms, 30s, 2m or 1h, up to 1000h. By default input is waited for without \
-a bound, the network for 10s, and a prompt takes 15m at most. Looking up the name of a host is the one wait that may outlast it.",
+a bound, the network for 10s, a prompt takes 15m at most and a push 5m. Looking up the name of a host is the one wait that may outlast it.",
         variables: &["OMK_DEADLINE"],
         configurable: true,
         ..ON_ESTIMATE
@@ -909,6 +1326,16 @@ a bound, the network for 10s, and a prompt takes 15m at most. Looking up the nam
             PlanDiff,
             Models,
             ModelsUpdate,
+            CostReport,
+            CostList,
+            CostShow,
+            CostExplain,
+            CostCheck,
+            CostRecover,
+            CostImport,
+            CostPush,
+            CostClear,
+            CostPath,
         ],
         doc: "Print one JSON document. It is printed on failure too, with the reason under `error`; fields are only \
 ever added to it.",
@@ -918,7 +1345,24 @@ ever added to it.",
         long: "quiet",
         short: Some('q'),
         takes: Takes::Nothing(|low| low.quiet = true),
-        on: &[Prompt, Plan, Estimate, PlanCheck, PlanShow, PlanDiff],
+        on: &[
+            Prompt,
+            Plan,
+            Estimate,
+            PlanCheck,
+            PlanShow,
+            PlanDiff,
+            CostReport,
+            CostList,
+            CostShow,
+            CostExplain,
+            CostCheck,
+            CostRecover,
+            CostImport,
+            CostExport,
+            CostPush,
+            CostClear,
+        ],
         doc: "Print no warnings. Errors are still printed, and warnings still stand in JSON.",
         configurable: true,
         ..ON_ESTIMATE
@@ -968,6 +1412,17 @@ const EVERYWHERE: &[Command] = &[
     PlanCheck,
     PlanShow,
     PlanDiff,
+    CostReport,
+    CostList,
+    CostShow,
+    CostExplain,
+    CostCheck,
+    CostRecover,
+    CostImport,
+    CostExport,
+    CostPush,
+    CostClear,
+    CostPath,
     Models,
     ModelsUpdate,
     Completions,
@@ -1015,6 +1470,27 @@ What a prompt may cost at most is reserved before it is sent, and one that has n
         doc: "Labels of every run in the ledger, such as team=infra,env=prod; {--tag} adds to them.",
     },
     Variable {
+        name: "KIMI_CODE_HOME",
+        doc: "Directory in which Kimi Code keeps its sessions; $HOME/.kimi-code when it is not set.",
+    },
+    Variable {
+        name: "KIMI_SHARE_DIR",
+        doc: "Directory in which kimi-cli keeps its sessions; $HOME/.kimi when it is not set.",
+    },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        doc: "Address of the collector for `omk cost push` without {--otlp}; /v1/traces is added.",
+    },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        doc: "The same, taken as it stands; it comes first.",
+    },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_HEADERS",
+        doc: "Headers for the collector, such as authorization=Bearer%20KEY; several with commas between them, values \
+percent-encoded. They are never shown.",
+    },
+    Variable {
         name: "HTTPS_PROXY",
         doc: "Address of the proxy for https, such as http://proxy.example:3128. Of this and the next three the name in \
 lower case is looked at first.",
@@ -1059,6 +1535,14 @@ pub(crate) fn flag(long: &str, command: Option<Command>) -> Option<&'static Flag
     Some(own.unwrap_or(first))
 }
 
+/// The same by its letter.
+pub(crate) fn short(letter: char, command: Option<Command>) -> Option<&'static Flag> {
+    let mut named = FLAGS.iter().filter(|flag| flag.short == Some(letter));
+    let first = named.clone().next()?;
+    let own = command.and_then(|command| named.find(|flag| flag.is_on(command)));
+    Some(own.unwrap_or(first))
+}
+
 /// The flags of a command, in the order of the documentation.
 pub(crate) fn flags_of(command: Command) -> impl Iterator<Item = &'static Flag> {
     FLAGS.iter().filter(move |flag| flag.is_on(command))
@@ -1095,9 +1579,14 @@ mod tests {
                 let name = (command.spec().name, flag.long);
                 assert!(longs.insert(name), "--{} stands twice", flag.long);
             }
-            if let Some(short) = flag.short {
+            for (short, command) in flag
+                .short
+                .iter()
+                .flat_map(|s| flag.on.iter().map(move |on| (s, on)))
+            {
+                let name = (command.spec().name, *short);
                 assert!(
-                    short.is_ascii_alphabetic() && shorts.insert(short),
+                    short.is_ascii_alphabetic() && shorts.insert(name),
                     "-{short}"
                 );
             }
@@ -1170,7 +1659,17 @@ mod tests {
 
     #[test]
     fn every_setter_changes_the_arguments() {
-        let samples = ["1", "1%", "1,2,3", "30s", "https://host/v1", "text", "a=b"];
+        let samples = [
+            "1",
+            "1%",
+            "1,2,3",
+            "30s",
+            "https://host/v1",
+            "text",
+            "a=b",
+            "5/day",
+            "open",
+        ];
         for flag in FLAGS {
             let mut low = LowArgs::default();
             match flag.takes {

@@ -5,13 +5,16 @@
 //! accepted, and refuses rather than rounds.
 
 use std::ffi::OsStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::catalog::Price;
 use crate::catalog::money::{AmountError, Usd};
 use crate::catalog::price_file::parse_price_flag;
+use crate::cost::budget::{Budget, TagFilter, parse_budgets};
+use crate::cost::record::SessionStatus;
 use crate::llm::client::Rule;
 pub(crate) use crate::llm::client::Thinking;
+use crate::runtime::clock;
 use crate::runtime::decimal::{self, DecimalError};
 use crate::runtime::text::escape_os;
 use crate::transport::session_log::is_session_id;
@@ -102,6 +105,71 @@ pub(crate) const FORMATS: [(&str, Format); 8] = [
     ("github", Format::Github),
     ("sarif", Format::Sarif),
 ];
+
+/// A moment as it is written: the run's clock makes it one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// So many whole days in UTC, today the first of them.
+    Days(u64),
+    /// So long ago.
+    Ago(Duration),
+    /// A day or a month in UTC: its first moment, and the first one after it.
+    Date(SystemTime, SystemTime),
+    /// A moment.
+    Moment(SystemTime),
+}
+
+impl When {
+    /// The first moment of it.
+    pub(crate) fn start(&self, now: SystemTime) -> SystemTime {
+        const DAY: u64 = 86_400;
+        match self {
+            When::Days(days) => {
+                let since = now
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap_or_default();
+                let back = days.saturating_sub(1).saturating_mul(DAY);
+                let midnight = since.as_secs() - since.as_secs() % DAY;
+                SystemTime::UNIX_EPOCH + Duration::from_secs(midnight.saturating_sub(back))
+            }
+            When::Ago(length) => now.checked_sub(*length).unwrap_or(SystemTime::UNIX_EPOCH),
+            When::Date(from, _) => *from,
+            When::Moment(moment) => *moment,
+        }
+    }
+
+    /// The first moment after it.
+    pub(crate) fn end(&self, now: SystemTime) -> SystemTime {
+        match self {
+            When::Date(_, until) => *until,
+            other => other.start(now),
+        }
+    }
+
+    /// Does it move with the clock?
+    pub(crate) fn is_relative(&self) -> bool {
+        matches!(self, When::Days(_) | When::Ago(_))
+    }
+}
+
+/// What `omk cost export` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExportFormat {
+    /// A record a line.
+    Jsonl,
+    /// A run a line.
+    Csv,
+    /// Sums for a metrics system.
+    OpenMetrics,
+}
+
+impl ExportFormat {
+    pub(crate) const ALL: [(&'static str, ExportFormat); 3] = [
+        ("jsonl", ExportFormat::Jsonl),
+        ("csv", ExportFormat::Csv),
+        ("openmetrics", ExportFormat::OpenMetrics),
+    ];
+}
 
 /// The value as text.
 pub(crate) fn text(value: &OsStr) -> Result<&str, String> {
@@ -241,6 +309,92 @@ pub(crate) fn tags(value: &OsStr) -> Result<Vec<(String, String)>, String> {
     text(value)?.split(',').map(tag).collect()
 }
 
+/// Labels to look for, such as `ci` (any value) or `team=infra`, separated by commas.
+pub(crate) fn tag_filters(value: &OsStr) -> Result<Vec<TagFilter>, String> {
+    let filter = |part: &str| {
+        let (key, value) = match part.split_once('=') {
+            Some((key, value)) => (key.trim(), Some(value.trim().to_string())),
+            None => (part.trim(), None),
+        };
+        match key {
+            "" => Err(format!(
+                "`{part}` names no label; write it as key or key=value"
+            )),
+            key => Ok(TagFilter {
+                key: key.to_string(),
+                value,
+            }),
+        }
+    };
+    text(value)?.split(',').map(filter).collect()
+}
+
+/// Budgets such as `5/day,tag:ci=1/day`; at least one.
+pub(crate) fn budgets(value: &OsStr) -> Result<Vec<Budget>, String> {
+    let budgets = parse_budgets(&name(value)?).map_err(|error| error.to_string())?;
+    match budgets.is_empty() {
+        true => Err("there is no budget in it; write 5/day, for instance".to_string()),
+        false => Ok(budgets),
+    }
+}
+
+/// States of runs, separated by commas.
+pub(crate) fn statuses(value: &OsStr) -> Result<Vec<SessionStatus>, String> {
+    let known: Vec<_> = SessionStatus::ALL
+        .iter()
+        .map(|status| (status.name(), *status))
+        .collect();
+    let names = names(value)?;
+    names
+        .iter()
+        .map(|name| choice(OsStr::new(name), &known))
+        .collect()
+}
+
+/// A moment: `7d` or `2w` for so many whole days up to today, `12h` for so long ago, a date, a month, or RFC 3339.
+pub(crate) fn when(value: &OsStr) -> Result<When, String> {
+    let written = text(value)?;
+    let error = || {
+        format!(
+            "`{written}` is no moment; write 7d, 2w or 12h, a date such as 2026-11-01, a month such as 2026-11, or 2026-11-01T08:00:00Z"
+        )
+    };
+    for (unit, days) in [('d', 1), ('w', 7)] {
+        if let Some(number) = written.strip_suffix(unit) {
+            let number: u64 = number.parse().map_err(|_| error())?;
+            // A century: what is further back is a slip, and the ledger has no such runs.
+            return match number.checked_mul(days) {
+                Some(days @ 1..=36_525) => Ok(When::Days(days)),
+                _ => Err(error()),
+            };
+        }
+    }
+    if clock::is_date_or_month(written) {
+        return date(written).ok_or_else(error);
+    }
+    if let Ok(moment) = clock::parse_rfc3339(written) {
+        return Ok(When::Moment(moment));
+    }
+    positive_duration(value).map(When::Ago).map_err(|_| error())
+}
+
+/// A day or a month with its end.
+fn date(written: &str) -> Option<When> {
+    let midnight = |date: &str| clock::parse_rfc3339(&format!("{date}T00:00:00Z")).ok();
+    let day = Duration::from_secs(86_400);
+    if written.len() > 7 {
+        let from = midnight(written)?;
+        return Some(When::Date(from, from.checked_add(day)?));
+    }
+    let from = midnight(&format!("{written}-01"))?;
+    // No month is longer than 31 days, and none shorter than 27.
+    let next = clock::format_date(from.checked_add(day * 31)?);
+    Some(When::Date(
+        from,
+        midnight(&format!("{}-01", next.get(..7)?))?,
+    ))
+}
+
 /// US dollars: a decimal such as `0.05`, `12` or `5e-2`, exact, from 0 to a million.
 pub(crate) fn usd(value: &OsStr) -> Result<Usd, String> {
     let value = text(value)?;
@@ -329,6 +483,56 @@ pub(crate) fn positive_duration(value: &OsStr) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn moments_in_every_form() {
+        let now = clock::parse_rfc3339("2026-11-20T10:47:59Z").unwrap();
+        for (written, start, end) in [
+            ("1d", "2026-11-20T00:00:00Z", "2026-11-20T00:00:00Z"),
+            ("7d", "2026-11-14T00:00:00Z", "2026-11-14T00:00:00Z"),
+            ("2w", "2026-11-07T00:00:00Z", "2026-11-07T00:00:00Z"),
+            ("90m", "2026-11-20T09:17:59Z", "2026-11-20T09:17:59Z"),
+            ("2026-11-01", "2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z"),
+            ("2026-02", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
+            ("2026-12", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+            (
+                "2026-11-01T08:00:00+01:00",
+                "2026-11-01T07:00:00Z",
+                "2026-11-01T07:00:00Z",
+            ),
+        ] {
+            let when = when(OsStr::new(written)).unwrap();
+            let moments = [when.start(now), when.end(now)].map(clock::format_rfc3339);
+            assert_eq!(moments, [start, end], "{written}");
+        }
+        for wrong in [
+            "",
+            "d",
+            "0d",
+            "-1d",
+            "99999999999999999999d",
+            "2026-13",
+            "2026-02-30",
+            "yesterday",
+            "0s",
+        ] {
+            assert!(when(OsStr::new(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn labels_and_states_to_look_for() {
+        let filters = tag_filters(OsStr::new("ci, team = infra")).unwrap();
+        assert_eq!(filters[0].to_string(), "ci");
+        assert_eq!(filters[1].to_string(), "team=infra");
+        assert!(tag_filters(OsStr::new("=x")).is_err());
+        assert_eq!(
+            statuses(OsStr::new("open,unknown")),
+            Ok(vec![SessionStatus::Open, SessionStatus::Unknown])
+        );
+        assert!(statuses(OsStr::new("done")).is_err());
+        assert!(budgets(OsStr::new(" ")).is_err() && budgets(OsStr::new("5")).is_err());
+    }
 
     use super::*;
 

@@ -80,6 +80,7 @@ use crate::runtime::clock;
 
 mod fold;
 mod pack;
+mod recent;
 #[cfg(test)]
 mod tests;
 

@@ -20,7 +20,9 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::parse::Invocation;
 use crate::cli::flags::value::{Cached, Session};
 use crate::cli::flags::{LowArgs, UsageError};
+use crate::cli::history;
 use crate::cli::input::Source;
+use crate::cost::budget::TagFilter;
 use crate::cost::estimator::PricingTier;
 use crate::tokens::Vocabulary;
 
@@ -43,6 +45,7 @@ const OF_A_TEXT: &[&str] = &[
     "base-url",
     "lossy",
     "no-stdin",
+    "tag",
 ];
 
 /// Flags that describe a session.
@@ -84,6 +87,8 @@ pub(crate) struct TextArgs {
     pub(crate) max_usd: Option<Usd>,
     /// The gate on the input.
     pub(crate) max_tokens: Option<u64>,
+    /// Labels of the runs whose answers tell how long this one may be.
+    pub(crate) tags: Vec<TagFilter>,
     /// Ask the service too.
     pub(crate) exact: bool,
     /// Where; `None` is the default service.
@@ -166,6 +171,7 @@ impl EstimateArgs {
             tier,
             ask: _,
             plan: _,
+            cost,
             all: _,
             url: _,
             format: _,
@@ -257,6 +263,7 @@ impl EstimateArgs {
             strict_prices,
             max_usd,
             max_tokens,
+            tags: cost.tags,
             exact,
             base_url,
             show,
@@ -316,7 +323,18 @@ pub(crate) fn run(args: EstimateArgs, env: &mut Env) -> Result<Exit, Failure> {
 
 fn text(args: &TextArgs, env: &mut Env) -> Result<Exit, Failure> {
     let catalog = text::catalog(args, env)?;
-    let (result, failure) = text::estimate(args, &catalog, env)?;
+    let (mut result, failure) = text::estimate(args, &catalog, env)?;
+    if args.show == Show::Estimate {
+        let models: Vec<&str> = result
+            .estimates
+            .iter()
+            .map(|estimate| &*estimate.model.id)
+            .collect();
+        let expected = history::expected_outputs(&models, &args.tags, env);
+        for (estimate, expected) in result.estimates.iter_mut().zip(expected) {
+            estimate.history = expected;
+        }
+    }
     report::print(args, &result, failure.as_ref(), env)?;
     Ok(failure.map_or(Exit::Done, |failure| failure.exit))
 }

@@ -15,6 +15,7 @@ use crate::cli::exit::Failure;
 use crate::cli::prices::PriceReport;
 use crate::cli::table::Align;
 use crate::cli::table::Table;
+use crate::cost::history::Expected;
 
 const SCHEMA: &str = "omk.estimate/1";
 
@@ -161,8 +162,23 @@ fn models(args: &TextArgs, result: &Result<'_>) -> Table {
             as_of => as_of.to_string(),
         });
         table.row(cells);
+        if let Some(expected) = &estimate.history {
+            table.remark(&past(estimate, expected));
+        }
     }
     table
+}
+
+/// What the ledger says about answers.
+fn past(estimate: &Estimate<'_>, expected: &Expected) -> String {
+    let Expected { runs, p50, p90 } = *expected;
+    let mut text = format!(
+        "answers so far: half within {p50} tokens, nine of ten within {p90}, by {runs} runs"
+    );
+    if let (Some(usual), Some(long)) = (estimate.usd_with(p50), estimate.usd_with(p90)) {
+        text.push_str(&format!("; with them {usual} and {long}"));
+    }
+    text
 }
 
 /// A tilde stands before what is approximate.
@@ -217,7 +233,17 @@ struct ModelReport<'a> {
     usd: Option<Usd>,
     tier_above: Option<u64>,
     price: Option<PriceReport<'a>>,
+    history: Option<HistoryReport>,
     inputs: Vec<InputReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct HistoryReport {
+    runs: usize,
+    output_tokens_p50: u64,
+    output_tokens_p90: u64,
+    usd_p50: Option<Usd>,
+    usd_p90: Option<Usd>,
 }
 
 #[derive(Serialize)]
@@ -265,6 +291,13 @@ fn model<'a>(result: &'a Result<'_>, estimate: &'a Estimate<'_>) -> ModelReport<
         usd: estimate.usd(),
         tier_above: estimate.bill.and_then(|bill| bill.tier_above),
         price: PriceReport::of(&estimate.model),
+        history: estimate.history.map(|expected| HistoryReport {
+            runs: expected.runs,
+            output_tokens_p50: expected.p50,
+            output_tokens_p90: expected.p90,
+            usd_p50: estimate.usd_with(expected.p50),
+            usd_p90: estimate.usd_with(expected.p90),
+        }),
         inputs: result.inputs.iter().map(input).collect(),
     }
 }

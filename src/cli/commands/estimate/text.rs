@@ -11,6 +11,7 @@ use crate::catalog::Billing;
 use crate::catalog::Catalog;
 use crate::catalog::Model;
 use crate::catalog::Status;
+use crate::catalog::TokenCounts;
 use crate::catalog::money::Usd;
 use crate::cli::commands::estimate::Show;
 use crate::cli::commands::estimate::TextArgs;
@@ -20,6 +21,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Cached;
 use crate::cli::input::TextReader;
 use crate::cli::prices;
+use crate::cost::history::Expected;
 use crate::llm::cost::CostEstimator;
 use crate::llm::types::Role;
 use crate::tokens;
@@ -76,12 +78,26 @@ pub(super) struct Estimate<'c> {
     pub(super) fits: Option<bool>,
     /// The bill; `None` without a price.
     pub(super) bill: Option<Bill>,
+    /// How long answers of this model were so far; `None` when the ledger does not know.
+    pub(super) history: Option<Expected>,
 }
 
 impl Estimate<'_> {
     /// The price of it all.
     pub(super) fn usd(&self) -> Option<Usd> {
         self.bill.as_ref().map(Bill::total)
+    }
+
+    /// The price of the input and an answer of so many tokens.
+    pub(super) fn usd_with(&self, output: u64) -> Option<Usd> {
+        let cache_read = self.cached_tokens;
+        let counts = TokenCounts {
+            input_uncached: self.input_tokens.saturating_sub(cache_read),
+            cache_read,
+            cache_write: 0,
+            output,
+        };
+        Some(self.model.price.as_ref()?.cost(&counts).total())
     }
 }
 
@@ -256,6 +272,7 @@ fn priced<'c>(
         output_tokens: args.output_tokens,
         fits,
         bill,
+        history: None,
         model,
     }
 }

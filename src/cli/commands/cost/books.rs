@@ -1,0 +1,225 @@
+//! Agents' session logs as books: which logs a session has, and what calls in them come to.
+//!
+//! Shared by what settles a killed run and what imports a session. It refuses to take a price for the whole of several
+//! calls: rates may depend on the size of each prompt, so every call is priced by itself and one without a price leaves
+//! the sum unknown.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::catalog::money::Usd;
+use crate::catalog::{Billing, Catalog, Model, TokenCounts};
+use crate::cost::record::{CostKind, PriceUsed, SessionCost, TokenUsage, UsageOrigin};
+use crate::transport::agent::Usage;
+use crate::transport::session_log;
+use crate::transport::session_turns::{Call, LogFormat, Turn, read_turns};
+
+/// Names in Kimi Code's configuration that its plan pays for begin so.
+const PLAN_ALIAS: &str = "kimi-code/";
+
+/// The main log of a session's directory.
+pub(super) fn main_log(directory: &Path, format: LogFormat) -> PathBuf {
+    match format {
+        LogFormat::Code => directory.join("agents/main/wire.jsonl"),
+        LogFormat::Legacy => directory.join("wire.jsonl"),
+    }
+}
+
+/// The directory of a session, if there is exactly one.
+pub(super) fn session_directory(home: &Path, session: &str, format: LogFormat) -> Option<PathBuf> {
+    let found = || session_log::find_session(&home.join("sessions"), session).ok()?;
+    if format == LogFormat::Legacy {
+        return found();
+    }
+    let index = std::fs::read(home.join("session_index.jsonl")).unwrap_or_default();
+    session_log::code_session_dir(&index, session).or_else(found)
+}
+
+/// The turns of a session's sub-agents, each with its agent's name. `known` are those whose calls stand in the main log.
+pub(super) fn sub_agents(
+    directory: &Path,
+    format: LogFormat,
+    known: &BTreeSet<String>,
+) -> io::Result<Vec<(String, Vec<Turn>)>> {
+    let main = main_log(directory, format);
+    let mut found = Vec::new();
+    for log in session_log::logs(directory)? {
+        let agent = log.parent().and_then(Path::file_name).unwrap_or_default();
+        let agent = agent.to_string_lossy().into_owned();
+        if log != main && !known.contains(&agent) {
+            found.push((agent, read_turns(&log, format, 0)?.turns));
+        }
+    }
+    Ok(found)
+}
+
+/// What calls used, as far as they told; `None` when none did.
+pub(super) fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Option<TokenUsage> {
+    let told = calls.into_iter().filter_map(|call| call.usage);
+    let sum = told.reduce(|sum, usage| sum.plus(&usage))?;
+    Some(TokenUsage {
+        input: Some(sum.input),
+        cache_read: Some(sum.cache_read),
+        cache_write: Some(sum.cache_write),
+        output: Some(sum.output),
+        reasoning: None,
+        source: UsageOrigin::SessionLog,
+    })
+}
+
+/// The row of the catalog that a call is priced by.
+pub(super) fn row<'c>(
+    call: &Call,
+    otherwise: Option<&str>,
+    catalog: &'c Catalog,
+) -> Option<&'c Model> {
+    catalog.find(call.model.as_deref().or(otherwise)?)
+}
+
+/// What calls cost; `None` when one of them did not tell what it used, or has no price.
+pub(super) fn cost<'a>(
+    calls: impl IntoIterator<Item = &'a Call>,
+    price: impl Fn(&Call) -> Option<crate::catalog::Price>,
+) -> Option<Usd> {
+    calls.into_iter().try_fold(Usd::ZERO, |sum, call| {
+        let bill = price(call)?.cost(&counts(call.usage?));
+        sum.checked_add(bill.total())
+    })
+}
+
+fn counts(usage: Usage) -> TokenCounts {
+    TokenCounts {
+        input_uncached: usage.input,
+        cache_read: usage.cache_read,
+        cache_write: usage.cache_write,
+        output: usage.output,
+    }
+}
+
+/// The rates of a row, as a record keeps them.
+pub(super) fn price_used(row: &Model) -> Option<PriceUsed> {
+    Some(PriceUsed {
+        model: row.id.to_string(),
+        price: row.price.clone()?,
+        as_of: row.as_of.to_string(),
+        source: row.source.to_string(),
+        origin: row.origin.to_string(),
+    })
+}
+
+/// How a call is paid for, by its name in the agent's configuration and its row.
+pub(super) fn kind(alias: Option<&str>, row: Option<&Model>) -> CostKind {
+    let is_plan = alias.is_some_and(|alias| alias.starts_with(PLAN_ALIAS))
+        || row.is_some_and(|row| row.billing == Billing::Subscription);
+    match row.map(|row| row.price.is_some()) {
+        _ if is_plan => CostKind::ListPriceEquivalent,
+        Some(true) => CostKind::Metered,
+        _ => CostKind::Unknown,
+    }
+}
+
+/// Whether one account of a run has nothing less than another.
+pub(super) fn covers(usage: &TokenUsage, known: Option<&TokenUsage>) -> bool {
+    let all = |usage: &TokenUsage| {
+        [
+            usage.input,
+            usage.cache_read,
+            usage.cache_write,
+            usage.output,
+        ]
+        .map(|n| n.unwrap_or(0))
+    };
+    // Prompt and answer: how much of a prompt came from the cache is told differently here and there.
+    let sums = |[input, read, write, output]: [u64; 4]| {
+        (input.saturating_add(read).saturating_add(write), output)
+    };
+    let known = known.map_or((0, 0), |known| sums(all(known)));
+    let (prompt, output) = sums(all(usage));
+    prompt >= known.0 && output >= known.1
+}
+
+/// The moment in milliseconds since 1970 at which a run began.
+pub(super) fn started_ms(run: &SessionCost) -> u64 {
+    moment_ms(&run.started_at).unwrap_or(0)
+}
+
+/// A moment in RFC 3339 as milliseconds since 1970.
+pub(super) fn moment_ms(text: &str) -> Option<u64> {
+    let moment = crate::runtime::clock::parse_rfc3339(text).ok()?;
+    let since = moment
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .ok()?;
+    u64::try_from(since.as_millis()).ok()
+}
+
+/// The other way round.
+pub(super) fn moment(ms: u64) -> std::time::SystemTime {
+    std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(model: &str, usage: Option<[u64; 4]>) -> Call {
+        Call {
+            alias: Some("alias".to_string()),
+            model: Some(model.to_string()),
+            usage: usage.map(|[input, cache_read, cache_write, output]| Usage {
+                input,
+                cache_read,
+                cache_write,
+                output,
+            }),
+        }
+    }
+
+    fn price(call: &Call, catalog: &Catalog) -> Option<crate::catalog::Price> {
+        row(call, None, catalog)?.price.clone()
+    }
+
+    #[test]
+    fn every_call_is_priced_by_itself() {
+        let catalog = Catalog::builtin();
+        // Each prompt is below the tier of 272000, and together they are above it.
+        let calls = [
+            call("gpt-5.5", Some([200_000, 0, 0, 0])),
+            call("gpt-5.5", Some([200_000, 0, 0, 0])),
+        ];
+        let sum = cost(&calls, |call| price(call, &catalog));
+        assert_eq!(sum.map(Usd::exact_decimal), Some("2".to_string()));
+        assert_eq!(used(&calls).and_then(|usage| usage.input), Some(400_000));
+    }
+
+    #[test]
+    fn one_call_without_a_price_or_a_word_leaves_the_sum_unknown() {
+        let catalog = Catalog::builtin();
+        for other in [
+            call("nobody-knows", Some([1, 0, 0, 1])),
+            call("kimi-k3", None),
+        ] {
+            let calls = [call("kimi-k3", Some([1, 0, 0, 1])), other];
+            assert_eq!(cost(&calls, |call| price(call, &catalog)), None);
+        }
+        assert_eq!(used(&[call("kimi-k3", None)]), None);
+    }
+
+    #[test]
+    fn a_plan_is_known_by_the_name_or_by_the_row() {
+        let catalog = Catalog::builtin();
+        for (alias, model, expected) in [
+            ("kimi-code/k3", "k3", CostKind::ListPriceEquivalent),
+            ("kimi-code/x", "kimi-k3", CostKind::ListPriceEquivalent),
+            ("mine", "kimi-for-coding", CostKind::ListPriceEquivalent),
+            ("mine", "kimi-k3", CostKind::Metered),
+            ("mine", "nobody-knows", CostKind::Unknown),
+        ] {
+            assert_eq!(
+                kind(Some(alias), catalog.find(model)),
+                expected,
+                "{alias} {model}"
+            );
+        }
+    }
+}

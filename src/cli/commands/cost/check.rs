@@ -1,0 +1,154 @@
+//! `omk cost check`: a gate for scripts, silent while all is well.
+
+use serde::Serialize;
+
+use crate::catalog::money::Usd;
+use crate::cli::commands::cost::{counted, open, trouble, warn};
+use crate::cli::env::Env;
+use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{LowArgs, UsageError};
+use crate::cost::budget::{self, Budget, Standing, parse_budgets};
+use crate::runtime::text::escape_os;
+
+/// The JSON document `omk.cost-check/1`. Fields are only ever added.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    budgets: Vec<BudgetReport>,
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct BudgetReport {
+    budget: String,
+    per: &'static str,
+    tag: Option<String>,
+    limit_usd: String,
+    spent_usd: String,
+    reserved_usd: String,
+    /// Runs that may have cost something of which neither amount nor bound is known; they are in no sum.
+    unknown_runs: u64,
+    over: bool,
+}
+
+/// Checks.
+pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
+    let budgets = budgets(low, env)?;
+    let ledger = open(env)?;
+    let now = env.clock.now();
+    let (standings, warnings) = budget::standings(&ledger, &budgets, now, None).map_err(trouble)?;
+    warn(warnings, env);
+    for standing in standings.iter().filter(|standing| standing.unknown > 0) {
+        env.output.warning(format!(
+            "{}: {} of which neither amount nor bound is known: they are not counted",
+            standing.budget,
+            counted(standing.unknown, "run")
+        ));
+    }
+    let over: Vec<&Standing> = standings
+        .iter()
+        .filter(|standing| is_over(standing))
+        .collect();
+    let failure = (!over.is_empty()).then(|| {
+        let details: Vec<String> = over.iter().map(|standing| describe(standing)).collect();
+        Failure::new(Exit::Budget, "budget", details.join("; "))
+            .hint("`omk cost report` shows what it was spent on; `omk cost recover` settles what killed runs reserved")
+    });
+    let exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
+    if let Some(failure) = &failure {
+        env.output.failure(failure);
+    }
+    if low.json {
+        let warnings = env.output.warnings().to_vec();
+        env.output.json(&Document {
+            schema: "omk.cost-check/1",
+            ok: failure.is_none(),
+            exit: exit.code(),
+            budgets: standings.iter().map(report).collect(),
+            warnings: &warnings,
+            error: failure.as_ref().map(Failure::report),
+        })?;
+    }
+    Ok(exit)
+}
+
+/// The budgets that were given, else those of the environment, for the runs with the label that was given.
+fn budgets(low: &LowArgs, env: &Env) -> Result<Vec<Budget>, Failure> {
+    let mut budgets = low.cost.budgets.clone();
+    if budgets.is_empty()
+        && let Some(text) = env.variable("OMK_BUDGET")
+    {
+        let wrong = |detail: String| {
+            Failure::new(
+                Exit::Config,
+                "configuration",
+                format!("OMK_BUDGET: {detail}"),
+            )
+        };
+        let text = text
+            .into_string()
+            .map_err(|text| wrong(format!("`{}` is not UTF-8", escape_os(text))))?;
+        budgets = parse_budgets(&text).map_err(|error| wrong(error.to_string()))?;
+    }
+    if budgets.is_empty() {
+        return Err(UsageError::new("there is no budget to check")
+            .hint("--max-usd 5/day names one, and so does OMK_BUDGET")
+            .into());
+    }
+    match &low.cost.tags[..] {
+        [] => {}
+        [tag] => {
+            for budget in &mut budgets {
+                if budget.tag.is_some() {
+                    let message = format!(
+                        "the budget {budget} is for a label of its own, and --tag names another"
+                    );
+                    return Err(UsageError::new(message).into());
+                }
+                budget.tag = Some(tag.clone());
+            }
+        }
+        _ => {
+            return Err(UsageError::new("a budget is for the runs of one label")
+                .hint(
+                    "give one --tag, or several budgets such as tag:ci=1/day,tag:team=infra=2/day",
+                )
+                .into());
+        }
+    }
+    Ok(budgets)
+}
+
+fn is_over(standing: &Standing) -> bool {
+    !standing.fits(Usd::ZERO)
+}
+
+fn describe(standing: &Standing) -> String {
+    let Standing {
+        budget,
+        spent,
+        reserved,
+        ..
+    } = standing;
+    format!(
+        "{budget}: spent {spent}, reserved {reserved}, limit {} a {}",
+        budget.limit,
+        budget.per.name()
+    )
+}
+
+fn report(standing: &Standing) -> BudgetReport {
+    BudgetReport {
+        budget: standing.budget.to_string(),
+        per: standing.budget.per.name(),
+        tag: standing.budget.tag.as_ref().map(ToString::to_string),
+        limit_usd: standing.budget.limit.exact_decimal(),
+        spent_usd: standing.spent.exact_decimal(),
+        reserved_usd: standing.reserved.exact_decimal(),
+        unknown_runs: standing.unknown,
+        over: is_over(standing),
+    }
+}

@@ -1,0 +1,118 @@
+//! `omk cost clear`: old runs out of the ledger, after a word about what that is.
+
+use std::io::{BufRead, IsTerminal};
+
+use serde::Serialize;
+
+use crate::cli::commands::cost::report::SumsReport;
+use crate::cli::commands::cost::{counted, open, scan, trouble, warn};
+use crate::cli::env::{Env, Stdin};
+use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{LowArgs, UsageError};
+use crate::cost::record::SessionStatus;
+use crate::cost::report::{Filter, Sums};
+use crate::cost::view::Period;
+use crate::runtime::clock::format_rfc3339;
+
+/// The JSON document `omk.cost-clear/1`. Fields are only ever added.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    before: String,
+    /// What the runs come to that were found.
+    found: SumsReport,
+    /// How many were removed.
+    removed: u64,
+    /// Runs that began before and stay, since they are open.
+    open: u64,
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
+
+/// Removes them.
+pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
+    let Some(when) = &low.cost.before else {
+        return Err(UsageError::new("what is to be removed must be said")
+            .hint("--before 2026-01-01, for instance")
+            .into());
+    };
+    let before = when.start(env.clock.now());
+    let shown = format_rfc3339(before);
+    let ledger = open(env)?;
+    let filter = Filter {
+        period: Period {
+            from: None,
+            until: Some(before),
+        },
+        ..Filter::default()
+    };
+    let (mut found, mut open) = (Sums::default(), 0);
+    scan(&ledger, &filter, env, &mut |run| match run.status {
+        SessionStatus::Open => open += 1,
+        _ => found.add(run),
+    })?;
+    let mut what = format!(
+        "{} that began before {shown}, {} in all",
+        counted(found.runs(), "run"),
+        found.metered.usd
+    );
+    let unsure = found.metered.in_doubt + found.metered.unpriced;
+    if unsure > 0 {
+        what.push_str(&format!(" and {unsure} of unknown amount"));
+    }
+    if open > 0 {
+        what.push_str(&format!("; {open} of that time are open and stay"));
+    }
+    let goes = found.runs() > 0 && !low.cost.dry_run;
+    if goes && !low.cost.yes {
+        confirm(&what, env)?;
+    }
+    let removed = if goes {
+        let removed = ledger.sink().remove(before).map_err(trouble)?;
+        warn(removed.warnings, env);
+        removed.records as u64
+    } else {
+        0
+    };
+    if low.json {
+        let warnings = env.output.warnings().to_vec();
+        env.output.json(&Document {
+            schema: "omk.cost-clear/1",
+            ok: true,
+            exit: Exit::Done.code(),
+            before: shown,
+            found: SumsReport::of(&found),
+            removed,
+            open,
+            warnings: &warnings,
+            error: None,
+        })?;
+    } else if low.cost.dry_run {
+        env.output.print(&format!("would remove {what}\n"))?;
+    } else if found.runs() == 0 {
+        env.output.print(&format!("nothing to remove: {what}\n"))?;
+    } else {
+        env.output.print(&format!("removed {what}\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Asks on the terminal.
+fn confirm(what: &str, env: &mut Env) -> Result<(), Failure> {
+    let is_watched = env.stdin.is_terminal() && std::io::stderr().is_terminal();
+    if !is_watched || !matches!(env.stdin, Stdin::Process) {
+        return Err(UsageError::new(format!("this would remove {what}"))
+            .hint("--yes removes it; --dry-run only says what it is")
+            .into());
+    }
+    env.output
+        .note(&format!("this removes {what}; type yes to go on"));
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    match (read, answer.trim()) {
+        (Ok(_), "yes" | "y") => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, "cost", "nothing was removed")),
+    }
+}

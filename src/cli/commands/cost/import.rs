@@ -1,0 +1,438 @@
+//! `omk cost import kimi`: what interactive sessions used, read from the logs that the agents keep.
+//!
+//! One record for each turn and model, and not one for each call: a turn is what someone asked and waited for, as a run of
+//! omk is, so both stand in one report by the same right; and a ledger with a record for each of an agent's calls would be
+//! ten times as large and say no more, since the amount is made call by call in any case. Its id is made from the agent's
+//! own name for the prompt, which a copy of the session has too, so nothing is added twice, however often it is read.
+//!
+//! Refuses to add what the ledger has: a turn that began while a run of omk had that session. And what is not finished: a
+//! turn without an end waits, until its log has been quiet for [`QUIET`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::catalog::Catalog;
+use crate::cli::commands::cost::report::SumsReport;
+use crate::cli::commands::cost::{Ledger, books, counted, open, trouble, warn};
+use crate::cli::env::Env;
+use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{LowArgs, UsageError, value};
+use crate::cli::prices;
+use crate::cost::file_sink::{Fold, Folded};
+use crate::cost::fingerprint::fingerprint;
+use crate::cost::record::{self, Charge, SessionCost, SessionStatus, SessionType, TokenUsage};
+use crate::cost::report::Sums;
+use crate::cost::view::with_view;
+use crate::runtime::clock::format_rfc3339;
+use crate::runtime::process;
+use crate::runtime::text::escape_os;
+use crate::transport::session_turns::{Call, LogFormat, Turn, read_turns};
+
+/// A log that was not written to for so long belongs to a session that is over.
+const QUIET: Duration = Duration::from_secs(3600);
+
+/// The JSON document `omk.cost-import/1`. Fields are only ever added.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    dry_run: bool,
+    homes: Vec<HomeReport>,
+    added: u64,
+    updated: u64,
+    known: u64,
+    own: u64,
+    under_way: u64,
+    undated: u64,
+    /// What was added, or would be.
+    sums: SumsReport,
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct HomeReport {
+    agent: &'static str,
+    path: String,
+    sessions: u64,
+}
+
+/// What the ledger knows already.
+#[derive(Default)]
+struct Known {
+    /// When runs of omk had a session, in milliseconds since 1970.
+    own: HashMap<String, Vec<(u64, u64)>>,
+    /// Imported turns, with what they used and whether they have a price.
+    imported: BTreeMap<String, (Option<TokenUsage>, bool)>,
+}
+
+/// What became of the turns.
+#[derive(Default)]
+struct Tally {
+    added: u64,
+    updated: u64,
+    known: u64,
+    own: u64,
+    under_way: u64,
+    undated: u64,
+    sums: Sums,
+    seen: BTreeSet<String>,
+}
+
+/// One reading.
+struct Import<'a> {
+    ledger: Ledger,
+    catalog: Catalog,
+    /// The model of sessions that name none.
+    model: Option<&'a str>,
+    dry_run: bool,
+    known: Known,
+    tally: Tally,
+}
+
+/// Imports.
+pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
+    match low.positionals.first().map(|word| value::name(word)) {
+        Some(Ok(name)) if name == "kimi" => {}
+        Some(Ok(name)) => {
+            let message = format!("there is no import for `{name}`");
+            return Err(UsageError::new(message)
+                .hint("`omk cost import kimi` is the one there is")
+                .into());
+        }
+        Some(Err(error)) => return Err(UsageError::new(format!("AGENT: {error}")).into()),
+        None => {
+            let error = UsageError::new("an agent must be named");
+            return Err(error.hint("`omk cost import kimi`").into());
+        }
+    }
+    let ledger = open(env)?;
+    let known = known(&ledger, env)?;
+    let mut import = Import {
+        ledger,
+        catalog: prices::load(&low.price_file, env)?,
+        model: low.cost.model.as_deref(),
+        dry_run: low.cost.dry_run,
+        known,
+        tally: Tally::default(),
+    };
+    let mut homes = Vec::new();
+    for (agent, format, home) in agents(env)? {
+        let mut sessions = 0;
+        for directory in session_directories(&home, env) {
+            if import.session(&directory, agent, format, env)? {
+                sessions += 1;
+            }
+        }
+        homes.push(HomeReport {
+            agent,
+            path: escape_os(&home),
+            sessions,
+        });
+    }
+    if !low.cost.dry_run {
+        // As many as one fold takes at a time, until none is due.
+        while let Ok(Folded::Done { records: 1.., .. }) = import.ledger.sink().fold(Fold::IfDue) {}
+    }
+    let Tally {
+        added,
+        updated,
+        known,
+        own,
+        under_way,
+        undated,
+        sums,
+        ..
+    } = import.tally;
+    if undated > 0 {
+        env.output.warning(format!(
+            "{} without a time in the log: not taken",
+            counted(undated, "turn")
+        ));
+    }
+    if low.json {
+        let warnings = env.output.warnings().to_vec();
+        env.output.json(&Document {
+            schema: "omk.cost-import/1",
+            ok: true,
+            exit: Exit::Done.code(),
+            dry_run: low.cost.dry_run,
+            homes,
+            added,
+            updated,
+            known,
+            own,
+            under_way,
+            undated,
+            sums: SumsReport::of(&sums),
+            warnings: &warnings,
+            error: None,
+        })?;
+        return Ok(Exit::Done);
+    }
+    for home in &homes {
+        env.output.print(&format!(
+            "{}: {} in {}\n",
+            home.agent,
+            counted(home.sessions, "session"),
+            home.path
+        ))?;
+    }
+    let mut line = format!(
+        "{} {}: {}",
+        counted(added, "turn"),
+        if low.cost.dry_run { "to add" } else { "added" },
+        sums.metered.usd
+    );
+    let unpriced = sums.metered.unpriced + sums.metered.in_doubt;
+    for (count, what) in [
+        (unpriced, "without a price"),
+        (sums.plan.runs, "paid for by a subscription"),
+        (updated, "brought up to date"),
+        (known, "known already"),
+        (own, "of omk's own runs"),
+        (under_way, "under way"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    env.output.print(&format!("{line}\n"))?;
+    Ok(Exit::Done)
+}
+
+/// The agents' homes.
+fn agents(env: &Env) -> Result<[(&'static str, LogFormat, PathBuf); 2], Failure> {
+    let home = |variable: &str, below: &str| {
+        let named = env.variable(variable).map(PathBuf::from);
+        let otherwise = || Some(Path::new(&env.variable("HOME")?).join(below));
+        named.or_else(otherwise).ok_or_else(|| {
+            let detail = format!("neither {variable} nor HOME says where the sessions are");
+            Failure::new(Exit::Config, "configuration", detail).hint("set HOME")
+        })
+    };
+    Ok([
+        (
+            "Kimi Code",
+            LogFormat::Code,
+            home("KIMI_CODE_HOME", ".kimi-code")?,
+        ),
+        (
+            "kimi-cli",
+            LogFormat::Legacy,
+            home("KIMI_SHARE_DIR", ".kimi")?,
+        ),
+    ])
+}
+
+/// `sessions/*/*` below a home, sorted. What cannot be read is a warning.
+fn session_directories(home: &Path, env: &mut Env) -> Vec<PathBuf> {
+    let mut found = vec![home.join("sessions")];
+    for _ in 0..2 {
+        let mut below = Vec::new();
+        for directory in found {
+            match std::fs::read_dir(&directory) {
+                Ok(entries) => below.extend(entries.filter_map(|entry| Some(entry.ok()?.path()))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                // A file beside the directories.
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+                Err(error) => env
+                    .output
+                    .warning(format!("cannot read `{}`: {error}", escape_os(&directory))),
+            }
+        }
+        found = below;
+    }
+    found.sort();
+    found
+}
+
+/// Reads the whole ledger once.
+fn known(ledger: &Ledger, env: &mut Env) -> Result<Known, Failure> {
+    let mut known = Known::default();
+    let warnings = ledger.report_records(&mut |run| {
+        if run.session_type == SessionType::Import {
+            let is_priced = run.price.is_some();
+            known
+                .imported
+                .insert(run.id.clone(), (run.usage, is_priced));
+        } else if let Some(session) = &run.session_id {
+            let ended = run.ended_at.as_deref().and_then(books::moment_ms);
+            let times = (books::started_ms(run), ended.unwrap_or(u64::MAX));
+            known.own.entry(session.clone()).or_default().push(times);
+        }
+        ControlFlow::Continue(())
+    });
+    warn(warnings.map_err(trouble)?, env);
+    Ok(known)
+}
+
+impl Import<'_> {
+    /// Takes a session in; false if the directory is none.
+    fn session(
+        &mut self,
+        directory: &Path,
+        agent: &'static str,
+        format: LogFormat,
+        env: &mut Env,
+    ) -> Result<bool, Failure> {
+        let main = books::main_log(directory, format);
+        if !main.is_file() {
+            return Ok(false);
+        }
+        let session = directory
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let read = || {
+            let found = read_turns(&main, format, 0)?;
+            let mut agents = books::sub_agents(directory, format, &found.sub_agents)?;
+            agents.insert(0, ("main".to_string(), found.turns));
+            Ok::<_, std::io::Error>(agents)
+        };
+        let agents = match read() {
+            Ok(agents) => agents,
+            Err(error) => {
+                env.output.warning(format!(
+                    "the session `{}` is left aside: {error}",
+                    escape_os(directory)
+                ));
+                return Ok(true);
+            }
+        };
+        let is_quiet = std::fs::metadata(&main)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|modified| env.clock.now().duration_since(modified).ok())
+            .is_some_and(|since| since >= QUIET);
+        for (name, turns) in agents {
+            for (place, turn) in turns.iter().enumerate() {
+                if turn.calls.is_empty() {
+                    continue;
+                }
+                let Some(started) = turn.started_ms else {
+                    self.tally.undated += 1;
+                    continue;
+                };
+                let times = self.known.own.get(&session);
+                if times.is_some_and(|times| {
+                    times
+                        .iter()
+                        .any(|(from, until)| (*from..=*until).contains(&started))
+                }) {
+                    self.tally.own += 1;
+                } else if !turn.is_over && !is_quiet {
+                    self.tally.under_way += 1;
+                } else {
+                    // The agent's name for the prompt is the same in a copy of the session.
+                    let origin = match &turn.prompt {
+                        Some(prompt) => vec![prompt.clone()],
+                        None => vec![session.clone(), name.clone(), place.to_string()],
+                    };
+                    for run in self.records(turn, started, agent, &session, &origin) {
+                        self.keep(run)?;
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// A record for each model of a turn.
+    fn records(
+        &self,
+        turn: &Turn,
+        started: u64,
+        agent: &str,
+        session: &str,
+        origin: &[String],
+    ) -> Vec<SessionCost> {
+        let mut models: BTreeMap<(Option<&str>, Option<&str>), Vec<&Call>> = BTreeMap::new();
+        for call in &turn.calls {
+            let model = (call.alias.as_deref(), call.model.as_deref());
+            models.entry(model).or_default().push(call);
+        }
+        let records = models.into_iter().map(|((alias, model), calls)| {
+            let mut parts = vec![agent, alias.unwrap_or_default(), model.unwrap_or_default()];
+            parts.extend(origin.iter().map(String::as_str));
+            let chance = u64::from_str_radix(fingerprint(parts).get(..12).unwrap_or_default(), 16);
+            let began = books::moment(started);
+            let mut run = SessionCost::open(
+                record::new_id(began, 0, chance.unwrap_or(0)),
+                SessionType::Import,
+                format_rfc3339(began),
+            );
+            let ended = turn.ended_ms.unwrap_or(started).max(started);
+            run.ended_at = Some(format_rfc3339(books::moment(ended)));
+            run.model.requested = alias.or(model).or(self.model).map(str::to_string);
+            run.model.reported = model.map(str::to_string);
+            run.transport = "log".to_string();
+            run.peer = agent.to_string();
+            run.session_id = Some(session.to_string());
+            run.owner.host = process::host_name();
+            run.charged = Charge::Yes;
+            run.usage = books::used(calls.iter().copied());
+            let row = calls
+                .first()
+                .and_then(|call| books::row(call, self.model, &self.catalog));
+            run.kind = books::kind(alias, row);
+            run.price = row.and_then(books::price_used);
+            run.actual_usd = books::cost(calls.iter().copied(), |_| row?.price.clone());
+            let is_told = calls.iter().all(|call| call.usage.is_some());
+            run.status = if is_told {
+                SessionStatus::Settled
+            } else {
+                SessionStatus::Unknown
+            };
+            if run.actual_usd.is_none() && !is_told {
+                // What is told of it is the least that it cost.
+                let told = calls.iter().copied().filter(|call| call.usage.is_some());
+                run.actual_usd =
+                    books::cost(told, |_| row?.price.clone()).filter(|usd| !usd.is_zero());
+            }
+            run
+        });
+        records.collect()
+    }
+
+    /// Adds a record, brings one up to date, or leaves it.
+    fn keep(&mut self, run: SessionCost) -> Result<(), Failure> {
+        if !self.tally.seen.insert(run.id.clone()) {
+            // A copy of the session.
+            self.tally.known += 1;
+            return Ok(());
+        }
+        let is_new = match self.known.imported.get(&run.id) {
+            None => true,
+            // Rates that were in force then stay; a price where there was none is news.
+            Some((usage, is_priced))
+                if *usage != run.usage || (!is_priced && run.price.is_some()) =>
+            {
+                false
+            }
+            Some(_) => {
+                self.tally.known += 1;
+                return Ok(());
+            }
+        };
+        match is_new {
+            true => self.tally.added += 1,
+            false => self.tally.updated += 1,
+        }
+        with_view(&run, |view| self.tally.sums.add(view));
+        if self.dry_run {
+            return Ok(());
+        }
+        let kept = match is_new {
+            true => self.ledger.record(&run),
+            false => self.ledger.update(&run),
+        };
+        kept.map_err(trouble)
+    }
+}

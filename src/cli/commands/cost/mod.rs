@@ -1,0 +1,231 @@
+//! `omk cost`: the ledger shown, settled, fed and handed on.
+//!
+//! This file holds what the commands share: where the ledger is, which runs are meant, and how a run is found by its name.
+//! The sums are made in [`crate::cost::report`], the arithmetic in [`crate::cost::explain`]; here they get their form. It
+//! refuses to mend: a file that is left aside is a warning, and stays where it is.
+
+mod books;
+mod check;
+mod clear;
+mod export;
+mod import;
+mod list;
+mod push;
+mod recover;
+mod report;
+mod show;
+
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+
+use crate::cli::env::Env;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::flags::{Command, LowArgs, LowCost, UsageError, value};
+use crate::cli::ledger;
+use crate::cost::file_sink::{Found, JsonFileCostSink};
+use crate::cost::record::SessionCost;
+use crate::cost::report::Filter;
+use crate::cost::sink::SinkError;
+use crate::cost::tracker::CostTracker;
+use crate::cost::view::{Period, RecordView};
+use crate::runtime::text::{escape, escape_os};
+
+/// The ledger of this user.
+type Ledger = CostTracker<JsonFileCostSink>;
+
+/// Runs one of the commands.
+pub(crate) fn run(command: Command, low: LowArgs, env: &mut Env) -> Result<Exit, Failure> {
+    match command {
+        Command::CostList => list::run(&low, env),
+        Command::CostShow => show::show(&low, env),
+        Command::CostExplain => show::explain(&low, env),
+        Command::CostCheck => check::run(&low, env),
+        Command::CostRecover => recover::run(&low, env),
+        Command::CostImport => import::run(&low, env),
+        Command::CostExport => export::run(&low, env),
+        Command::CostPush => push::run(low, env),
+        Command::CostClear => clear::run(&low, env),
+        Command::CostPath => path(&low, env),
+        _ => report::run(low, env),
+    }
+}
+
+/// The JSON document `omk.cost-path/1`. Fields are only ever added.
+#[derive(Serialize)]
+struct PathDocument {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    path: String,
+    exists: bool,
+    error: Option<()>,
+}
+
+fn path(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
+    let ledger = open(env)?;
+    let path = ledger.sink().path();
+    if low.json {
+        env.output.json(&PathDocument {
+            schema: "omk.cost-path/1",
+            ok: true,
+            exit: Exit::Done.code(),
+            path: escape_os(path),
+            exists: path.is_dir(),
+            error: None,
+        })?;
+    } else {
+        env.output.print(&format!("{}\n", path.display()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The ledger, which need not be there yet.
+fn open(env: &Env) -> Result<Ledger, Failure> {
+    ledger::open(env).map_err(trouble)
+}
+
+/// Why the ledger did not do it.
+fn trouble(error: SinkError) -> Failure {
+    let failure = Failure::new(Exit::Io, "ledger", error.detail);
+    match error.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// What the ledger left aside.
+fn warn(warnings: Vec<String>, env: &mut Env) {
+    for warning in warnings {
+        env.output.warning(warning);
+    }
+}
+
+/// Which runs are meant.
+fn filter(low: &LowCost, env: &Env) -> Result<Filter, UsageError> {
+    let now = env.clock.now();
+    let period = Period {
+        from: low.since.as_ref().map(|when| when.start(now)),
+        until: low.until.as_ref().map(|when| when.end(now)),
+    };
+    if let (Some(from), Some(until)) = (period.from, period.until)
+        && until <= from
+    {
+        return Err(UsageError::new("--until ends before --since begins"));
+    }
+    Ok(Filter {
+        period,
+        tags: low.tags.clone(),
+    })
+}
+
+/// Shows the columns of the runs that are meant.
+fn scan(
+    ledger: &Ledger,
+    filter: &Filter,
+    env: &mut Env,
+    visit: &mut dyn FnMut(&RecordView<'_>),
+) -> Result<(), Failure> {
+    let warnings = ledger
+        .report(filter.period, &mut |run| {
+            if filter.matches(run) {
+                visit(run);
+            }
+            ControlFlow::Continue(())
+        })
+        .map_err(trouble)?;
+    warn(warnings, env);
+    Ok(())
+}
+
+/// The run that was named: in full, by its beginning, or as `last`.
+fn find(low: &LowArgs, env: &mut Env) -> Result<Box<SessionCost>, Failure> {
+    let Some(word) = low.positionals.first() else {
+        return Err(UsageError::new("a run must be named")
+            .hint("`omk cost list` has their names; `last` is the newest")
+            .into());
+    };
+    let name = value::name(word).map_err(|error| UsageError::new(format!("ID: {error}")))?;
+    let ledger = open(env)?;
+    let missing = |detail: String| {
+        Failure::new(Exit::Failed, "cost", detail).hint("`omk cost list` has the names of runs")
+    };
+    let name = match name.as_str() {
+        "last" => last(&ledger, env)?.ok_or_else(|| missing("the ledger is empty".to_string()))?,
+        _ => name,
+    };
+    let shown = escape(&name);
+    match ledger.sink().find(&name).map_err(trouble)? {
+        Found::One(run) => Ok(run),
+        Found::None => Err(missing(format!("there is no run `{shown}`"))),
+        Found::Many(ids) => {
+            let more = if ids.len() > 5 { ", ..." } else { "" };
+            let some: Vec<&str> = ids.iter().take(5).map(String::as_str).collect();
+            let detail = format!(
+                "`{shown}` begins the names of several runs: {}{more}",
+                some.join(", ")
+            );
+            Err(Failure::new(Exit::Failed, "cost", detail)
+                .hint("more of the name tells them apart"))
+        }
+    }
+}
+
+/// The name of the run that began last.
+fn last(ledger: &Ledger, env: &mut Env) -> Result<Option<String>, Failure> {
+    let mut newest: Option<(i64, String)> = None;
+    scan(ledger, &Filter::default(), env, &mut |run| {
+        let is_newer = newest
+            .as_ref()
+            .is_none_or(|(started, id)| (*started, id.as_str()) < (run.started_micros, run.id));
+        if is_newer {
+            newest = Some((run.started_micros, run.id.to_string()));
+        }
+    })?;
+    Ok(newest.map(|(_, id)| id))
+}
+
+/// `1 run`, `2 runs`.
+fn counted(count: u64, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {one}s"),
+    }
+}
+
+/// Amounts with their decimal points under one another.
+fn align_points(amounts: &mut [String]) {
+    let after = |text: &str| {
+        text.rsplit_once('.')
+            .map_or(0, |(_, after)| after.len() + 1)
+    };
+    let widest = amounts
+        .iter()
+        .map(|amount| after(amount))
+        .max()
+        .unwrap_or(0);
+    for amount in amounts {
+        let blanks = widest - after(amount);
+        amount.extend(std::iter::repeat_n(' ', blanks));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_stand_under_one_another() {
+        let mut amounts = ["$12.30", "$0.0405", "-"].map(String::from);
+        align_points(&mut amounts);
+        assert_eq!(amounts, ["$12.30  ", "$0.0405", "-     "]);
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            (counted(1, "run"), counted(0, "run")),
+            ("1 run".into(), "0 runs".into())
+        );
+    }
+}

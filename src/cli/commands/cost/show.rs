@@ -1,0 +1,310 @@
+//! `omk cost show` and `omk cost explain`: one run, as it is recorded and as it was reckoned.
+
+use serde::Serialize;
+
+use crate::catalog::money::{Rate, Usd};
+use crate::cli::commands::cost::{align_points, find};
+use crate::cli::env::Env;
+use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::LowArgs;
+use crate::cli::table::{Align, Table};
+use crate::cost::explain::{Explanation, Line};
+use crate::cost::record::{CostKind, PriceUsed, SessionCost, SessionStatus};
+use crate::runtime::text::{escape, escape_os};
+
+/// The JSON document `omk.cost-record/1`. Fields are only ever added.
+#[derive(Serialize)]
+struct Record<'a> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    record: &'a SessionCost,
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
+
+/// Prints all that is known of a run.
+pub(super) fn show(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
+    let run = find(low, env)?;
+    if low.json {
+        let warnings = env.output.warnings().to_vec();
+        env.output.json(&Record {
+            schema: "omk.cost-record/1",
+            ok: true,
+            exit: Exit::Done.code(),
+            record: &run,
+            warnings: &warnings,
+            error: None,
+        })?;
+        return Ok(Exit::Done);
+    }
+    let mut text = String::new();
+    for (name, value) in facts(&run) {
+        text.push_str(&format!("{name:<9} {}\n", escape(&value)));
+    }
+    env.output.print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// The facts of a record that there are, by name.
+fn facts(run: &SessionCost) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("run", run.id.clone()),
+        ("type", run.session_type.name().to_string()),
+    ];
+    let mut some = |name, value: String| {
+        if !value.is_empty() {
+            facts.push((name, value));
+        }
+    };
+    some("name", run.name.clone());
+    some(
+        "status",
+        match run.exit {
+            Some(exit) => format!("{}, exit code {exit}", run.status),
+            None => run.status.to_string(),
+        },
+    );
+    some("started", run.started_at.clone());
+    some("ended", run.ended_at.clone().unwrap_or_default());
+    some(
+        "model",
+        match (&run.model.requested, &run.model.reported) {
+            (Some(asked), Some(answered)) if asked != answered => {
+                format!("{answered}, asked for as {asked}")
+            }
+            (asked, answered) => answered
+                .as_ref()
+                .or(asked.as_ref())
+                .cloned()
+                .unwrap_or_default(),
+        },
+    );
+    some("peer", format!("{} over {}", run.peer, run.transport));
+    some("session", run.session_id.clone().unwrap_or_default());
+    if let Some(log) = &run.log {
+        some(
+            "log",
+            format!(
+                "{} in {}, from byte {}",
+                log.agent,
+                escape_os(&log.home),
+                log.offset
+            ),
+        );
+    }
+    if let Some(estimate) = &run.estimate {
+        let mut text = format!("{} input tokens", estimate.input_tokens);
+        if let Some(output) = estimate.output_tokens {
+            text.push_str(&format!(", {output} output tokens"));
+        }
+        if let Some(usd) = estimate.usd {
+            text.push_str(&format!(", {}", usd.exact_decimal()));
+        }
+        some("estimate", text);
+    }
+    if let Some(usage) = &run.usage {
+        let figures = [
+            (usage.input, "input"),
+            (usage.cache_read, "cache read"),
+            (usage.cache_write, "cache write"),
+            (usage.output, "output"),
+            (usage.reasoning, "reasoning"),
+        ];
+        let told = figures
+            .iter()
+            .filter_map(|(tokens, what)| Some(format!("{} {what}", (*tokens)?)));
+        let told: Vec<String> = told.collect();
+        some("usage", format!("{} ({})", told.join(", "), usage.source));
+    }
+    let usd = |usd: Usd| format!("{} USD", usd.exact_decimal());
+    let kind = match run.kind {
+        CostKind::Unknown => "how it is billed is not known".to_string(),
+        kind => kind.to_string(),
+    };
+    let amount = run.actual_usd.map_or("unknown".to_string(), usd);
+    some(
+        "cost",
+        format!("{amount}, {kind}, charged: {}", run.charged),
+    );
+    let is_doubtful = matches!(run.status, SessionStatus::Open | SessionStatus::Unknown)
+        || run.actual_usd.is_none();
+    if is_doubtful {
+        some(
+            "at most",
+            run.reserved_usd()
+                .map_or("no bound is known".to_string(), usd),
+        );
+    }
+    some("price", run.price.as_ref().map(price).unwrap_or_default());
+    if run.retries > 0 {
+        some("retries", run.retries.to_string());
+    }
+    let tags: Vec<String> = run
+        .tags
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    some("tags", tags.join(", "));
+    if run.owner.pid > 0 {
+        some(
+            "owner",
+            format!("process {} on {}", run.owner.pid, run.owner.host),
+        );
+    } else {
+        some("host", run.owner.host.clone());
+    }
+    some("prompt", run.prompt_hash.clone().unwrap_or_default());
+    facts
+}
+
+fn price(used: &PriceUsed) -> String {
+    let rates = used.price.rates();
+    let rate = |rate: Option<Rate>| rate.map_or("-".to_string(), Rate::exact_decimal);
+    let mut text = format!(
+        "{}: {} input, {} cached, {} cache write, {} output, in USD per 1M tokens; {}",
+        used.model,
+        rates.input.exact_decimal(),
+        rate(rates.cached_input),
+        rate(rates.cache_write),
+        rates.output.exact_decimal(),
+        used.origin
+    );
+    if !used.as_of.is_empty() {
+        text.push_str(&format!(", as of {}", used.as_of));
+    }
+    text
+}
+
+/// The JSON document `omk.cost-explain/1`. Fields are only ever added.
+#[derive(Serialize)]
+struct Explained<'a> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    id: &'a str,
+    status: SessionStatus,
+    model: Option<&'a str>,
+    kind: CostKind,
+    lines: Vec<LineReport>,
+    sum_usd: Option<String>,
+    usd: Option<String>,
+    at_most_usd: Option<String>,
+    tier_above: Option<u64>,
+    price: Option<&'a PriceUsed>,
+    notes: &'a [String],
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct LineReport {
+    what: &'static str,
+    tokens: Option<u64>,
+    usd_per_million: Option<String>,
+    usd: Option<String>,
+}
+
+/// Shows the arithmetic.
+pub(super) fn explain(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
+    let run = find(low, env)?;
+    let explanation = crate::cost::explain::explain(&run);
+    if !low.json {
+        env.output.print(&text(&run, &explanation))?;
+        return Ok(Exit::Done);
+    }
+    let warnings = env.output.warnings().to_vec();
+    let line = |line: &Line| LineReport {
+        what: line.what,
+        tokens: line.tokens,
+        usd_per_million: line.rate.map(Rate::exact_decimal),
+        usd: line.usd.map(Usd::exact_decimal),
+    };
+    env.output.json(&Explained {
+        schema: "omk.cost-explain/1",
+        ok: true,
+        exit: Exit::Done.code(),
+        id: &run.id,
+        status: run.status,
+        model: run.model.best(),
+        kind: run.kind,
+        lines: explanation.lines.iter().map(line).collect(),
+        sum_usd: explanation.sum.map(Usd::exact_decimal),
+        usd: run.actual_usd.map(Usd::exact_decimal),
+        at_most_usd: run.reserved_usd().map(Usd::exact_decimal),
+        tier_above: explanation.tier_above,
+        price: run.price.as_ref(),
+        notes: &explanation.notes,
+        warnings: &warnings,
+        error: None,
+    })?;
+    Ok(Exit::Done)
+}
+
+fn text(run: &SessionCost, explanation: &Explanation) -> String {
+    let model = run.model.best().unwrap_or("a model that nobody named");
+    let mut text = format!(
+        "{}: {} over {}, {}\n\n",
+        run.id,
+        escape(model),
+        escape(&run.transport),
+        run.status
+    );
+    if !explanation.lines.is_empty() {
+        // Exact decimals: whoever checks a sum wants every digit of it.
+        let exact = |usd: Option<Usd>| usd.map_or("?".to_string(), Usd::exact_decimal);
+        let mut amounts: Vec<String> = explanation
+            .lines
+            .iter()
+            .map(|line| exact(line.usd))
+            .collect();
+        amounts.push(exact(explanation.sum));
+        align_points(&mut amounts);
+        let mut rates: Vec<String> = explanation
+            .lines
+            .iter()
+            .map(|line| line.rate.map_or("?".to_string(), Rate::exact_decimal))
+            .collect();
+        align_points(&mut rates);
+        let mut table = Table::new(vec![
+            ("", Align::Left),
+            ("tokens", Align::Right),
+            ("", Align::Left),
+            ("per 1M", Align::Right),
+            ("", Align::Left),
+            ("USD", Align::Right),
+        ]);
+        for ((line, rate), usd) in explanation.lines.iter().zip(rates).zip(&amounts) {
+            let tokens = line
+                .tokens
+                .map_or("?".to_string(), |tokens| tokens.to_string());
+            table.row(vec![
+                line.what.to_string(),
+                tokens,
+                "x".to_string(),
+                rate,
+                "=".to_string(),
+                usd.clone(),
+            ]);
+        }
+        let sum = amounts.pop().unwrap_or_default();
+        let blank = || String::new();
+        table.row(vec![
+            "sum".to_string(),
+            blank(),
+            blank(),
+            blank(),
+            blank(),
+            sum,
+        ]);
+        text.push_str(&table.render());
+        text.push('\n');
+    }
+    if let Some(above) = explanation.tier_above {
+        text.push_str(&format!("tier: prompts above {above} tokens\n"));
+    }
+    for note in &explanation.notes {
+        text.push_str(&format!("{}\n", escape(note)));
+    }
+    text
+}
