@@ -856,7 +856,7 @@ at the top, tests, CI and build system, never what stands in a file; what .gitig
         long: "dry-run",
         takes: Takes::Nothing(|low| low.plan.dry_run = true),
         on: &[Plan],
-        doc: "Print what would be sent, with its tokens and price, and send nothing. No network is used.",
+        doc: "Print what would be sent, and send nothing. Its tokens and price follow on standard error; no network is used.",
         ..ON_ESTIMATE
     },
     Flag {
@@ -870,8 +870,8 @@ at the top, tests, CI and build system, never what stands in a file; what .gitig
         long: "separately",
         takes: Takes::Nothing(|low| low.plan.separately = true),
         on: &[Plan],
-        doc: "Ask for kind, slices, criteria and complexity one after the other. Four requests instead of one, for models \
-that do less well with everything at once.",
+        doc: "Ask for each part of the plan by itself. Four requests for kind, slices, criteria and complexity instead of one, \
+for models that do less well with everything at once.",
         configurable: true,
         ..ON_ESTIMATE
     },

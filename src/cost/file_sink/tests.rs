@@ -190,6 +190,17 @@ impl FileSystem for Rc<Faulty> {
     fn names(&self, path: &Path, at_most: usize) -> io::Result<Vec<OsString>> {
         Disk.names(path, at_most)
     }
+
+    /// Nobody else folds on this disk. But a test beside this one may be starting a program, and between its fork and its
+    /// exec the child has a copy of every lock of this process.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
+        loop {
+            match Disk.try_lock(path)? {
+                Some(file) => return Ok(Some(file)),
+                None => std::thread::yield_now(),
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
