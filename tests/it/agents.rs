@@ -1,8 +1,8 @@
 //! `omk prompt` against the real agents, with a service of our own as their model.
 //!
 //! Each case is run with kimi-cli and with Kimi Code, as text and as JSON, each time in a home of its own. It holds the exit
-//! code, standard output to the byte, the result's fields, the number of calls of the model, the bill, and that no process
-//! is left behind. The agents are looked for in `OMK_TEST_AGENTS`, else in `target/agents` below the repository: a virtual
+//! code, standard output to the byte, the result's fields, the ledger's record, the number of calls of the model, the bill,
+//! and that no process is left behind. The agents are looked for in `OMK_TEST_AGENTS`, else in `target/agents` below the repository: a virtual
 //! environment `kimi-cli` and an npm prefix `kimi-code`. An agent that is not there is skipped, and said so; with
 //! `OMK_REQUIRE_AGENTS` that is a failure.
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::result::{billed, document, unbilled, unknown};
+use crate::result::{billed, document, ledger, recorded, unbilled, unknown};
 use crate::sandbox::{Outcome, Run, Sandbox};
 use crate::server::nobody;
 use crate::service::{Act, Answer, Call, End, Service, Told};
@@ -180,6 +180,7 @@ fn finish(run: Run, sandbox: &Sandbox) -> Outcome {
     for stream in [outcome.stdout_text(), outcome.stderr_text()] {
         outcome.check(!stream.contains(KEY), "the key is printed");
     }
+    recorded(&outcome);
     let left = left_behind(sandbox);
     outcome.check(left.is_empty(), &format!("left behind: {left:?}"));
     outcome
@@ -860,6 +861,13 @@ fn omk_is_killed(stage: &Stage) {
     waiting.wait().unwrap();
     assert_eq!(left_behind(&sandbox), [""; 0]);
     service.wait_for_leaving();
+    // Nobody could write how it ended, and so the ledger does not say that it was free.
+    let runs = ledger(&sandbox.path("work"));
+    assert_eq!(runs.len(), 1);
+    assert_eq!(
+        (&runs[0]["status"], &runs[0]["charged"]),
+        (&json!("open"), &json!("unknown"))
+    );
 }
 
 fn prompt_beyond_the_agents_window(stage: &Stage) {

@@ -178,6 +178,11 @@ fn what_is_no_agent_is_told_apart() {
         outcome.stderr_contains(hint);
         assert!(!sandbox.path("work/ran").exists());
     }
+    let agent = script(&sandbox, "while :; do read -r line < \"$0\"; done");
+    ask(&sandbox, &agent, "--deadline 300ms Why?")
+        .run()
+        .code(124)
+        .stderr_contains("300ms ran out while asking ");
     let nothing = sandbox.path("work");
     let outcome = ask(&sandbox, &nothing, "Why?").run();
     outcome

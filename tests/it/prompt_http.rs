@@ -1,14 +1,14 @@
 //! `omk prompt` over HTTP, against a service that does everything that services do.
 //!
-//! Each test holds the exit code, standard output to the byte, the result's fields, the number of calls and the bill. The
-//! key is looked for in whatever the program prints, in every run.
+//! Each test holds the exit code, standard output to the byte, the result's fields, the number of calls and the bill. In
+//! every run the key is looked for in whatever the program prints, and the ledger has what the result has.
 
 use std::io::{Read, Write};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::result::{billed, document, unbilled, unknown};
+use crate::result::{billed, document, recorded, unbilled, unknown};
 use crate::sandbox::{Outcome, Run, Sandbox};
 use crate::server::nobody;
 use crate::service::{Act, Answer, Call, End, Service, Told};
@@ -33,6 +33,7 @@ fn run(run: Run) -> Outcome {
     for stream in [outcome.stdout_text(), outcome.stderr_text()] {
         outcome.check(!stream.contains(KEY), "the key is printed");
     }
+    recorded(&outcome);
     outcome
 }
 

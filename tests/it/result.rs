@@ -1,11 +1,16 @@
-//! The result of `omk prompt --json`, held against what a service charged.
+//! The result of `omk prompt --json`, held against what a service charged and what the ledger says.
 //!
 //! Money is reckoned here a second time, from the rates in the document itself and in whole numbers of 1e-12 USD, so that a
 //! mistake of the program's arithmetic is not repeated. Refuses floating point: amounts are read as they were written.
 
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use omk::cost::file_sink::JsonFileCostSink;
+use omk::cost::sink::CostSink;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::sandbox::Outcome;
 use crate::service::Service;
@@ -40,8 +45,7 @@ struct Price<'a> {
 }
 
 /// The number with its point moved to the right.
-fn whole(number: &RawValue, places: usize) -> u128 {
-    let text = number.get();
+fn whole(text: &str, places: usize) -> u128 {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let places = places
         .checked_add_signed(exponent.parse().unwrap())
@@ -79,14 +83,14 @@ pub(crate) fn billed(outcome: &Outcome, service: &Service) {
     let cost = serde_json::from_str::<Document<'_>>(line).unwrap().cost;
     let price = cost.price.expect("a price");
     let cached = price.cached_input.unwrap_or(price.input);
-    let rates = [price.input, cached, price.output].map(|rate| whole(rate, RATE_PLACES));
+    let rates = [price.input, cached, price.output].map(|rate| whole(rate.get(), RATE_PLACES));
     let usd: u128 = rates
         .iter()
         .zip(charged)
         .map(|(rate, tokens)| rate * u128::from(tokens))
         .sum();
     outcome.check(
-        cost.usd.map(|usd| whole(usd, PLACES)) == Some(usd),
+        cost.usd.map(|usd| whole(usd.get(), PLACES)) == Some(usd),
         &format!("{usd} of 1e-12 USD"),
     );
 }
@@ -110,9 +114,65 @@ pub(crate) fn unknown(outcome: &Outcome) {
     }
 }
 
+/// Every run that the ledger of a sandbox holds, as JSON, the oldest first.
+pub(crate) fn ledger(work: &Path) -> Vec<Value> {
+    let sink = JsonFileCostSink::new(work.with_file_name("home").join(".local/state/omk/ledger"));
+    let mut records = Vec::new();
+    let warnings = sink.load(&mut |record| {
+        records.push(serde_json::to_value(record).unwrap());
+        ControlFlow::Continue(())
+    });
+    assert_eq!(warnings, Ok(vec![]));
+    records
+}
+
+/// The ledger has the run as the result has it; a run that nothing was sent for may be missing there.
+#[track_caller]
+pub(crate) fn recorded(outcome: &Outcome) {
+    let line = outcome.stdout_text().lines().last().unwrap_or_default();
+    if !line.starts_with(r#"{"schema":"omk.result/1""#) {
+        return;
+    }
+    let result = document(outcome);
+    let runs = ledger(outcome.directory());
+    let run = runs.iter().find(|run| run["id"] == result["run_id"]);
+    let Some(run) = run else {
+        outcome.check(
+            result["cost"]["charged"] == "no",
+            "the run is in the ledger",
+        );
+        return;
+    };
+    for (field, at) in [
+        ("exit", "/exit"),
+        ("charged", "/cost/charged"),
+        ("transport", "/transport"),
+        ("peer", "/peer"),
+        ("session_id", "/session_id"),
+        ("model", "/model"),
+        ("usage", "/usage"),
+    ] {
+        let (kept, told) = (&run[field], &result.pointer(at));
+        outcome.check(
+            Some(kept) == *told,
+            &format!("{field} in the ledger: {kept}"),
+        );
+    }
+    outcome.check(run["ended_at"].is_string(), "the run has ended");
+    let retries = result["retries"].as_array().map(Vec::len);
+    outcome.check(run["retries"] == json!(retries), "retries in the ledger");
+    let cost = serde_json::from_str::<Document<'_>>(line).unwrap().cost;
+    let told = cost.usd.map(|usd| whole(usd.get(), PLACES));
+    let kept = run["actual_usd"].as_str().map(|usd| whole(usd, PLACES));
+    outcome.check(
+        kept == told || result["cost"]["kind"] == "unknown",
+        &format!("{kept:?} in the ledger, {told:?} in the result"),
+    );
+}
+
 #[test]
 fn amounts_are_read_as_they_are_written() {
-    let read = |text: &str| whole(serde_json::from_str(text).unwrap(), PLACES);
+    let read = |text: &str| whole(text, PLACES);
     assert_eq!(read("0.000000000001"), 1);
     assert_eq!(read("3"), 3_000_000_000_000);
     assert_eq!(read("0.95"), 950_000_000_000);

@@ -329,6 +329,8 @@ fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
         Ok(Received::Line(line)) => String::from_utf8_lossy(line).into_owned(),
         Ok(Received::Eof) => String::new(),
         Ok(Received::Timeout) => {
+            // Nobody waits for what it may still do.
+            child.stop(Duration::ZERO);
             deadline.check_nearly(&format!("asking {shown} for its version"))?;
             let detail = format!(
                 "{shown} --version says nothing for {} s",
