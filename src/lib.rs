@@ -56,9 +56,10 @@
 //! |---|---|---|
 //! | `$XDG_CONFIG_HOME/omk/config.json` | its owner | every command, as defaults of flags |
 //! | `$XDG_CONFIG_HOME/omk/models.dev.json` | `omk models update` | every command that prices |
-//! | `$XDG_STATE_HOME/omk/ledger/` | `omk prompt`, `omk plan`, `omk cost` | the same |
+//! | `$XDG_STATE_HOME/omk/ledger/` | `omk prompt`, `omk plan`, `omk cost` | the same, and `omk estimate` |
 //! | `$XDG_STATE_HOME/omk/sessions/` | `omk prompt --session` | the same |
 //! | `$XDG_CACHE_HOME/omk/agents.json` | whatever asks an agent | the same |
+//! | `pushed` in the ledger | `omk cost push` | the same |
 
 #![cfg_attr(
     test,

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use crate::sandbox::Sandbox;
 
 const COMMANDS: &[&str] = &[
+    "prompt",
     "estimate",
     "plan",
     "plan check",
@@ -12,6 +13,17 @@ const COMMANDS: &[&str] = &[
     "plan diff",
     "models",
     "models update",
+    "cost report",
+    "cost list",
+    "cost show",
+    "cost explain",
+    "cost check",
+    "cost recover",
+    "cost import",
+    "cost export",
+    "cost push",
+    "cost clear",
+    "cost path",
     "completions",
     "help",
 ];

@@ -16,6 +16,7 @@
 mod agents;
 mod completions;
 mod config;
+mod cost;
 mod counts;
 mod estimate;
 mod exit_codes;

@@ -5,7 +5,7 @@
 //! bash-completion.
 
 use crate::cli::doc::first_sentence;
-use crate::cli::flags::table::{COMMANDS, FLAGS, flags_of};
+use crate::cli::flags::table::{COMMANDS, FLAGS, GROUPS, flags_of};
 use crate::cli::flags::{CommandSpec, Completes, Flag};
 
 /// A shell that has completions.
@@ -51,23 +51,36 @@ fn words(completes: Completes, choices: &[&str], models: &[&str]) -> Option<Stri
 
 /// The words that may stand first.
 fn first_words() -> impl Iterator<Item = &'static str> {
-    COMMANDS
+    first_commands().map(|(word, _)| word)
+}
+
+/// The same with what each does.
+fn first_commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let commands = COMMANDS.iter().map(|spec| (spec.name, spec.summary));
+    let groups = GROUPS
         .iter()
-        .map(|spec| spec.name)
-        .filter(|name| !name.contains(' '))
+        .map(|(word, command)| (*word, command.spec().summary));
+    commands
+        .filter(|(name, _)| !name.contains(' '))
+        .chain(groups)
 }
 
 /// The second words of the commands that begin with this one, such as `update` after `models`.
-fn second_words(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
+fn second_words(first: &str) -> impl Iterator<Item = &'static str> {
     COMMANDS
         .iter()
-        .filter_map(move |other| other.name.strip_prefix(spec.name)?.strip_prefix(' '))
+        .filter_map(move |other| other.name.strip_prefix(first)?.strip_prefix(' '))
+}
+
+/// The second words of a group, separated by one space.
+fn of_group(group: &str) -> String {
+    second_words(group).collect::<Vec<_>>().join(" ")
 }
 
 /// What may follow a command that is no flag; `None` for names of files.
 fn arguments(spec: &CommandSpec, models: &[&str]) -> Option<String> {
     let mut offered = words(spec.completes, &[], models)?;
-    for word in second_words(spec) {
+    for word in second_words(spec.name) {
         offered.insert_str(0, &format!("{word} "));
     }
     Some(offered.trim_end().to_string())
@@ -76,6 +89,9 @@ fn arguments(spec: &CommandSpec, models: &[&str]) -> Option<String> {
 /// Branches of a shell's `case` that follow the words of a command: state, then word, as one
 /// pattern.
 fn each_step(mut branch: impl FnMut(&str, &str)) {
+    for (group, _) in GROUPS {
+        branch(&format!(" {group}"), group);
+    }
     for spec in COMMANDS {
         match spec.name.rsplit_once(' ') {
             Some((first, second)) => branch(&format!("{first} {second}"), spec.name),
@@ -129,6 +145,15 @@ _omk() {
             spec.name,
             reply(Some(flags.join(" "))),
             reply(arguments(spec, models)),
+        ));
+    }
+    for (group, command) in GROUPS {
+        let flags: Vec<String> = flags_of(*command)
+            .map(|flag| format!("--{}", flag.long))
+            .collect();
+        out.push_str(&format!(
+            "        \"{group}\")\n            {} ;;\n",
+            reply(Some(format!("{} {}", of_group(group), flags.join(" ")))),
         ));
     }
     let first = first_words()
@@ -194,10 +219,14 @@ _omk() {
             )),
         }
     }
-    let first: Vec<String> = COMMANDS
-        .iter()
-        .filter(|spec| !spec.name.contains(' '))
-        .map(|spec| format!("'{}:{}'", spec.name, zsh_text(spec.summary)))
+    for (group, _) in GROUPS {
+        out.push_str(&format!(
+            "        \"{group}\")\n            compadd -- {} ;;\n",
+            of_group(group)
+        ));
+    }
+    let first: Vec<String> = first_commands()
+        .map(|(word, summary)| format!("'{word}:{}'", zsh_text(summary)))
         .collect();
     out.push_str(&format!(
         "        *)
@@ -295,11 +324,16 @@ end
 complete -c omk -f
 ",
     );
-    for spec in COMMANDS.iter().filter(|spec| !spec.name.contains(' ')) {
+    for (word, summary) in first_commands() {
         out.push_str(&format!(
-            "complete -c omk -n \"__omk_in ''\" -a {} -d '{}'\n",
-            spec.name,
-            fish_text(spec.summary)
+            "complete -c omk -n \"__omk_in ''\" -a {word} -d '{}'\n",
+            fish_text(summary)
+        ));
+    }
+    for (group, _) in GROUPS {
+        out.push_str(&format!(
+            "complete -c omk -n \"__omk_in {group}\" -a '{}'\n",
+            of_group(group)
         ));
     }
     for spec in COMMANDS {

@@ -334,12 +334,19 @@ fn misplaced(flag: &Flag, command: Command) -> UsageError {
         .iter()
         .map(|command| format!("`omk {}`", command.spec().name))
         .collect();
-    UsageError::new(format!(
+    let error = UsageError::new(format!(
         "`omk {}` has no flag `--{}`",
         command.spec().name,
         flag.long
-    ))
-    .hint(format!(
+    ));
+    // The beginning of a flag of its own is more likely meant than a flag of another.
+    let start = format!("{}-", flag.long);
+    let own = flags_of(command).find(|own| own.long.starts_with(&start));
+    let error = match own {
+        Some(own) => error.hint(format!("did you mean `--{}`?", own.long)),
+        None => error,
+    };
+    error.hint(format!(
         "--{} belongs to {}",
         flag.long,
         owners.join(" and ")
@@ -580,8 +587,8 @@ mod tests {
         );
         fails(
             "estimate --output 3",
-            "there is no flag `--output`",
-            "did you mean `--output-tokens`?",
+            "`omk estimate` has no flag `--output`",
+            "did you mean `--output-tokens`?; --output belongs to `omk cost export`",
         );
         fails(
             "estimate --frobnicate",
