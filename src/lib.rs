@@ -1,7 +1,8 @@
 //! omk: the money-honest command line for Kimi.
 //!
-//! Exact token counts and honest prices before asking; a person at a shell uses the `omk` binary, a
-//! program uses this library.
+//! Asks a Kimi model over HTTP or through its agents, plans work, counts tokens exactly and prices them before
+//! asking, and keeps a ledger of what it did cost. A person at a shell uses the `omk` binary, a program uses
+//! this library.
 //!
 //! ```
 //! use omk::catalog::Catalog;
@@ -25,16 +26,21 @@
 //! | 1 | [`tokens`] | vocabularies, splitting, counting; pure |
 //! | 2 | [`catalog`] | models as data: names, vocabulary, window, rates and where they come from |
 //! | 2 | [`transport`] | a peer as bytes and lines: HTTP, and agents over stdio (Wire, ACP) |
-//! | 3 | [`cost`] | what work should cost |
-//! | 3 | [`llm`] | asking a model: clients, types, errors, retries, the price of a request |
+//! | 3 | [`cost`] | what work should cost and what it did cost: records, the ledger, budgets |
+//! | 3 | [`llm`] | asking a model: clients, types, errors, retries, the price of a request; plans: asked for, parsed, checked |
 //! | 4 | [`cli`] | flags, environment, terminals, exit codes |
 //!
 //! Data flows one way. `omk estimate`: arguments and text come in through [`cli`], are counted by
 //! [`tokens`], priced by [`catalog`] and [`llm::cost`], and leave as columns or one JSON document.
 //! It touches no network unless asked, and no file but its input, the config file and price files.
 //!
-//! The clients of [`llm::client`] and the agents of [`transport`] have no command yet: they are what
-//! `omk prompt` and `omk plan` will stand on, and are usable as a library.
+//! `omk plan check`, `show` and `diff` read a plan with [`llm::parser`] or [`llm::check`] and print it or what is wrong with
+//! it; they touch no network either.
+//!
+//! `omk prompt` and `omk plan`: arguments and text come in through [`cli`], which settles whom to ask and within which
+//! limits, and writes an open record with the worst case into the ledger of [`cost`]; a client of [`llm::client`] drives a
+//! state machine of [`transport`] over a link; what happens on the way goes to the terminal and into the record; the end
+//! settles it. [`llm::planner`] stands between the two for a plan: it asks, parses, and asks once more with what was wrong.
 //!
 //! # Rules of the house, each held by a lint or a test
 //!
@@ -50,8 +56,10 @@
 //! |---|---|---|
 //! | `$XDG_CONFIG_HOME/omk/config.json` | its owner | every command, as defaults of flags |
 //! | `$XDG_CONFIG_HOME/omk/models.dev.json` | `omk models update` | every command that prices |
-//! | `$XDG_STATE_HOME/omk/ledger` | `omk prompt`, `omk cost import` | `omk cost`, `omk estimate` |
-//! | `pushed` in it | `omk cost push` | `omk cost push` |
+//! | `$XDG_STATE_HOME/omk/ledger/` | `omk prompt`, `omk plan`, `omk cost` | the same, and `omk estimate` |
+//! | `$XDG_STATE_HOME/omk/sessions/` | `omk prompt --session` | the same |
+//! | `$XDG_CACHE_HOME/omk/agents.json` | whatever asks an agent | the same |
+//! | `pushed` in the ledger | `omk cost push` | the same |
 
 #![cfg_attr(
     test,

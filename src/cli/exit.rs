@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The answer was cut at the length limit, and printed.
     Cut = 3,
-    /// The answer is not what was asked for: it does not satisfy the schema.
+    /// The answer is not what was asked for, or a plan has mistakes.
     Invalid = 4,
     /// A gate (`--max-usd`, `--max-tokens`) or the context window is exceeded.
     Budget = 5,
@@ -84,7 +84,11 @@ pub(crate) const EXITS: &[ExitRow] = &[
         "done",
         "the command did what it was asked; also when the reader of standard output went away early",
     ),
-    row(Exit::Failed, "failed", "none of the reasons below"),
+    row(
+        Exit::Failed,
+        "failed",
+        "none of the reasons below; of `omk plan diff`: the plans differ",
+    ),
     row(
         Exit::Usage,
         "usage",
@@ -97,8 +101,8 @@ pub(crate) const EXITS: &[ExitRow] = &[
     ),
     row(
         Exit::Invalid,
-        "invalid answer",
-        "the answer does not satisfy {--schema}, nor does a second one",
+        "invalid",
+        "an answer does not satisfy {--schema} or is no valid plan, nor is a second one; or a plan that was checked has mistakes, or with {--strict} anything was found in it",
     ),
     row(
         Exit::Budget,

@@ -1,8 +1,10 @@
-//! Where this user's ledger is.
+//! Where this user's ledger is, and which budgets hold over it.
 
 use std::path::PathBuf;
 
 use crate::cli::env::Env;
+use crate::cli::exit::{Exit, Failure};
+use crate::cost::budget::{Budget, parse_budgets};
 use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::sink::SinkError;
 use crate::cost::tracker::CostTracker;
@@ -28,5 +30,28 @@ pub(crate) fn open(env: &Env) -> Result<CostTracker<JsonFileCostSink>, SinkError
             SinkError::new("there is no place for a ledger: HOME is not set")
                 .hint("set HOME, XDG_STATE_HOME or OMK_LEDGER"),
         ),
+    }
+}
+
+/// The budgets over several runs, as `OMK_BUDGET` has them.
+///
+/// # Errors
+///
+/// Exit 78, naming the part that is none.
+pub(crate) fn budgets(env: &Env) -> Result<Vec<Budget>, Failure> {
+    let wrong = |detail: String| {
+        Failure::new(
+            Exit::Config,
+            "configuration",
+            format!("OMK_BUDGET: {detail}"),
+        )
+        .hint("write it as OMK_BUDGET=5/day,40/month,tag:ci=1/day")
+    };
+    match env.variable("OMK_BUDGET") {
+        None => Ok(Vec::new()),
+        Some(text) => match text.to_str() {
+            Some(text) => parse_budgets(text).map_err(|error| wrong(error.to_string())),
+            None => Err(wrong("not UTF-8".to_string())),
+        },
     }
 }

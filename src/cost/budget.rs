@@ -42,6 +42,7 @@ use crate::cost::sink::SinkError;
 use crate::cost::tracker::CostTracker;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
+use crate::cost::view::micros;
 use crate::runtime::clock;
 use crate::runtime::clock::Clock;
 use crate::runtime::clock::Timer;
@@ -115,7 +116,7 @@ impl Per {
             }
             Per::Week => {
                 // 1970-01-01 was a Thursday.
-                let day = crate::cost::view::micros(moment).div_euclid(86_400_000_000);
+                let day = micros(moment).div_euclid(86_400_000_000);
                 let since_monday = u32::try_from((day + 3).rem_euclid(7)).unwrap_or(0);
                 let from = midnight(&date).and_then(|from| from.checked_sub(DAY * since_monday));
                 (from, from.and_then(|from| from.checked_add(DAY * 7)))
@@ -143,6 +144,14 @@ pub struct Budget {
     pub per: Per,
     /// Which runs; `None` for all.
     pub tag: Option<TagFilter>,
+}
+
+impl Budget {
+    /// Whether it is meant for this run.
+    pub fn is_for(&self, run: &SessionCost) -> bool {
+        let tag = self.tag.as_ref();
+        tag.is_none_or(|tag| tag.matches(run.tags.get(&tag.key).map(String::as_str)))
+    }
 }
 
 /// As it is written in `OMK_BUDGET`.
@@ -419,10 +428,7 @@ pub fn reserve<S: CostSink, T: Timer>(
     clock: Clock,
     timer: &mut T,
 ) -> Result<(), Refusal> {
-    let meant = budgets.iter().filter(|budget| {
-        let tag = budget.tag.as_ref();
-        tag.is_none_or(|tag| tag.matches(run.tags.get(&tag.key).map(String::as_str)))
-    });
+    let meant = budgets.iter().filter(|budget| budget.is_for(run));
     let budgets: Vec<Budget> = meant.cloned().collect();
     run.status = SessionStatus::Open;
     run.reservation = Reservation::Granted;
@@ -508,5 +514,386 @@ fn ask<S: CostSink, T: Timer>(
         }
         let millis = 2 + u64::from(timer.jitter()) / 50;
         timer.sleep(Duration::from_millis(millis));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::record::Owner;
+    use crate::cost::record::SessionType;
+    use crate::cost::sink::InMemoryCostSink;
+    use crate::runtime::clock::ManualTimer;
+
+    const NOON: &str = "2026-11-20T12:00:00Z";
+
+    fn at(text: &str) -> SystemTime {
+        clock::parse_rfc3339(text).unwrap()
+    }
+
+    fn usd(text: &str) -> Usd {
+        Usd::parse(text).unwrap()
+    }
+
+    #[test]
+    fn budgets_are_read_and_written() {
+        for text in [
+            "5/day,40/month,tag:ci=1/day",
+            "0.000001/week",
+            "tag:team=red=2.5/month",
+            "",
+        ] {
+            let budgets = parse_budgets(text).unwrap();
+            let written: Vec<String> = budgets.iter().map(Budget::to_string).collect();
+            assert_eq!(written.join(","), text);
+        }
+        let budgets = parse_budgets(" 5/day , tag:ci=1/day ").unwrap();
+        assert_eq!(budgets[0].tag, None);
+        let tag = budgets[1].tag.as_ref().unwrap();
+        assert!(tag.matches(Some("yes")) && !tag.matches(None));
+    }
+
+    #[test]
+    fn what_is_no_budget_is_named() {
+        for (text, why) in [
+            ("5", "no / between amount and period"),
+            ("5/day,", "no / between amount and period"),
+            ("5/day,$4/month", "the amount $4 is not a decimal number"),
+            ("5/hour", "the period \"hour\" is not one of"),
+            ("tag:ci/day", "no = after the tag"),
+            ("tag:=1/day", "the tag has no name"),
+            ("-1/day", "the amount -1 is negative"),
+        ] {
+            let error = parse_budgets(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+            let part = text.rsplit(',').next().unwrap();
+            assert!(error.starts_with(&format!("\"{part}\"")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn periods_are_those_of_the_calendar_in_utc() {
+        for (per, moment, from, until) in [
+            (Per::Day, "2026-11-20T00:00:00Z", "2026-11-20", "2026-11-21"),
+            (Per::Day, "2026-12-31T23:59:59Z", "2026-12-31", "2027-01-01"),
+            (
+                Per::Week,
+                "2026-11-20T12:00:00Z",
+                "2026-11-16",
+                "2026-11-23",
+            ),
+            (
+                Per::Week,
+                "2026-11-16T00:00:00Z",
+                "2026-11-16",
+                "2026-11-23",
+            ),
+            (
+                Per::Week,
+                "2026-11-22T23:59:59Z",
+                "2026-11-16",
+                "2026-11-23",
+            ),
+            (
+                Per::Month,
+                "2026-11-30T23:59:59Z",
+                "2026-11-01",
+                "2026-12-01",
+            ),
+            (
+                Per::Month,
+                "2026-12-01T00:00:00Z",
+                "2026-12-01",
+                "2027-01-01",
+            ),
+            (
+                Per::Month,
+                "2028-02-29T01:00:00Z",
+                "2028-02-01",
+                "2028-03-01",
+            ),
+        ] {
+            let period = per.around(at(moment));
+            let date = |moment: Option<SystemTime>| clock::format_date(moment.unwrap());
+            assert_eq!(
+                (date(period.from).as_str(), date(period.until).as_str()),
+                (from, until),
+                "{moment}"
+            );
+        }
+    }
+
+    fn run(id: &str, worst: &str) -> SessionCost {
+        let mut run = SessionCost::open(id, SessionType::Prompt, NOON);
+        run.worst_case_usd = Some(usd(worst));
+        run.owner = Owner::current();
+        run
+    }
+
+    fn ask_for(
+        tracker: &mut CostTracker<InMemoryCostSink>,
+        run: &mut SessionCost,
+        budgets: &str,
+    ) -> (Result<(), Refusal>, ManualTimer) {
+        let mut timer = ManualTimer::default();
+        let clock = Clock::Fixed(at(NOON));
+        let budgets = parse_budgets(budgets).unwrap();
+        (reserve(tracker, run, &budgets, clock, &mut timer), timer)
+    }
+
+    fn get(tracker: &CostTracker<InMemoryCostSink>, id: &str) -> SessionCost {
+        let mut found = None;
+        tracker
+            .report_records(&mut |run| {
+                if run.id == id {
+                    found = Some(run.clone());
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        found.unwrap()
+    }
+
+    #[test]
+    fn a_run_is_let_in_while_there_is_room() {
+        let mut tracker = CostTracker::default();
+        for (id, worst, fits) in [
+            ("a", "2", true),
+            ("b", "2.5", true),
+            ("c", "0.51", false),
+            ("d", "0.5", true),
+            ("e", "0.000001", false),
+        ] {
+            let mut run = run(id, worst);
+            let (result, timer) = ask_for(&mut tracker, &mut run, "5/day,40/month");
+            assert_eq!(result.is_ok(), fits, "{id}: {result:?}");
+            assert_eq!(timer, ManualTimer::default());
+            assert_eq!(get(&tracker, id), run);
+            let status = if fits {
+                SessionStatus::Open
+            } else {
+                SessionStatus::Failed
+            };
+            assert_eq!((run.status, run.charged), (status, Charge::No));
+        }
+        // A run that is over counts with what it did cost.
+        let mut first = get(&tracker, "a");
+        first.status = SessionStatus::Settled;
+        first.charged = Charge::Yes;
+        first.actual_usd = Some(usd("0.25"));
+        tracker.settle(&first).unwrap();
+        let (refused, _) = ask_for(&mut tracker, &mut run("f", "1.76"), "5/day");
+        let refusal = refused.unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "the budget 5/day is too small: limit $5.00, spent $0.25, reserved $3.00, needed $1.76"
+        );
+        assert!(refusal.hint().unwrap().contains("omk cost recover"));
+        assert!(
+            ask_for(&mut tracker, &mut run("g", "1.75"), "5/day")
+                .0
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn only_what_is_meant_counts() {
+        let mut tracker = CostTracker::default();
+        let mut other_day = run("a", "9");
+        other_day.started_at = "2026-11-19T23:59:59Z".to_string();
+        let mut subscribed = run("b", "9");
+        subscribed.kind = CostKind::ListPriceEquivalent;
+        let untagged = run("c", "9");
+        for record in [&other_day, &subscribed, &untagged] {
+            tracker.record(record).unwrap();
+        }
+        let mut tagged = run("d", "1");
+        tagged.tags.insert("ci".to_string(), "yes".to_string());
+        assert_eq!(ask_for(&mut tracker, &mut tagged, "tag:ci=1/day").0, Ok(()));
+        // A budget for others, and a run that is not billed.
+        assert_eq!(
+            ask_for(&mut tracker, &mut run("e", "7"), "tag:ci=1/day").0,
+            Ok(())
+        );
+        let mut free = run("f", "100");
+        free.kind = CostKind::ListPriceEquivalent;
+        assert_eq!(ask_for(&mut tracker, &mut free, "1/day").0, Ok(()));
+    }
+
+    #[test]
+    fn without_a_bound_there_is_no_budget() {
+        let mut tracker = CostTracker::default();
+        let mut boundless = run("a", "1");
+        boundless.worst_case_usd = None;
+        let (refused, _) = ask_for(&mut tracker, &mut boundless, "5/day");
+        let refusal = refused.unwrap_err();
+        assert!(matches!(refusal, Refusal::Unbounded(_)));
+        assert!(refusal.hint().unwrap().contains("--price"));
+        assert_eq!(get(&tracker, "a").status, SessionStatus::Failed);
+        // One that runs already, started without a budget, is told of and counts for nothing.
+        let mut running = run("b", "1");
+        running.worst_case_usd = None;
+        tracker.record(&running).unwrap();
+        let (refused, _) = ask_for(&mut tracker, &mut run("c", "6"), "5/day");
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.contains("1 run of unknown cost is not counted"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn who_asks_at_the_same_moment_is_waited_for_and_who_is_dead_is_not() {
+        for (id, other, is_dead) in [("b", "a", false), ("a", "b", false), ("a", "b", true)] {
+            let mut tracker = CostTracker::default();
+            let mut asking = run(other, "1");
+            asking.reservation = Reservation::Asked;
+            if is_dead {
+                asking.owner.started.push('0');
+            }
+            if asking.owner.is_alive() != Some(!is_dead) {
+                println!("this system does not tell who is alive");
+                return;
+            }
+            tracker.record(&asking).unwrap();
+            let mut own = run(id, "1");
+            let (refused, timer) = ask_for(&mut tracker, &mut own, "1/day");
+            match refused.unwrap_err() {
+                Refusal::Contended(_) => {
+                    assert!(!is_dead);
+                    assert!(timer.elapsed() > PATIENCE);
+                }
+                Refusal::Over { .. } => assert!(is_dead),
+                other => panic!("{other}"),
+            }
+            // The later one has stepped back before it gave up, the earlier one has not.
+            let last = if id == "b" {
+                Reservation::Waiting
+            } else {
+                Reservation::Asked
+            };
+            assert_eq!((own.status, own.reservation), (SessionStatus::Failed, last));
+        }
+    }
+
+    /// Any number of contenders, each of whose steps is a write or a look, in any order: a check of the argument above.
+    mod dance {
+        use super::*;
+        use proptest::prelude::*;
+        use std::cell::RefCell;
+        use std::rc::Rc;
+
+        /// A sink that many share, and that lets others take a turn at each of its operations.
+        #[derive(Clone)]
+        struct Shared(Rc<RefCell<InMemoryCostSink>>, Rc<RefCell<Vec<Turn>>>);
+
+        /// Someone who has yet to come, when and with how much.
+        #[derive(Clone, Debug)]
+        struct Turn {
+            id: String,
+            cents: u32,
+            after: u32,
+        }
+
+        /// A time of which each sleep takes a quarter of all patience.
+        struct Impatient(Duration);
+
+        impl Timer for Impatient {
+            fn elapsed(&self) -> Duration {
+                self.0
+            }
+
+            fn sleep(&mut self, _: Duration) {
+                self.0 += PATIENCE / 4;
+            }
+
+            fn jitter(&mut self) -> u16 {
+                0
+            }
+        }
+
+        impl Shared {
+            /// Others who come now do all of their asking here, in the middle of an operation of whoever called.
+            fn turn(&self) {
+                let due = self.1.borrow_mut().iter_mut().position(|turn| {
+                    turn.after = turn.after.saturating_sub(1);
+                    turn.after == 0
+                });
+                if let Some(at) = due {
+                    let turn = self.1.borrow_mut().remove(at);
+                    let _ = self.enter(&turn);
+                }
+            }
+
+            fn enter(&self, turn: &Turn) -> Result<(), Refusal> {
+                let mut tracker = CostTracker::new(self.clone());
+                let mut run = run(&turn.id, &format!("0.{:02}", turn.cents));
+                let budgets = parse_budgets("1/day").unwrap();
+                let clock = Clock::Fixed(at(NOON));
+                let mut timer = Impatient(Duration::ZERO);
+                reserve(&mut tracker, &mut run, &budgets, clock, &mut timer)
+            }
+        }
+
+        impl CostSink for Shared {
+            fn append(&mut self, record: &SessionCost) -> Result<(), SinkError> {
+                self.0.borrow_mut().append(record)?;
+                self.turn();
+                Ok(())
+            }
+
+            fn save(&mut self, record: &SessionCost) -> Result<(), SinkError> {
+                self.turn();
+                self.0.borrow_mut().save(record)?;
+                self.turn();
+                Ok(())
+            }
+
+            fn load(
+                &self,
+                visit: &mut dyn FnMut(&SessionCost) -> ControlFlow<()>,
+            ) -> Result<Vec<String>, SinkError> {
+                let copy = self.0.borrow().clone();
+                self.turn();
+                copy.load(visit)
+            }
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(300))]
+
+            #[test]
+            fn the_cap_is_never_passed(
+                turns in proptest::collection::vec((0..100_u32, 1..60_u32, 1..6_u32), 1..6)
+            ) {
+                let turns = turns.iter().enumerate().map(|(number, (key, cents, after))| Turn {
+                    id: format!("{key:03}-{number}"),
+                    cents: *cents,
+                    after: *after,
+                });
+                let turns: Vec<Turn> = turns.collect();
+                let shared = Shared(Rc::default(), Rc::new(RefCell::new(turns[1..].to_vec())));
+                let _ = shared.enter(&turns[0]);
+                let mut granted = Usd::ZERO;
+                let mut refused = Vec::new();
+                shared
+                    .0
+                    .borrow()
+                    .load(&mut |run| {
+                        let worst = run.worst_case_usd.unwrap();
+                        match run.status {
+                            SessionStatus::Open => {
+                                assert_eq!(run.reservation, Reservation::Granted);
+                                granted = granted + worst;
+                            }
+                            _ => refused.push(worst),
+                        }
+                        ControlFlow::Continue(())
+                    })
+                    .unwrap();
+                prop_assert!(granted <= Usd::from_usd(1), "{granted}");
+                prop_assert!(granted > Usd::ZERO || refused.is_empty());
+            }
+        }
     }
 }

@@ -32,7 +32,9 @@ use crate::catalog::Model;
 use crate::catalog::Template;
 use crate::catalog::TokenCounts;
 use crate::catalog::money::Usd;
+use crate::llm::types::Plan;
 use crate::llm::types::Role;
+use crate::llm::types::Slice;
 use crate::tokens;
 
 /// The models that OpenAI's cookbook checked its figures with.
@@ -130,6 +132,78 @@ impl<'c> CostEstimator<'c> {
     }
 }
 
+/// Prompt tokens to one token of the answer when an agent works, by the rule of thumb of the estimator of sessions.
+const INPUT_PER_OUTPUT: u64 = 3;
+
+/// What carrying a plan out may take and cost: a rule of thumb, and said to be one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkEstimate {
+    /// The model it is priced for.
+    pub model: String,
+    /// Tokens of the prompts.
+    pub input_tokens: u64,
+    /// Tokens of the answers.
+    pub output_tokens: u64,
+    /// The price; nothing where the model has none per token, or none that is known.
+    pub usd: Option<Usd>,
+    /// Where the figures come from, in words.
+    pub basis: String,
+}
+
+impl CostEstimator<'_> {
+    /// What carrying out a plan may take and cost.
+    ///
+    /// Tokens are the model's guess for each slice where it made one, else [`crate::llm::types::Difficulty::typical_tokens`];
+    /// where it guessed for no slice but for the plan as a whole, that. Three quarters are prompt. The price takes the
+    /// ordinary rates, no cache: an agent's many requests are small ones, and how much of them is cached nobody knows.
+    pub fn work(&self, plan: &Plan) -> WorkEstimate {
+        let slices = &plan.parts().slices;
+        let told = slices
+            .iter()
+            .filter(|slice| slice.estimated_tokens().is_some())
+            .count();
+        let (tokens, source) = match plan.parts().estimated_tokens {
+            Some(tokens) if told == 0 => {
+                (tokens, "the plan's own estimate of its tokens".to_string())
+            }
+            _ => {
+                let sum = slices
+                    .iter()
+                    .map(Slice::expected_tokens)
+                    .fold(0, u64::saturating_add);
+                let by_difficulty = slices.len() - told;
+                let source = match (told, by_difficulty) {
+                    (_, 0) => "the plan's estimates of each slice".to_string(),
+                    (0, _) => "typical tokens of each slice's difficulty".to_string(),
+                    (told, _) => format!(
+                        "the plan's estimates of {told} of {} slices, typical tokens of the others' difficulty",
+                        slices.len()
+                    ),
+                };
+                (sum, source)
+            }
+        };
+        let output_tokens = tokens / (INPUT_PER_OUTPUT + 1);
+        let input_tokens = tokens - output_tokens;
+        let usd = self.model.price.as_ref().and_then(|price| {
+            let rates = price.rates();
+            rates
+                .input
+                .times(input_tokens)
+                .checked_add(rates.output.times(output_tokens))
+        });
+        WorkEstimate {
+            model: self.model.id.to_string(),
+            input_tokens,
+            output_tokens,
+            usd,
+            basis: format!(
+                "{source}; {INPUT_PER_OUTPUT} tokens of prompt to 1 of answer, none of them cached, at the ordinary rates"
+            ),
+        }
+    }
+}
+
 /// What a request would take and cost.
 #[derive(Clone, Copy, Debug)]
 pub struct PricedEstimate<'m> {
@@ -216,6 +290,49 @@ mod tests {
         );
         let huge = CostEstimator::new(&catalog, "gpt-5.5");
         assert_eq!(huge.estimate(u64::MAX, 0, u64::MAX).fits(), Some(false));
+    }
+
+    #[test]
+    fn work_is_priced_by_what_the_plan_says_of_it() {
+        let catalog = Catalog::builtin();
+        let work = |model: &str, slices: &str, rest: &str| {
+            let answer =
+                format!(r#"{{"kind":"repair","complexity_score":1,"slices":[{slices}]{rest}}}"#);
+            let plan = crate::llm::parser::read_plan(&answer).unwrap();
+            CostEstimator::new(&catalog, model).work(&plan)
+        };
+        let told = r#"{"description":"x","estimated_tokens":1000}"#;
+        let untold = r#"{"description":"y","estimated_difficulty":"easy"}"#;
+        let estimate = work("kimi-k3", told, "");
+        assert_eq!((estimate.input_tokens, estimate.output_tokens), (750, 250));
+        assert_eq!(estimate.usd.unwrap().exact_decimal(), "0.006");
+        assert!(
+            estimate.basis.starts_with(
+                "the plan's estimates of each slice; 3 tokens of prompt to 1 of answer"
+            )
+        );
+        let estimate = work(
+            "kimi-k3",
+            &format!("{told},{untold}"),
+            r#","estimated_tokens":9"#,
+        );
+        assert_eq!(estimate.input_tokens + estimate.output_tokens, 31_000);
+        assert!(
+            estimate
+                .basis
+                .contains("of 1 of 2 slices, typical tokens of the others' difficulty;")
+        );
+        assert_eq!(
+            work("kimi-k3", untold, r#","estimated_tokens":9"#).input_tokens,
+            7
+        );
+        assert!(
+            work("kimi-k3", untold, "")
+                .basis
+                .starts_with("typical tokens")
+        );
+        // No price, no dollars.
+        assert_eq!(work("never-heard-of", told, "").usd, None);
     }
 
     #[test]

@@ -432,6 +432,15 @@ impl LlmError {
         self
     }
 
+    /// The same error in other words.
+    #[must_use]
+    pub(crate) fn with_detail(mut self, reword: impl Fn(&str) -> String) -> LlmError {
+        if let Some(detail) = self.detail_mut() {
+            *detail = reword(detail);
+        }
+        self
+    }
+
     /// The text that Display ends with, where there is one.
     fn detail_mut(&mut self) -> Option<&mut String> {
         match self {

@@ -4,10 +4,25 @@
 //! dependency names a slice that exists. Refuses serde: the shapes a model writes are the parser's business, and a
 //! change in them must not leak in here. Unknown is `None`, never 0.
 
-use std::collections::HashSet;
+mod plan;
+mod repo;
+
 use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
+
+pub use crate::llm::types::plan::MAX_HOURS;
+pub use crate::llm::types::plan::MAX_TOKENS;
+pub use crate::llm::types::plan::Plan;
+pub use crate::llm::types::plan::PlanParts;
+pub use crate::llm::types::plan::Slice;
+pub use crate::llm::types::plan::WriteConflict;
+pub(crate) use crate::llm::types::plan::path_fault;
+pub(crate) use crate::llm::types::plan::write_conflicts;
+pub use crate::llm::types::repo::Language;
+pub use crate::llm::types::repo::Listed;
+pub use crate::llm::types::repo::RepoContext;
+pub use crate::llm::types::repo::Stopped;
 
 use crate::catalog::TokenCounts;
 use crate::llm::retry::Retry;
@@ -102,6 +117,21 @@ named! {
         Hard = "hard",
         /// Better cut again.
         Complex = "complex",
+    }
+}
+
+impl Difficulty {
+    /// Tokens that work of this difficulty may take, prompt and answer together: a rule of thumb for what nobody has
+    /// estimated. A thousand tokens a minute, the figure of the estimator of sessions, for 10 minutes, half an hour, 2, 8
+    /// and 24 hours of one worker.
+    pub const fn typical_tokens(self) -> u64 {
+        match self {
+            Difficulty::Trivial => 10_000,
+            Difficulty::Easy => 30_000,
+            Difficulty::Medium => 120_000,
+            Difficulty::Hard => 480_000,
+            Difficulty::Complex => 1_440_000,
+        }
     }
 }
 
@@ -423,7 +453,7 @@ impl Complexity {
     ///
     /// # Errors
     ///
-    /// When the score is outside, or the hours are negative or not finite.
+    /// When the score is outside, or the hours are not from 0 to [`MAX_HOURS`].
     pub fn new(
         score: u8,
         reasoning: impl Into<String>,
@@ -435,10 +465,10 @@ impl Complexity {
             )));
         }
         if let Some(hours) = estimated_hours
-            && !(hours.is_finite() && hours >= 0.0)
+            && !(0.0..=MAX_HOURS).contains(&hours)
         {
             return Err(InvalidValue::new(format!(
-                "estimated_hours: expected hours from 0, found {hours}"
+                "estimated_hours: expected 0 to {MAX_HOURS} hours, found {hours}"
             )));
         }
         Ok(Complexity {
@@ -464,201 +494,9 @@ impl Complexity {
     }
 }
 
-/// A part of a plan that one worker can do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
-    id: String,
-    description: String,
-    write_set: Vec<String>,
-    estimated_difficulty: Difficulty,
-}
-
-impl Slice {
-    /// A slice.
-    ///
-    /// # Errors
-    ///
-    /// When the id or the description is blank.
-    pub fn new(
-        id: impl Into<String>,
-        description: impl Into<String>,
-        write_set: Vec<String>,
-        estimated_difficulty: Difficulty,
-    ) -> Result<Slice, InvalidValue> {
-        let (id, description) = (id.into(), description.into());
-        for (field, value) in [("id", &id), ("description", &description)] {
-            if value.trim().is_empty() {
-                return Err(InvalidValue::new(format!("slice: {field}: empty")));
-            }
-        }
-        Ok(Slice {
-            id,
-            description,
-            write_set,
-            estimated_difficulty,
-        })
-    }
-
-    /// Its name within the plan.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// What to do.
-    pub fn description(&self) -> &str {
-        &self.description
-    }
-
-    /// The paths it will write.
-    pub fn write_set(&self) -> &[String] {
-        &self.write_set
-    }
-
-    /// How hard it is.
-    pub fn estimated_difficulty(&self) -> Difficulty {
-        self.estimated_difficulty
-    }
-}
-
-/// The parts of a [`Plan`], before they are held against each other.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlanParts {
-    /// The goal as it was given.
-    pub goal_text: String,
-    /// The kind of work.
-    pub kind: GoalKind,
-    /// How large it is.
-    pub complexity: Complexity,
-    /// The slices, in the order of the plan.
-    pub slices: Vec<Slice>,
-    /// Pairs of indices into the slices: the first must be done before the second.
-    pub dependencies: Vec<(usize, usize)>,
-    /// How one will know that the goal is reached.
-    pub acceptance_criteria: Vec<String>,
-    /// Tokens that carrying it out may take, if the model ventured a guess.
-    pub estimated_tokens: Option<u64>,
-}
-
-/// A plan that can be carried out: its slices have names of their own and some order satisfies every dependency.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    parts: PlanParts,
-    order: Vec<usize>,
-}
-
-impl Plan {
-    /// Holds the parts against each other.
-    ///
-    /// # Errors
-    ///
-    /// When two slices share an id, a dependency names a slice that is not there or itself, or the dependencies go round
-    /// in a circle.
-    pub fn new(parts: PlanParts) -> Result<Plan, InvalidValue> {
-        let mut ids = HashSet::new();
-        for slice in &parts.slices {
-            if !ids.insert(slice.id()) {
-                return Err(InvalidValue::new(format!(
-                    "slices: the id \"{}\" stands twice",
-                    slice.id()
-                )));
-            }
-        }
-        let count = parts.slices.len();
-        for (before, after) in &parts.dependencies {
-            if *before >= count || *after >= count {
-                return Err(InvalidValue::new(format!(
-                    "dependencies: [{before}, {after}] names a slice that is not there"
-                )));
-            }
-            if before == after {
-                return Err(InvalidValue::new(format!(
-                    "dependencies: [{before}, {after}] makes a slice wait for itself"
-                )));
-            }
-        }
-        let order = order(count, &parts.dependencies)?;
-        Ok(Plan { parts, order })
-    }
-
-    /// The parts.
-    pub fn parts(&self) -> &PlanParts {
-        &self.parts
-    }
-
-    /// The slices in an order that satisfies every dependency, as close to the plan's own as that allows.
-    pub fn in_order(&self) -> impl Iterator<Item = &Slice> {
-        self.order
-            .iter()
-            .filter_map(|at| self.parts.slices.get(*at))
-    }
-}
-
-/// Takes, again and again, the first slice whose predecessors are all done. Quadratic in slices at worst, of which a plan
-/// has dozens.
-fn order(count: usize, dependencies: &[(usize, usize)]) -> Result<Vec<usize>, InvalidValue> {
-    let mut waiting: Vec<usize> = (0..count).collect();
-    let mut done = HashSet::new();
-    let mut order = Vec::with_capacity(count);
-    while !waiting.is_empty() {
-        let blocked: HashSet<usize> = dependencies
-            .iter()
-            .filter(|(before, _)| !done.contains(before))
-            .map(|(_, after)| *after)
-            .collect();
-        let Some(next) = waiting.iter().position(|slice| !blocked.contains(slice)) else {
-            let circle: Vec<String> = waiting.iter().map(usize::to_string).collect();
-            return Err(InvalidValue::new(format!(
-                "dependencies: a circle among the slices {}",
-                circle.join(", ")
-            )));
-        };
-        let slice = waiting.remove(next);
-        done.insert(slice);
-        order.push(slice);
-    }
-    Ok(order)
-}
-
-/// What a planner is told of the repository it plans for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RepoContext {
-    files: Vec<String>,
-    omitted: usize,
-    notes: Option<String>,
-}
-
-impl RepoContext {
-    /// A context of the first `max_files` paths; how many were left out is kept, since nothing is cut silently.
-    pub fn new(mut files: Vec<String>, max_files: usize, notes: Option<String>) -> RepoContext {
-        let omitted = files.len().saturating_sub(max_files);
-        files.truncate(max_files);
-        RepoContext {
-            files,
-            omitted,
-            notes,
-        }
-    }
-
-    /// Paths relative to the root, in the order given.
-    pub fn files(&self) -> &[String] {
-        &self.files
-    }
-
-    /// How many more there are.
-    pub fn omitted(&self) -> usize {
-        self.omitted
-    }
-
-    /// What else the user says about it.
-    pub fn notes(&self) -> Option<&str> {
-        self.notes.as_deref()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn names_are_the_contracts_and_read_back() {
@@ -750,7 +588,7 @@ mod tests {
         for score in [0, 11, 255] {
             assert!(Complexity::new(score, "", None).is_err());
         }
-        for hours in [f64::NAN, f64::INFINITY, -1.0] {
+        for hours in [f64::NAN, f64::INFINITY, -1.0, 100_001.0] {
             assert!(Complexity::new(5, "", Some(hours)).is_err());
         }
         assert_eq!(Complexity::new(10, "much", Some(0.5)).unwrap().score(), 10);
@@ -763,71 +601,5 @@ mod tests {
                 .kind(),
             GoalKind::Audit
         );
-        assert!(Slice::new(" ", "do", vec![], Difficulty::Easy).is_err());
-        assert!(Slice::new("a", "\n", vec![], Difficulty::Easy).is_err());
-    }
-
-    fn plan(ids: &[&str], dependencies: &[(usize, usize)]) -> Result<Plan, String> {
-        let slices = ids
-            .iter()
-            .map(|id| Slice::new(*id, "do it", vec![], Difficulty::Easy).unwrap())
-            .collect();
-        Plan::new(PlanParts {
-            goal_text: "goal".to_string(),
-            kind: GoalKind::Repair,
-            complexity: Complexity::new(3, "", None).unwrap(),
-            slices,
-            dependencies: dependencies.to_vec(),
-            acceptance_criteria: vec![],
-            estimated_tokens: None,
-        })
-        .map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn a_plan_can_be_carried_out() {
-        let ordered = plan(&["a", "b", "c"], &[(2, 0), (0, 1)]).unwrap();
-        let ids: Vec<&str> = ordered.in_order().map(Slice::id).collect();
-        assert_eq!(ids, ["c", "a", "b"]);
-        assert_eq!(
-            plan(&["a", "a"], &[]).unwrap_err(),
-            "slices: the id \"a\" stands twice"
-        );
-        assert_eq!(
-            plan(&["a"], &[(0, 1)]).unwrap_err(),
-            "dependencies: [0, 1] names a slice that is not there"
-        );
-        assert_eq!(
-            plan(&["a"], &[(0, 0)]).unwrap_err(),
-            "dependencies: [0, 0] makes a slice wait for itself"
-        );
-        assert_eq!(
-            plan(&["a", "b", "c"], &[(1, 2), (2, 1)]).unwrap_err(),
-            "dependencies: a circle among the slices 1, 2"
-        );
-        assert!(plan(&[], &[]).is_ok());
-    }
-
-    #[test]
-    fn a_repository_says_what_it_left_out() {
-        let context = RepoContext::new(vec!["a".into(), "b".into(), "c".into()], 2, None);
-        assert_eq!((context.files().len(), context.omitted()), (2, 1));
-    }
-
-    proptest! {
-        #[test]
-        fn an_order_satisfies_every_dependency(count in 1_usize..8, pairs in prop::collection::vec((0_usize..8, 0_usize..8), 0..12)) {
-            let pairs: Vec<_> = pairs.into_iter().filter(|(a, b)| a != b && *a < count && *b < count).collect();
-            if let Ok(order) = order(count, &pairs) {
-                prop_assert_eq!(order.len(), count);
-                let place = |slice| order.iter().position(|s| *s == slice);
-                for (before, after) in pairs {
-                    prop_assert!(place(before) < place(after));
-                }
-            } else {
-                // A circle needs at least a pair there and back.
-                prop_assert!(pairs.len() >= 2);
-            }
-        }
     }
 }

@@ -147,6 +147,15 @@ pub trait FileSystem {
         fs::read(path)
     }
 
+    /// When a file was last written, by the clock of its file system.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn modified(&self, path: &Path) -> io::Result<SystemTime> {
+        fs::metadata(path)?.modified()
+    }
+
     /// The names in a directory, at most so many, in no order.
     ///
     /// # Errors

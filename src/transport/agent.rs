@@ -151,6 +151,8 @@ pub enum Event {
         /// Whether that is over.
         done: bool,
     },
+    /// The agent found the prompt too long for its window, and is about to ask with a part of it or with none.
+    PromptCut,
     /// A plan to look at.
     Plan {
         /// Its text.
@@ -529,15 +531,23 @@ pub(super) fn fit(message: &str) -> String {
 }
 
 /// The HTTP status in an agent's message: `Error code: 429 - ...` (kimi-cli), `Kimi API error (401 Unauthorized): ...`
-/// (kimi-agent), `429 ...` and `Authentication required: 401 ...` (Kimi Code).
+/// (kimi-agent), `429 ...` and `Authentication required: 401 ...` (Kimi Code). Of a gateway's page kimi-cli hands on the
+/// page alone, whose first heading says it: `<html><h1>502 Bad Gateway</h1>`.
 pub(super) fn http_status(message: &str) -> Option<u16> {
+    let page = message.starts_with('<').then_some(message);
     let starts = [
         Some(message),
         message.strip_prefix("Error code: "),
         message.split_once("error (").map(|(_, rest)| rest),
         message.strip_prefix("Authentication required: "),
     ];
-    starts.into_iter().flatten().find_map(|rest| {
+    let headings = page
+        .into_iter()
+        .flat_map(|page| page.split('>').skip(1))
+        .map(str::trim_start)
+        .map(Some);
+    let starts = starts.into_iter().chain(headings);
+    starts.flatten().find_map(|rest| {
         let (digits, after) = rest.split_at_checked(3)?;
         let status = digits.parse().ok()?;
         let ends = !after.starts_with(|c: char| c.is_ascii_alphanumeric());
@@ -617,6 +627,12 @@ mod tests {
             ("Error code: 404 - x", Rejected, false, false),
             ("Error code: 429 - x", RateLimited, true, false),
             ("Error code: 502 - <html>", Server, true, true),
+            (
+                "<html>\n<head><title>502 Bad Gateway</title></head>",
+                Server,
+                true,
+                true,
+            ),
             (
                 "Error code: 400 - {'type': 'content_filter'}",
                 Filtered,

@@ -266,6 +266,11 @@ pub enum TransportError {
         /// What the system says.
         detail: String,
     },
+    /// The exchange is played from a tape, and is not the one on it.
+    Tape {
+        /// How it differs.
+        detail: String,
+    },
 }
 
 impl TransportError {
@@ -280,7 +285,8 @@ impl TransportError {
             | TransportError::Tls { .. }
             | TransportError::BadProxy { .. }
             | TransportError::Proxy { .. }
-            | TransportError::BadUrl { .. } => false,
+            | TransportError::BadUrl { .. }
+            | TransportError::Tape { .. } => false,
             TransportError::BodyTooLarge { .. }
             | TransportError::Redirect { .. }
             | TransportError::Protocol { .. }
@@ -324,6 +330,8 @@ impl fmt::Display for TransportError {
             TransportError::Redirect { detail } => write!(f, "redirect: {detail}"),
             TransportError::Protocol { detail } => write!(f, "protocol: {detail}"),
             TransportError::Io { detail } => write!(f, "connection broke: {detail}"),
+            // It says of itself what it is.
+            TransportError::Tape { detail } => f.write_str(detail),
         }
     }
 }
@@ -333,24 +341,43 @@ impl Error for TransportError {}
 /// The headers of an answer that help: content type, retry-after, rate limits and request ids. Control characters are
 /// escaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct KeptHeaders(Vec<(&'static str, String)>);
+pub(super) struct KeptHeaders(Vec<(&'static str, String)>);
 
 impl KeptHeaders {
     fn of(response: &Response<Body>) -> KeptHeaders {
+        KeptHeaders::keep(|name| response.headers().get(name).map(|value| value.as_bytes()))
+    }
+
+    /// The same out of headers that were written down.
+    pub(super) fn read(headers: &[(String, String)]) -> KeptHeaders {
+        KeptHeaders::keep(|name| {
+            let found = headers.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.as_bytes())
+        })
+    }
+
+    fn keep<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> KeptHeaders {
         let kept = KEPT_HEADERS.iter().filter_map(|name| {
-            let value = response.headers().get(*name)?;
-            let shown = text::escape_bytes(value.as_bytes());
+            let shown = text::escape_bytes(value(name)?);
             Some((*name, text::truncate(&shown, MAX_HEADER_CHARS).into_owned()))
         });
         KeptHeaders(kept.collect())
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// All of them, to be written down.
+    pub(super) fn pairs(&self) -> Vec<(String, String)> {
+        let pairs = self.0.iter();
+        pairs
+            .map(|(name, value)| (name.to_string(), value.clone()))
+            .collect()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(kept, _)| *kept == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    fn trace_id(&self) -> Option<&str> {
+    pub(super) fn trace_id(&self) -> Option<&str> {
         TRACE_HEADERS.iter().find_map(|name| self.get(name))
     }
 }
@@ -366,6 +393,19 @@ pub struct HttpResponse {
 }
 
 impl HttpResponse {
+    pub(super) fn new(status: u16, body: Vec<u8>, headers: KeptHeaders) -> HttpResponse {
+        HttpResponse {
+            status,
+            body,
+            headers,
+        }
+    }
+
+    /// The headers that were kept, to be written down.
+    pub(super) fn headers(&self) -> Vec<(String, String)> {
+        self.headers.pairs()
+    }
+
     /// Whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -390,11 +430,95 @@ impl HttpResponse {
     }
 }
 
+/// Who answers posts of JSON with a stream: a service over HTTP, one that is recorded, or a recording.
+pub trait Service {
+    /// A successful answer.
+    type Body: BodyStream;
+
+    /// As [`Http::set_timeout`].
+    fn set_timeout(&mut self, timeout: Duration);
+
+    /// As [`Http::post_json_streaming`].
+    ///
+    /// # Errors
+    ///
+    /// See [`TransportError`].
+    fn post_json_streaming(
+        &mut self,
+        url: &str,
+        bearer: Option<&Secret>,
+        body: &[u8],
+        idle: Duration,
+    ) -> Result<Streamed<Self::Body>, TransportError>;
+}
+
+/// A successful answer whose body is still under way.
+pub trait BodyStream {
+    /// The HTTP status, 200 to 299.
+    fn status(&self) -> u16;
+
+    /// As [`HttpResponse::header`].
+    fn header(&self, name: &str) -> Option<&str>;
+
+    /// The headers that were kept, to be written down.
+    fn headers(&self) -> Vec<(String, String)>;
+
+    /// As [`HttpResponse::trace_id`].
+    fn trace_id(&self) -> Option<&str>;
+
+    /// The next bytes, as soon as there are any; 0 at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpStream::read`].
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError>;
+}
+
+impl Service for Http {
+    type Body = HttpStream;
+
+    fn set_timeout(&mut self, timeout: Duration) {
+        Http::set_timeout(self, timeout);
+    }
+
+    fn post_json_streaming(
+        &mut self,
+        url: &str,
+        bearer: Option<&Secret>,
+        body: &[u8],
+        idle: Duration,
+    ) -> Result<Streamed, TransportError> {
+        Http::post_json_streaming(self, url, bearer, body, idle)
+    }
+}
+
+impl BodyStream for HttpStream {
+    fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        HttpStream::header(self, name)
+    }
+
+    fn headers(&self) -> Vec<(String, String)> {
+        self.headers.pairs()
+    }
+
+    fn trace_id(&self) -> Option<&str> {
+        HttpStream::trace_id(self)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TransportError> {
+        HttpStream::read(self, buffer)
+    }
+}
+
 /// What a streaming exchange brings.
 #[derive(Debug)]
-pub enum Streamed {
+pub enum Streamed<B = HttpStream> {
     /// A status of 2xx: the body is read as it comes.
-    Body(HttpStream),
+    Body(B),
     /// Any other status: the body is an explanation and was read to its end.
     Refused(HttpResponse),
 }

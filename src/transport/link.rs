@@ -62,6 +62,11 @@ pub enum LinkError {
         /// What happened.
         detail: String,
     },
+    /// The conversation is played from a tape, and is not the one on it.
+    Tape {
+        /// How it differs.
+        detail: String,
+    },
     /// This build cannot talk to a child: the platform has no Unix sockets.
     Unsupported,
 }
@@ -78,6 +83,8 @@ impl fmt::Display for LinkError {
                 write!(f, "the agent sent a line of more than {limit} bytes")
             }
             LinkError::Io { detail } => write!(f, "talking to the agent: {detail}"),
+            // It says of itself what it is.
+            LinkError::Tape { detail } => f.write_str(detail),
             LinkError::Unsupported => f.write_str(
                 "agents over stdio need Unix sockets, which this platform lacks; use --transport http",
             ),

@@ -3,7 +3,7 @@
 //! Nothing here knows a prompt's purpose, a plan or a price: what a reply means is decided two floors up. Protocol types
 //! never leave: [`wire`] and [`acp`] are state machines without input or output of their own that speak upward in the
 //! words of [`agent`], and [`session_log`] reads what the agents write down and do not say. [`link`] is how lines travel,
-//! [`child`] the one way in which they really do.
+//! [`child`] the one way in which they really do, and [`tape`] keeps what was said and says it again.
 
 pub mod acp;
 pub mod agent;
@@ -17,6 +17,7 @@ pub mod link;
 pub mod session_log;
 pub mod session_turns;
 pub mod sse;
+pub mod tape;
 pub mod wire;
 
 #[cfg(test)]

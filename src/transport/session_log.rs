@@ -31,6 +31,9 @@ use crate::transport::wire::Typed;
 
 /// Longest session id: theirs have 44 characters.
 const MAX_ID: usize = 128;
+/// The longest prompt that Kimi Code keeps whole when it shortens a conversation, in tokens by its own estimate: of the last
+/// 20,000 that the user said it leaves 2,000 to the first. Read in the source of 2.1.0.
+const LONGEST_KEPT_PROMPT: usize = 18_000;
 
 /// A file that grows, read from where it was to where it is.
 #[derive(Debug)]
@@ -105,6 +108,109 @@ impl Tail {
     }
 }
 
+/// Where the logs of Kimi Code's sessions are read: in its files, in files that are recorded, or in a recording.
+pub trait LogSource {
+    /// Finds the logs of a session and follows them from where they end now. Says whether there are any.
+    ///
+    /// # Errors
+    ///
+    /// They are there and cannot be read.
+    fn follow(&mut self, session: &str) -> io::Result<bool>;
+
+    /// Gives every line since the last time, with the number of its agent: 0 is the main one, the others follow as they
+    /// come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tail::read`].
+    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()>;
+
+    /// Where they are, or are looked for, in an error.
+    fn place(&self) -> String;
+}
+
+/// The logs in an agent's home, its `KIMI_CODE_HOME`.
+#[derive(Debug)]
+pub struct SessionFiles {
+    home: PathBuf,
+    /// The session's; `None` before it is known.
+    directory: Option<PathBuf>,
+    /// The main agent's first.
+    tails: Vec<Tail>,
+}
+
+impl SessionFiles {
+    /// The logs in this home, of which none is followed yet.
+    pub fn new(home: impl Into<PathBuf>) -> SessionFiles {
+        SessionFiles {
+            home: home.into(),
+            directory: None,
+            tails: Vec::new(),
+        }
+    }
+
+    fn follows(&self, path: &Path) -> bool {
+        self.tails.iter().any(|known| known.path() == path)
+    }
+
+    /// Where a session keeps its logs: by the agent's index, or by looking for its id.
+    fn session_directory(&self, session: &str) -> io::Result<Option<PathBuf>> {
+        let index = match fs::read(self.home.join("session_index.jsonl")) {
+            Ok(index) => index,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        match code_session_dir(&index, session) {
+            Some(directory) => Ok(Some(directory)),
+            None => find_session(&self.home.join("sessions"), session),
+        }
+    }
+}
+
+impl Clone for SessionFiles {
+    /// The same home, and nothing followed: what is followed belongs to one session.
+    fn clone(&self) -> SessionFiles {
+        SessionFiles::new(&self.home)
+    }
+}
+
+impl LogSource for SessionFiles {
+    fn follow(&mut self, session: &str) -> io::Result<bool> {
+        let Some(directory) = self.session_directory(session)? else {
+            return Ok(false);
+        };
+        // The main agent's may come with the prompt, the others' with their agents.
+        let mut paths = vec![directory.join("agents/main/wire.jsonl")];
+        paths.extend(logs(&directory)?);
+        for path in paths {
+            if !self.follows(&path) {
+                self.tails.push(Tail::at_end(path)?);
+            }
+        }
+        self.directory = Some(directory);
+        Ok(true)
+    }
+
+    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()> {
+        if let Some(directory) = &self.directory {
+            for path in logs(directory)? {
+                if !self.follows(&path) {
+                    self.tails.push(Tail::new(path, 0));
+                }
+            }
+        }
+        for (agent, tail) in self.tails.iter_mut().enumerate() {
+            tail.read(|line| on_line(agent, line))?;
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> String {
+        let main = self.tails.first().map(Tail::path);
+        main.unwrap_or(&self.home).display().to_string()
+    }
+}
+
 /// A fact from a line of Kimi Code's log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -133,6 +239,11 @@ pub enum CodeFact {
         alias: String,
         /// Whether it was the agent's own idea, to shorten its history.
         own: bool,
+    },
+    /// The conversation was shortened.
+    Compacted {
+        /// Whether something that the user said was left out.
+        elided: bool,
     },
     /// A call failed and will be made again. What it said is void.
     Retry(Retry),
@@ -178,6 +289,10 @@ pub struct CodeLog {
     open: bool,
     /// It has said something.
     said: bool,
+    /// A call of the turn was answered.
+    answered: bool,
+    /// Something that the user said was left out before the turn's first answer.
+    elided: bool,
 }
 
 impl CodeLog {
@@ -190,6 +305,8 @@ impl CodeLog {
                 self.text = None;
                 self.finish = None;
                 self.end = None;
+                self.answered = false;
+                self.elided = false;
             }
             CodeFact::Call { model, .. } => {
                 self.model = Some(model.clone());
@@ -197,10 +314,12 @@ impl CodeLog {
                 self.said = false;
             }
             CodeFact::Part => self.said = true,
-            CodeFact::Used { usage, .. } => {
+            CodeFact::Used { usage, own, .. } => {
                 self.open = false;
+                self.answered |= !own;
                 self.usage.add(*usage);
             }
+            CodeFact::Compacted { elided } => self.elided |= *elided && !self.answered,
             CodeFact::Retry(_) => self.close_call(false),
             CodeFact::Message { text, finish } if self.end.is_none() => {
                 self.text = Some(text.clone());
@@ -228,6 +347,12 @@ impl CodeLog {
     /// The usage of every call since the log was followed, unasked turns' included: they are on the same bill.
     pub fn usage(&self) -> &UsageSum {
         &self.usage
+    }
+
+    /// Whether something that the user said was left out before the model first answered in the turn: what is oldest, or
+    /// the prompt itself where [`code_keeps_whole`] says so.
+    pub fn was_elided(&self) -> bool {
+        self.elided
     }
 
     /// The model that was asked last, by its name at the service.
@@ -291,6 +416,12 @@ pub fn code_fact(line: &[u8]) -> Option<CodeFact> {
                 own: line.usage_scope == "session",
             })
         }
+        "context.apply_compaction" => {
+            let line: Compaction = serde_json::from_slice(line).ok()?;
+            Some(CodeFact::Compacted {
+                elided: line.kept_head_user_message_count.is_some(),
+            })
+        }
         "turn.step.retrying" => {
             let line: StepRetrying = serde_json::from_slice(line).ok()?;
             Some(CodeFact::Retry(Retry {
@@ -335,7 +466,7 @@ pub fn legacy_usage(line: &[u8]) -> Option<Option<Usage>> {
 }
 
 /// The exact text of the last answer in a kimi-cli session's `context.jsonl`, as a broken stream's first try left no
-/// trace there. Read in the agent's source, not measured: fall back on what was sent.
+/// trace there. Fall back on what was sent.
 pub fn legacy_answer(context: &[u8]) -> Option<String> {
     let mut lines = context.rsplit(|byte| *byte == b'\n');
     let message = lines.find_map(|line| {
@@ -344,6 +475,21 @@ pub fn legacy_answer(context: &[u8]) -> Option<String> {
         matches!(message.role.as_str(), "assistant" | "user").then_some(message)
     })?;
     (message.role == "assistant").then(|| message.content.text())
+}
+
+/// Whether Kimi Code leaves a prompt as it is when it shortens the conversation that it ends. It reckons with four ASCII
+/// characters to a token, and with one other.
+pub fn code_keeps_whole(prompt: &str) -> bool {
+    let ascii = prompt.bytes().filter(u8::is_ascii).count();
+    let others = prompt.chars().count().saturating_sub(ascii);
+    ascii.div_ceil(4).saturating_add(others) <= LONGEST_KEPT_PROMPT
+}
+
+/// Whether anything that the user said is left in a kimi-cli session's `context.jsonl`. When a new session's first prompt is
+/// too long for the window, the agent shortens the conversation to nothing and asks the model all the same.
+pub fn legacy_has_prompt(context: &[u8]) -> bool {
+    let mut lines = context.split(|byte| *byte == b'\n');
+    lines.any(|line| serde_json::from_slice::<Role>(line).is_ok_and(|line| line.role == "user"))
 }
 
 /// Whether a session's id can be given to an agent and looked for on disk: kimi-cli takes `../../etc/x` and makes it.
@@ -471,6 +617,14 @@ impl From<CodeUsage> for Usage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+struct Compaction {
+    /// Told only where something is left out between the first of what the user said and the last.
+    #[serde(default)]
+    kept_head_user_message_count: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct StepRetrying {
     #[serde(default)]
     next_attempt: u32,
@@ -494,6 +648,11 @@ struct Appended {
     message: ChatMessage,
     #[serde(default)]
     meta: Meta,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    role: String,
 }
 
 #[derive(Deserialize)]
@@ -919,6 +1078,43 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_that_kimi_cli_dropped_is_missed() {
+        let kept = b"{\"role\":\"_system_prompt\",\"content\":\"You\"}\n{\"role\":\"user\",\"content\":\"x\"}\n";
+        assert!(legacy_has_prompt(kept));
+        let dropped = b"{\"role\":\"_system_prompt\",\"content\":\"a user\"}\n{\"role\":\"_checkpoint\",\"id\":0}\n";
+        assert!(!legacy_has_prompt(dropped));
+    }
+
+    #[test]
+    fn a_prompt_that_kimi_code_cuts_is_told_from_old_ones_that_it_leaves_out() {
+        let compacted = r#"{"type":"context.apply_compaction","tokensBefore":9,"keptUserMessageCount":2,"keptHeadUserMessageCount":1}"#;
+        let whole =
+            r#"{"type":"context.apply_compaction","tokensBefore":9,"keptUserMessageCount":2}"#;
+        let prompt = r#"{"type":"turn.prompt","turnId":1,"origin":{"kind":"user"}}"#;
+        let used = |scope: &str| {
+            format!(
+                r#"{{"type":"usage.record","model":"m","usage":{{"inputOther":1}},"usageScope":"{scope}"}}"#
+            )
+        };
+        let elided = |lines: &[&str]| {
+            let mut log = CodeLog::default();
+            for line in lines {
+                log.read_line(line.as_bytes());
+            }
+            log.was_elided()
+        };
+        let (own, turn) = (used("session"), used("turn"));
+        assert!(elided(&[prompt, &own, compacted]));
+        assert!(!elided(&[prompt, &own, whole]));
+        // The model has seen it by then, or it was in a turn before.
+        assert!(!elided(&[prompt, &turn, &own, compacted]));
+        assert!(!elided(&[compacted, prompt]));
+        assert!(
+            code_keeps_whole(&"abcd".repeat(18_000)) && !code_keeps_whole(&"字".repeat(18_001))
+        );
+    }
+
+    #[test]
     fn ids_that_would_leave_the_directory_are_no_ids() {
         for id in ["session_4d8d6ac5-1634", "nightly", "a.b"] {
             assert!(is_session_id(id), "{id}");
@@ -1016,6 +1212,20 @@ mod tests {
         assert_eq!(read(&mut late).unwrap(), ["four"]);
         file.set_len(3).unwrap();
         assert!(read(&mut tail).is_err());
+    }
+
+    #[test]
+    fn the_index_is_asked_first_for_a_sessions_directory() {
+        let home = std::env::temp_dir().join(format!("omk-acp-index-{}", std::process::id()));
+        fs::create_dir_all(home.join("sessions/wd_x/s")).unwrap();
+        let files = SessionFiles::new(&home);
+        let found = |session| files.session_directory(session).unwrap();
+        assert_eq!(found("s"), Some(home.join("sessions/wd_x/s")));
+        assert_eq!(found("t"), None);
+        let index = r#"{"sessionId":"s","sessionDir":"/elsewhere/s"}"#;
+        fs::write(home.join("session_index.jsonl"), index).unwrap();
+        assert_eq!(found("s"), Some(PathBuf::from("/elsewhere/s")));
+        fs::remove_dir_all(&home).unwrap();
     }
 
     proptest! {

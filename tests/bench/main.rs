@@ -17,6 +17,7 @@
 )]
 
 mod corpus;
+mod ledger;
 mod memory;
 mod merge;
 mod process;
@@ -42,6 +43,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("memory", memory::run),
     ("size", memory::run_size),
     ("merge", merge::run),
+    ("ledger", ledger::run),
 ];
 
 /// The vocabularies that are measured; the two older ones share the code of these.

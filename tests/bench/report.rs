@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 pub(crate) struct Times(Vec<f64>);
 
 impl Times {
+    /// These, in seconds.
+    #[allow(dead_code, reason = "shared with the other benchmark")]
+    pub(crate) fn of(seconds: Vec<f64>) -> Times {
+        Times(seconds)
+    }
+
     /// The median in seconds.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();

@@ -20,17 +20,22 @@ fn script(sandbox: &Sandbox, shell: &str) -> bool {
 /// What is typed before the tab, one word of it per word; and the words that must be offered.
 const CASES: &[(&str, &[&str])] = &[
     ("omk est", &["estimate"]),
+    ("omk pro", &["prompt"]),
     (
         "omk ",
         &[
             "prompt",
             "estimate",
+            "plan",
             "models",
             "cost",
             "completions",
             "help",
         ],
     ),
+    ("omk plan ", &["check", "show", "diff"]),
+    ("omk plan check --st", &["--strict"]),
+    ("omk plan check a-f", &["a-file"]),
     ("omk cost re", &["report", "recover"]),
     ("omk cost report --b", &["--by"]),
     ("omk cost export --format op", &["openmetrics"]),
@@ -38,6 +43,12 @@ const CASES: &[(&str, &[&str])] = &[
     ("omk estimate --max", &["--max-usd", "--max-tokens"]),
     ("omk estimate --tier ", &["budget", "standard", "premium"]),
     ("omk estimate --vocabulary o2", &["o200k_base"]),
+    (
+        "omk prompt --thinking ",
+        &["on", "off", "low", "high", "max"],
+    ),
+    ("omk prompt --transport a", &["auto", "acp"]),
+    ("omk prompt --schema a-f", &["a-file"]),
     ("omk completions ", &["bash", "zsh", "fish"]),
     ("omk models up", &["update"]),
     ("omk models update --u", &["--url"]),

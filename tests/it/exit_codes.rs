@@ -6,8 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::process::Stdio;
 
+use crate::fake_agent;
 use crate::sandbox::Sandbox;
 use crate::server::{Reply, Server, nobody};
+use crate::service::{Answer, Service};
 
 /// What a shell adds to the number of the signal that ended a program.
 const SIGNALLED: i32 = 128;
@@ -39,6 +41,7 @@ fn every_code_is_reached() {
         "omk: models: no model matches `no-such-model`\n",
     );
     reach(2, sandbox.omk("estimate --bogus"), "omk: usage: ");
+    reach(4, sandbox.omk("plan check text"), "omk: invalid plan: ");
     reach(
         5,
         sandbox.omk("estimate text --max-tokens 1"),
@@ -64,6 +67,33 @@ fn every_code_is_reached() {
         75,
         sandbox.omk("models update --url").arg(nobody()),
         "omk: network: ",
+    );
+    let service = Service::new(|call| match call.asks("Tell.") {
+        true => Answer::text(["Once upon"]).reason("length"),
+        false => Answer::text(["four"]),
+    });
+    let prompt = |flags: &str| sandbox.omk(&format!("prompt --base-url {} {flags}", service.url()));
+    reach(
+        3,
+        prompt("Tell."),
+        "omk: cut: the answer ended at the length limit\n",
+    );
+    sandbox.file("number.json", r#"{"type": "number"}"#);
+    reach(
+        4,
+        prompt("--schema number.json 2+2?"),
+        "omk: invalid answer: ",
+    );
+    let agent = fake_agent::install(&sandbox, "wire_reject_feedback");
+    reach(
+        6,
+        fake_agent::ask(&sandbox, &agent, "Go."),
+        "omk: denied: Shell: ",
+    );
+    reach(
+        69,
+        fake_agent::ask(&sandbox, &sandbox.path("tmp"), "Go."),
+        "omk: no agent: ",
     );
     let server = Server::new([Reply::http("403 Forbidden", &[], "")]);
     reach(

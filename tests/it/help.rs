@@ -5,7 +5,12 @@ use std::io::{BufRead, BufReader};
 use crate::sandbox::Sandbox;
 
 const COMMANDS: &[&str] = &[
+    "prompt",
     "estimate",
+    "plan",
+    "plan check",
+    "plan show",
+    "plan diff",
     "models",
     "models update",
     "cost report",

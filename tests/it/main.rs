@@ -13,18 +13,25 @@
     reason = "a test fails by panicking and speaks by printing"
 )]
 
+mod agents;
 mod completions;
 mod config;
 mod cost;
 mod counts;
 mod estimate;
 mod exit_codes;
+mod fake_agent;
 mod flags;
 mod help;
 mod input;
+mod ledger;
 mod models;
+mod plan;
+mod prompt_http;
 mod readme;
+mod result;
 mod sandbox;
 mod server;
+mod service;
 mod sources;
 mod tidy;

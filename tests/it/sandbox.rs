@@ -235,6 +235,11 @@ impl Outcome {
         );
     }
 
+    /// Where it ran.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.as_deref().unwrap()
+    }
+
     /// The exit code is this.
     #[track_caller]
     pub(crate) fn code(&self, code: i32) -> &Outcome {

@@ -13,21 +13,60 @@ use crate::cli::store::store;
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionLogRef;
 use crate::llm::client::{
-    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Observer, Request, WireLlmClient,
+    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Observer, Recorded, Request,
+    WireLlmClient,
 };
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::types::{LlmResponse, TokenBudget};
+use crate::runtime::clock::SystemTimer;
+use crate::runtime::text::escape_os;
 use crate::transport::acp::{Options, Session};
 use crate::transport::child::Program;
 use crate::transport::detect::{Agent, Kind, Protocol};
 use crate::transport::session_log;
+use crate::transport::tape::{
+    self, PlayedLogs, PlayedService, PlayedTime, Player, RecordedLogs, RecordedService, Recorder,
+    Tape, TapeError,
+};
 
-/// A client of any transport.
-pub(super) enum Client {
-    Http(Box<HttpLlmClient>),
-    Wire(Box<WireLlmClient>, Books),
-    Acp(Box<AcpLlmClient>, Books),
+/// A service, on its way to a tape or not.
+type Http = HttpLlmClient<SystemTimer, RecordedService<crate::transport::http::Http>>;
+/// An agent over Wire, the same.
+type Wire = WireLlmClient<Recorded<Program>>;
+/// An agent over ACP, the same.
+type Acp = AcpLlmClient<Recorded<Program>, SystemTimer, RecordedLogs<session_log::SessionFiles>>;
+
+/// A client of any transport, and of any tape.
+pub(super) struct Client {
+    peer: AnyClient,
+    /// Where the conversation is recorded, if it is.
+    recorder: Recorder,
+    /// Where it is played from instead.
+    player: Option<Player>,
+}
+
+enum AnyClient {
+    Http(Box<Http>),
+    Wire(Box<Wire>, Books),
+    Acp(Box<Acp>, Books),
+    PlayedHttp(Box<HttpLlmClient<PlayedTime, PlayedService>>),
+    PlayedWire(Box<WireLlmClient<Player, PlayedTime>>),
+    PlayedAcp(Box<AcpLlmClient<Player, PlayedTime, PlayedLogs>>),
+}
+
+/// Does the same with the client, whichever it is.
+macro_rules! each {
+    ($client:expr, $name:ident => $do:expr) => {
+        match $client {
+            AnyClient::Http($name) => $do,
+            AnyClient::Wire($name, _) => $do,
+            AnyClient::Acp($name, _) => $do,
+            AnyClient::PlayedHttp($name) => $do,
+            AnyClient::PlayedWire($name) => $do,
+            AnyClient::PlayedAcp($name) => $do,
+        }
+    };
 }
 
 /// What an agent keeps on disk about its sessions, and what omk keeps about them.
@@ -41,12 +80,16 @@ pub(super) struct Books {
     remember: Option<PathBuf>,
 }
 
-/// Whom to ask.
+/// Whom to ask, or what is played instead.
 ///
 /// # Errors
 ///
-/// See [`peer::choose`].
-pub(super) fn peer(args: &AskArgs, env: &Env) -> Result<Peer, Failure> {
+/// See [`peer::choose`]; a tape that cannot be read.
+pub(super) fn peer(args: &AskArgs, env: &Env) -> Result<(Peer, Option<Player>), Failure> {
+    if let Some(path) = &args.replay {
+        let player = Player::new(read_tape(path)?);
+        return Ok((Peer::of_tape(&player.header()), Some(player)));
+    }
     let wanted = Wanted {
         transport: args.transport,
         kimi: args.kimi.as_deref(),
@@ -55,7 +98,26 @@ pub(super) fn peer(args: &AskArgs, env: &Env) -> Result<Peer, Failure> {
             .as_ref()
             .map(|(url, decides)| (url.as_str(), *decides)),
     };
-    peer::choose(&wanted, args.deadline, env)
+    Ok((peer::choose(&wanted, args.deadline, env)?, None))
+}
+
+/// The tape that was named; `example` is the one that comes with omk.
+fn read_tape(path: &Path) -> Result<Tape, Failure> {
+    let shown = escape_os(path);
+    let tape = if path.as_os_str() == "example" {
+        Tape::example()
+    } else {
+        let bytes = std::fs::read(path).map_err(|error| {
+            let detail = format!("--replay `{shown}`: {error}");
+            Failure::new(Exit::NoInput, "input", detail)
+                .hint("`example` is a recording that comes with omk")
+        })?;
+        Tape::parse(&bytes)
+    };
+    tape.map_err(|error| {
+        let detail = format!("--replay `{shown}`: {error}");
+        Failure::new(Exit::Config, "replay", detail).hint("--record FILE makes a recording")
+    })
 }
 
 impl Client {
@@ -63,94 +125,37 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// A variable or a remembered session that cannot be used.
+    /// A variable, a remembered session or a file for the recording that cannot be used.
     pub(super) fn new(
         args: &AskArgs,
-        peer: Peer,
-        mut config: LlmClientConfig,
+        (peer, player): (Peer, Option<Player>),
+        config: LlmClientConfig,
         run: &str,
         env: &Env,
     ) -> Result<Client, Failure> {
-        let (agent, path) = match peer {
-            Peer::Http { base_url, key } => {
-                let http = network::http(env, args.deadline)?;
-                let client = HttpLlmClient::new(config, &base_url, key, http);
-                return Ok(Client::Http(Box::new(client)));
-            }
-            Peer::Agent { agent, path } => (agent, path),
+        let recorder = match &args.record {
+            Some(path) => record(path, &peer, &config)?,
+            None => Recorder::off(),
         };
-        let attempts = config.retry.max_retries.saturating_add(1);
-        // The agent tries again by itself; ours would multiply with its own.
-        config.retry = RetryPolicy::none();
-        let mut program = Program::new(path);
-        program.args = agent.kind.arguments().iter().map(Into::into).collect();
-        program.env = environment(agent.kind, attempts, env);
-        let home = home(&agent, env)?;
-        let model = args.model.as_ref().filter(|(_, ambient)| !ambient);
-        let model = model.map(|(name, _)| name.as_str());
-        let directory = env.directory()?;
-        match agent.kind.protocol() {
-            Protocol::Wire => {
-                let session = args.conversation.clone().unwrap_or_else(|| run.to_string());
-                let mut flag = |words: &[&str]| program.args.extend(words.iter().map(Into::into));
-                flag(&["--session", &session]);
-                flag(&["--max-retries-per-step", &attempts.to_string()]);
-                if let Some(model) = model {
-                    flag(&["--model", model]);
-                }
-                match args.thinking {
-                    Some(Thinking::Off) => flag(&["--no-thinking"]),
-                    Some(_) => flag(&["--thinking"]),
-                    None => {}
-                }
-                let client = WireLlmClient::new(config, program);
-                let client = client.with_permissions(args.allow.clone());
-                let books = Books {
-                    kind: agent.kind,
-                    home,
-                    session: Some(session),
-                    remember: None,
-                };
-                Ok(Client::Wire(Box::new(client), books))
-            }
-            Protocol::Acp => {
-                let place = match &args.conversation {
-                    Some(name) => Some(remembered(name, &home, &directory, env)?),
-                    None => None,
-                };
-                let known = place.as_deref().and_then(|place| recall(place, &home));
-                let options = Options {
-                    directory: directory.to_string_lossy().into_owned(),
-                    session: known.clone().map_or(Session::New, Session::Resume),
-                    model: model.map(str::to_string),
-                    thinking: args.thinking.map(|how| how.name().to_string()),
-                    ..Options::default()
-                };
-                let client = AcpLlmClient::new(config, program, options, home.clone());
-                let client = client.with_permissions(args.allow.clone());
-                let books = Books {
-                    kind: agent.kind,
-                    home,
-                    session: known,
-                    remember: place,
-                };
-                Ok(Client::Acp(Box::new(client), books))
-            }
-        }
+        let peer = match &player {
+            Some(player) => play(args, player, config, env)?,
+            None => connect(args, peer, config, run, &recorder, env)?,
+        };
+        Ok(Client {
+            peer,
+            recorder,
+            player,
+        })
     }
 
     /// The configuration.
     pub(super) fn config_mut(&mut self) -> &mut LlmClientConfig {
-        match self {
-            Client::Http(client) => client.config_mut(),
-            Client::Wire(client, _) => client.config_mut(),
-            Client::Acp(client, _) => client.config_mut(),
-        }
+        each!(&mut self.peer, client => client.config_mut())
     }
 
     /// Tells the record what is known before anyone is asked, and where the agent's own account will stand.
     pub(super) fn introduce(&self, meter: &mut Meter) {
-        let (Client::Wire(_, books) | Client::Acp(_, books)) = self else {
+        let (AnyClient::Wire(_, books) | AnyClient::Acp(_, books)) = &self.peer else {
             return;
         };
         let record = meter.record_mut();
@@ -162,13 +167,28 @@ impl Client {
         meter.find_logs(move |session| find_log(kind, &home, session));
     }
 
-    /// What remains to be done when the run is over: a session that was begun by a name is remembered.
+    /// What remains to be done when the run is over: a session that was begun by a name is remembered, a recording takes
+    /// its name, and a replay was one.
     ///
     /// # Errors
     ///
-    /// Exit 74 when it cannot be.
+    /// Exit 74 for what cannot be written, 1 for a run that was not the one on the tape.
     pub(super) fn finish(&self, meter: &Meter) -> Result<(), Failure> {
-        let Client::Acp(_, books) = self else {
+        if let Some(player) = &self.player {
+            player.finish().map_err(|error| {
+                Failure::new(Exit::Failed, "replay", error.to_string()).hint(
+                    "a tape answers the very request that was recorded; --record makes another for this one",
+                )
+            })?;
+        }
+        self.recorder.finish().map_err(|error| {
+            let exit = match error {
+                TapeError::Io { .. } => Exit::Io,
+                _ => Exit::Failed,
+            };
+            Failure::new(exit, "record", error.to_string())
+        })?;
+        let AnyClient::Acp(_, books) = &self.peer else {
             return Ok(());
         };
         match (&books.remember, &meter.record().session_id) {
@@ -185,11 +205,144 @@ impl Client {
         budget: &mut TokenBudget,
         observer: &mut O,
     ) -> Result<LlmResponse, LlmError> {
-        match self {
-            Client::Http(client) => client.run(request, budget, observer),
-            Client::Wire(client, _) => client.run(request, budget, observer),
-            Client::Acp(client, _) => client.run(request, budget, observer),
+        each!(&mut self.peer, client => client.run(request, budget, observer))
+    }
+}
+
+/// A recorder for what this peer will say.
+fn record(path: &Path, peer: &Peer, config: &LlmClientConfig) -> Result<Recorder, Failure> {
+    let (transport, agent, secrets) = match peer {
+        Peer::Http { key, .. } => (tape::Transport::Http, None, key.iter().cloned().collect()),
+        Peer::Agent { agent, .. } => {
+            let transport = match agent.kind.protocol() {
+                Protocol::Wire => tape::Transport::Wire,
+                Protocol::Acp => tape::Transport::Acp,
+            };
+            let peer = tape::Peer {
+                kind: agent.kind.name().to_string(),
+                version: agent.version.clone(),
+            };
+            (transport, Some(peer), Vec::new())
         }
+        Peer::Tape { .. } => return Ok(Recorder::off()),
+    };
+    let header = tape::Header::new(transport, config.model.id.as_ref(), agent);
+    Recorder::create(path, &header, &secrets)
+        .map_err(|error| Failure::new(Exit::Io, "record", error.to_string()))
+}
+
+/// The client that plays a tape.
+fn play(
+    args: &AskArgs,
+    player: &Player,
+    mut config: LlmClientConfig,
+    env: &Env,
+) -> Result<AnyClient, Failure> {
+    Ok(match player.header().transport {
+        tape::Transport::Http => {
+            AnyClient::PlayedHttp(Box::new(HttpLlmClient::replay(config, player)))
+        }
+        tape::Transport::Wire => {
+            config.retry = RetryPolicy::none();
+            let client = WireLlmClient::replay(config, player);
+            AnyClient::PlayedWire(Box::new(client.with_permissions(args.allow.clone())))
+        }
+        tape::Transport::Acp => {
+            config.retry = RetryPolicy::none();
+            let options = options(args, &env.directory()?, None);
+            let client = AcpLlmClient::replay(config, player, options);
+            AnyClient::PlayedAcp(Box::new(client.with_permissions(args.allow.clone())))
+        }
+    })
+}
+
+/// The client that really asks.
+fn connect(
+    args: &AskArgs,
+    peer: Peer,
+    mut config: LlmClientConfig,
+    run: &str,
+    recorder: &Recorder,
+    env: &Env,
+) -> Result<AnyClient, Failure> {
+    let (agent, path) = match peer {
+        Peer::Http { base_url, key } => {
+            let http = network::http(env, args.deadline)?;
+            let client = HttpLlmClient::new(config, &base_url, key, http).recorded(recorder);
+            return Ok(AnyClient::Http(Box::new(client)));
+        }
+        Peer::Agent { agent, path } => (agent, path),
+        Peer::Tape { .. } => {
+            return Err(Failure::new(Exit::Failed, "replay", "a tape asks nobody"));
+        }
+    };
+    let attempts = config.retry.max_retries.saturating_add(1);
+    // The agent tries again by itself; ours would multiply with its own.
+    config.retry = RetryPolicy::none();
+    let mut program = Program::new(path);
+    program.args = agent.kind.arguments().iter().map(Into::into).collect();
+    program.env = environment(agent.kind, attempts, env);
+    let home = home(&agent, env)?;
+    let directory = env.directory()?;
+    match agent.kind.protocol() {
+        Protocol::Wire => {
+            let session = args.conversation.clone().unwrap_or_else(|| run.to_string());
+            let mut flag = |words: &[&str]| program.args.extend(words.iter().map(Into::into));
+            flag(&["--session", &session]);
+            flag(&["--max-retries-per-step", &attempts.to_string()]);
+            if let Some(model) = model(args) {
+                flag(&["--model", model]);
+            }
+            match args.thinking {
+                Some(Thinking::Off) => flag(&["--no-thinking"]),
+                Some(_) => flag(&["--thinking"]),
+                None => {}
+            }
+            let client = WireLlmClient::new(config, program)
+                .with_permissions(args.allow.clone())
+                .in_session(&home, &session);
+            let books = Books {
+                kind: agent.kind,
+                home,
+                session: Some(session),
+                remember: None,
+            };
+            Ok(AnyClient::Wire(Box::new(client.recorded(recorder)), books))
+        }
+        Protocol::Acp => {
+            let place = match &args.conversation {
+                Some(name) => Some(remembered(name, &home, &directory, env)?),
+                None => None,
+            };
+            let known = place.as_deref().and_then(|place| recall(place, &home));
+            let options = options(args, &directory, known.clone());
+            let client = AcpLlmClient::new(config, program, options, home.clone());
+            let client = client.with_permissions(args.allow.clone());
+            let books = Books {
+                kind: agent.kind,
+                home,
+                session: known,
+                remember: place,
+            };
+            Ok(AnyClient::Acp(Box::new(client.recorded(recorder)), books))
+        }
+    }
+}
+
+/// The model that an agent is to be told of.
+fn model(args: &AskArgs) -> Option<&str> {
+    let model = args.model.as_ref().filter(|(_, ambient)| !ambient);
+    model.map(|(name, _)| name.as_str())
+}
+
+/// What a session over ACP is begun or gone on with.
+fn options(args: &AskArgs, directory: &Path, session: Option<String>) -> Options {
+    Options {
+        directory: directory.to_string_lossy().into_owned(),
+        session: session.map_or(Session::New, Session::Resume),
+        model: model(args).map(str::to_string),
+        thinking: args.thinking.map(|how| how.name().to_string()),
+        ..Options::default()
     }
 }
 

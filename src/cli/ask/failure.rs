@@ -7,6 +7,8 @@ use crate::llm::error::LlmError;
 /// The failure of a run that asked `who`: the peer with its version and protocol.
 pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failure {
     let root = error.root();
+    // A service has a host's name, an agent a version and a protocol.
+    let is_agent = who.contains(" over ");
     let (exit, hint) = match root {
         LlmError::Timeout { phase, .. } => match deadline.check_nearly(phase) {
             Err(failure) => {
@@ -29,10 +31,12 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
             Exit::Budget,
             match begun {
                 true => "the run was stopped; what it cost is in the ledger",
-                false => "nothing was sent; --max-tokens, --max-usd and OMK_BUDGET set the limits",
+                false => {
+                    "nothing was sent; a smaller --max-output-tokens needs less, and --max-tokens, --max-usd and OMK_BUDGET set the limits"
+                }
             },
         ),
-        LlmError::Authentication { .. } if who.contains(" over ") => (
+        LlmError::Authentication { .. } if is_agent => (
             Exit::Permission,
             "run the agent once by hand and log in, or set MOONSHOT_API_KEY to ask the service",
         ),
@@ -58,6 +62,10 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
         ),
         LlmError::Parse { .. } => (Exit::Invalid, ""),
         LlmError::Io { .. } => (Exit::Io, ""),
+        LlmError::AgentUnavailable { .. } if !is_agent => (
+            Exit::NoService,
+            "see --base-url, the proxies in HTTPS_PROXY and NO_PROXY, and the certificates in SSL_CERT_FILE",
+        ),
         LlmError::AgentUnavailable { .. } => (
             Exit::NoService,
             "run the agent once by hand to see what it needs; --kimi PATH names another, --transport http needs none",
@@ -69,7 +77,11 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
     let detail = message
         .strip_prefix(root.kind())
         .map_or(message.as_str(), |rest| rest.trim_start_matches([':', ' ']));
-    let mut failure = Failure::new(exit, root.kind(), format!("{who}: {detail}"));
+    let kind = match root {
+        LlmError::AgentUnavailable { .. } if !is_agent => "no service",
+        root => root.kind(),
+    };
+    let mut failure = Failure::new(exit, kind, format!("{who}: {detail}"));
     failure.http_status = root.http_status();
     failure.retry_after = root.retry_after();
     match failure.retry_after {
@@ -86,11 +98,7 @@ mod tests {
     use super::*;
 
     fn of(error: &LlmError, length: Duration) -> Failure {
-        failure(
-            error,
-            "host over http",
-            Deadline::new(Instant::now(), Some(length)),
-        )
+        failure(error, "host", Deadline::new(Instant::now(), Some(length)))
     }
 
     #[test]
@@ -104,7 +112,7 @@ mod tests {
             (over.exit, over.detail.as_str()),
             (
                 Exit::Deadline,
-                "host over http: 0ns ran out while waiting for the agent"
+                "host: 0ns ran out while waiting for the agent"
             )
         );
         assert_eq!(of(&error, Duration::from_secs(3600)).exit, Exit::Temporary);
@@ -118,7 +126,7 @@ mod tests {
         };
         let failure = of(&error, Duration::from_secs(3600));
         assert_eq!(failure.kind, "rate limited");
-        assert_eq!(failure.detail, "host over http: slow down");
+        assert_eq!(failure.detail, "host: slow down");
         assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
         assert_eq!(failure.http_status, Some(429));
         assert_eq!(failure.hints, ["try again in 7 s"]);

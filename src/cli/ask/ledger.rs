@@ -15,6 +15,7 @@ use crate::cli::ask::peer::Peer;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Transport;
+use crate::cost::budget::{Budget, Refusal, reserve, standings};
 use crate::cost::file_sink::{Fold, JsonFileCostSink};
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::{
@@ -27,7 +28,7 @@ use crate::llm::client::{Event, Observer, Phase, Request, Stop};
 use crate::llm::error::{Charged, LlmError};
 use crate::llm::retry::Retry;
 use crate::llm::types::{Denial, LlmResponse, LlmUsage, UsageSource};
-use crate::runtime::clock::format_rfc3339;
+use crate::runtime::clock::{Clock, SystemTimer, format_rfc3339};
 
 /// Hosts whose keys are a subscription's.
 const PLAN_HOSTS: [&str; 2] = ["api.kimi.com", "api.kimi.ai"];
@@ -47,6 +48,9 @@ pub(crate) struct Meter {
     record: SessionCost,
     tracker: Option<CostTracker<JsonFileCostSink>>,
     trouble: Option<SinkError>,
+    /// The budgets over several runs that are meant for this one.
+    budgets: Vec<Budget>,
+    clock: Clock,
     /// The record is in the ledger.
     opened: bool,
     catalog: Catalog,
@@ -67,6 +71,7 @@ pub(crate) struct Meter {
     /// What failed attempts and requests that are over may have cost beyond what is known.
     doubtful: Option<Usd>,
     charged: Charged,
+    replays: bool,
     started: Instant,
     pub(crate) timing: Timing,
     pub(crate) retries: Vec<Retry>,
@@ -85,7 +90,7 @@ impl Meter {
         catalog: Catalog,
         model: Model,
         env: &mut Env,
-    ) -> Meter {
+    ) -> Result<Meter, Failure> {
         let now = env.clock.now();
         let mut record = SessionCost::open(
             record::new_id(now, std::process::id(), record::random()),
@@ -102,6 +107,8 @@ impl Meter {
         let mut meter = Meter {
             tracker: None,
             trouble: None,
+            budgets: Vec::new(),
+            clock: env.clock,
             opened: false,
             record,
             catalog,
@@ -114,6 +121,7 @@ impl Meter {
             worst_case: None,
             doubtful: Some(Usd::ZERO),
             charged: Charged::No,
+            replays: args.replay.is_some(),
             started: env.started,
             timing: Timing::default(),
             retries: Vec::new(),
@@ -126,13 +134,17 @@ impl Meter {
         if plan {
             meter.record.kind = CostKind::ListPriceEquivalent;
         }
-        if args.replay.is_none() {
+        // What is only played again costs nothing and is nobody's run.
+        if !meter.replays {
             match crate::cli::ledger::open(env) {
                 Ok(tracker) => meter.tracker = Some(tracker),
                 Err(error) => meter.trouble = Some(error),
             }
+            let mut budgets = crate::cli::ledger::budgets(env)?;
+            budgets.retain(|budget| budget.is_for(&meter.record));
+            meter.budgets = budgets;
         }
-        meter
+        Ok(meter)
     }
 
     /// The run's name.
@@ -177,9 +189,17 @@ impl Meter {
         }
     }
 
-    /// Whether it may have cost money.
+    /// Whether budgets over several runs hold for it.
+    pub(super) fn has_budgets(&self) -> bool {
+        !self.budgets.is_empty()
+    }
+
+    /// Whether it may have cost money; what is only played again does not.
     pub(crate) fn charged(&self) -> Charged {
-        self.charged
+        match self.replays {
+            true => Charged::No,
+            false => self.charged,
+        }
     }
 
     /// Milliseconds since the run began.
@@ -215,8 +235,59 @@ impl Meter {
         self.record.charged = Charge::Unknown;
         self.bound();
         self.worst_case = self.record.worst_case_usd;
-        self.save();
-        Ok(())
+        if self.opened || self.budgets.is_empty() {
+            self.save();
+            return match self.overdrawn() {
+                Some(detail) => Err(LlmError::BudgetExhausted {
+                    detail,
+                    begun: false,
+                }),
+                None => Ok(()),
+            };
+        }
+        self.reserve()
+    }
+
+    /// Opens the record if every budget has room for it.
+    fn reserve(&mut self) -> Result<(), LlmError> {
+        let Some(tracker) = &mut self.tracker else {
+            let why = self
+                .trouble
+                .take()
+                .map_or_else(String::new, |error| error.detail);
+            return Err(LlmError::Io {
+                detail: format!("OMK_BUDGET cannot be kept without a ledger: {why}"),
+            });
+        };
+        let mut timer = SystemTimer::default();
+        let record = &mut self.record;
+        let reserved = reserve(tracker, record, &self.budgets, self.clock, &mut timer);
+        self.opened = !matches!(reserved, Err(Refusal::Ledger(_)));
+        reserved.map_err(|refusal| match refusal {
+            Refusal::Ledger(error) => LlmError::Io {
+                detail: format!("OMK_BUDGET cannot be kept without a ledger: {error}"),
+            },
+            refusal => LlmError::BudgetExhausted {
+                detail: refusal.to_string(),
+                begun: false,
+            },
+        })
+    }
+
+    /// What a budget says to a bound that has grown since it was reserved: another request, or an attempt after one that
+    /// may be billed. Asked after it is written down, so others see it; but without their agreement, so two runs that grow
+    /// at the same moment can pass a cap by what they grew.
+    fn overdrawn(&self) -> Option<String> {
+        let tracker = self.tracker.as_ref().filter(|_| !self.budgets.is_empty())?;
+        let needed = self.record.worst_case_usd?;
+        let now = self.clock.now();
+        let standings = standings(tracker, &self.budgets, now, Some(&self.record.id));
+        let (standings, _) = standings.ok()?;
+        let over = standings
+            .into_iter()
+            .find(|standing| !standing.fits(needed))?;
+        let standing = Box::new(over);
+        Some(Refusal::Over { standing, needed }.to_string())
     }
 
     /// The most that the run can come to: what is known, what is in doubt, and the attempt that runs.
@@ -461,6 +532,11 @@ impl<O: Observer> Observer for Watch<'_, O> {
                 }
                 meter.note();
                 meter.save();
+                if charged != Charged::No
+                    && let Some(detail) = meter.overdrawn()
+                {
+                    return ControlFlow::Break(Stop::Budget(detail));
+                }
             }
             Event::Usage(usage) => {
                 meter.using = Some(*usage);

@@ -15,6 +15,10 @@ use crate::llm::cost::CostEstimator;
 use crate::llm::error::LlmError;
 use crate::llm::types::{Role, TokenBudget};
 
+/// The longest answer, in tokens, that a budget over several runs reserves for where nobody says: the service's own limit,
+/// 131072 for K3 and the whole window for others, would reserve dollars for an answer that costs cents.
+const RESERVED_OUTPUT: u64 = 32_768;
+
 /// The limits of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -112,9 +116,13 @@ impl Limits {
             (affordable, usd_left) = (Some(output), Some(left));
         }
         let room = model.window.map(|window| window.saturating_sub(input));
+        let reserved = (meter.has_budgets() && request.max_output_tokens.is_none())
+            .then_some(RESERVED_OUTPUT)
+            .filter(|_| !self.is_agent);
         let longest = [
             request.max_output_tokens,
             affordable,
+            reserved,
             tokens_left.map(|left| left.saturating_sub(input)),
             model.max_output,
             room,
@@ -138,6 +146,7 @@ impl Limits {
         // Without a limit of ours the service keeps to its own.
         let max_output = affordable
             .filter(|_| !self.is_agent)
+            .or(reserved)
             .and(longest)
             .or(request.max_output_tokens);
         Ok(Bounds {

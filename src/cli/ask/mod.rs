@@ -11,6 +11,7 @@ mod ledger;
 mod limits;
 pub(crate) mod peer;
 mod report;
+pub(crate) mod screen;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -164,8 +165,8 @@ impl Asker {
         env: &mut Env,
     ) -> Result<Asker, Failure> {
         let mut catalog = prices::load(&args.price_files, env)?;
-        let peer = client::peer(args, env)?;
-        if let Peer::Http { .. } = peer {
+        let (peer, player) = client::peer(args, env)?;
+        if !peer.is_agent() {
             if args.allow != Permissions::Nothing {
                 return Err(not_over_http("--allow", "it has no tools"));
             }
@@ -176,6 +177,7 @@ impl Asker {
         let requested = match (&args.model, &peer) {
             (Some((model, _)), _) => Some(model.clone()),
             (None, Peer::Http { .. }) => Some(DEFAULT_MODEL.to_string()),
+            (None, Peer::Tape { model, .. }) => Some(model.clone()),
             (None, Peer::Agent { .. }) => None,
         };
         // Of an agent whose model is not known yet, only the default's vocabulary and window can be reckoned with.
@@ -202,11 +204,11 @@ impl Asker {
         let limits = Limits {
             max_usd: args.max_usd,
             max_tokens: args.max_tokens,
-            is_agent: matches!(peer, Peer::Agent { .. }),
+            is_agent: peer.is_agent(),
             priced,
         };
-        let mut meter = Meter::new(args, session_type, &peer, requested, catalog, model, env);
-        let client = Client::new(args, peer, config, meter.id(), env)?;
+        let mut meter = Meter::new(args, session_type, &peer, requested, catalog, model, env)?;
+        let client = Client::new(args, (peer, player), config, meter.id(), env)?;
         client.introduce(&mut meter);
         Ok(Asker {
             client,
@@ -231,6 +233,30 @@ impl Asker {
         let client = self.client.finish(&self.meter);
         let ledger = self.meter.close(status, exit, env);
         client.err().or(ledger)
+    }
+
+    /// What the caller should know beside the answer.
+    pub(crate) fn warnings(&self, is_answered: bool) -> Vec<String> {
+        let meter = &self.meter;
+        let mut warnings = meter.warnings.clone();
+        let record = meter.record();
+        if is_answered && meter.spent_usd().is_none() {
+            let name = record.model.best().unwrap_or("the agent's model");
+            if record.price.is_none() {
+                warnings.push(format!(
+                "no price of {name} is known, so the cost is not; --model names it, --price or a --price-file gives the rates"
+            ));
+            } else {
+                warnings.push("the usage was not told, so the cost is not known".to_string());
+            }
+        }
+        if let (Some(asked), Some(answered)) = (&record.model.requested, &record.model.reported)
+            && asked != answered
+            && record.transport == Transport::Http.name()
+        {
+            warnings.push(format!("{asked} was asked, and {answered} answered"));
+        }
+        warnings
     }
 
     /// Keeps the ledger in order, once the answer is out.
@@ -262,6 +288,16 @@ impl LlmClient for Asker {
         let answer = self.client.run(&request, budget, &mut watch);
         self.meter.end(&answer);
         answer
+    }
+}
+
+/// How a run ended that an error ended: by someone's will, or by itself.
+pub(crate) fn status_of(error: &LlmError) -> SessionStatus {
+    match error.root() {
+        LlmError::Timeout { .. }
+        | LlmError::BudgetExhausted { begun: true, .. }
+        | LlmError::Interrupted { .. } => SessionStatus::Interrupted,
+        _ => SessionStatus::Failed,
     }
 }
 

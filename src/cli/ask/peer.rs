@@ -21,6 +21,7 @@ use crate::runtime::text::escape_os;
 use crate::transport::child::{Child, Program};
 use crate::transport::detect::{self, Agent, Kind, Protocol, Refusal};
 use crate::transport::link::{Link, LinkError, Received};
+use crate::transport::tape;
 
 /// The service for accounts outside mainland China.
 pub(crate) const BASE_URL: &str = "https://api.moonshot.ai/v1";
@@ -52,13 +53,45 @@ pub(crate) enum Peer {
         /// The program, links followed.
         path: PathBuf,
     },
+    /// A recorded conversation.
+    Tape {
+        /// How it was held.
+        transport: Transport,
+        /// With whom.
+        name: String,
+        /// The model that was asked.
+        model: String,
+    },
 }
 
 impl Peer {
+    /// The one on a tape.
+    pub(crate) fn of_tape(header: &tape::Header) -> Peer {
+        let name = match &header.peer {
+            Some(agent) => format!("a recording of {} {}", agent.kind, agent.version),
+            None => "a recording".to_string(),
+        };
+        Peer::Tape {
+            transport: match header.transport {
+                tape::Transport::Http => Transport::Http,
+                tape::Transport::Wire => Transport::Wire,
+                tape::Transport::Acp => Transport::Acp,
+            },
+            name,
+            model: header.model.clone(),
+        }
+    }
+
+    /// Whether it has tools and sessions.
+    pub(crate) fn is_agent(&self) -> bool {
+        self.transport() != Transport::Http
+    }
+
     /// The transport's name.
     pub(crate) fn transport(&self) -> Transport {
         match self {
             Peer::Http { .. } => Transport::Http,
+            Peer::Tape { transport, .. } => *transport,
             Peer::Agent { agent, .. } => match agent.kind.protocol() {
                 Protocol::Wire => Transport::Wire,
                 Protocol::Acp => Transport::Acp,
@@ -70,6 +103,7 @@ impl Peer {
     pub(crate) fn name(&self) -> String {
         match self {
             Peer::Http { base_url, .. } => host(base_url).to_string(),
+            Peer::Tape { name, .. } => name.clone(),
             Peer::Agent { agent, .. } => format!("{} {}", agent.kind.name(), agent.version),
         }
     }
@@ -295,6 +329,8 @@ fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
         Ok(Received::Line(line)) => String::from_utf8_lossy(line).into_owned(),
         Ok(Received::Eof) => String::new(),
         Ok(Received::Timeout) => {
+            // Nobody waits for what it may still do.
+            child.stop(Duration::ZERO);
             deadline.check_nearly(&format!("asking {shown} for its version"))?;
             let detail = format!(
                 "{shown} --version says nothing for {} s",

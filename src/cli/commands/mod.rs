@@ -7,6 +7,7 @@ mod completions;
 mod cost;
 mod estimate;
 mod models;
+pub(crate) mod plan;
 mod prompt;
 
 use crate::cli::config;
@@ -24,6 +25,12 @@ pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit
     match invocation.command {
         Command::Prompt => prompt::run(prompt::PromptArgs::resolve(*invocation, env)?, env),
         Command::Estimate => estimate::run(estimate::EstimateArgs::resolve(*invocation, env)?, env),
+        Command::Plan => plan::make::run(plan::make::MakeArgs::resolve(*invocation, env)?, env),
+        Command::PlanCheck => {
+            plan::check::run(plan::check::CheckArgs::resolve(*invocation, env)?, env)
+        }
+        Command::PlanShow => plan::show::run(plan::show::ShowArgs::resolve(*invocation, env)?, env),
+        Command::PlanDiff => plan::diff::run(plan::diff::DiffArgs::resolve(*invocation, env)?, env),
         Command::Models => models::run(models::ModelsArgs::resolve(invocation.low)?, env),
         Command::ModelsUpdate => {
             models::update(models::UpdateArgs::resolve(invocation.low, env)?, env)

@@ -7,25 +7,24 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::cli::ask::{AskArgs, Asker, ResultReport};
+use crate::cli::ask::screen::{Screen, Show};
+use crate::cli::ask::{AskArgs, Asker, ResultReport, status_of};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::UsageError;
 use crate::cli::flags::parse::Invocation;
 use crate::cli::flags::value::Transport;
 use crate::cli::input::{Source, TextReader};
-use crate::cli::output::Output;
 use crate::cost::record::{SessionStatus, SessionType};
-use crate::llm::client::{Event, Image, LlmClient, Phase, Request, Schema, Stop};
+use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
 use crate::llm::error::LlmError;
 use crate::llm::json;
 use crate::llm::schema::Validator;
-use crate::llm::types::{FinishReason, LlmResponse, LlmUsage};
+use crate::llm::types::{FinishReason, LlmResponse};
 use crate::runtime::text::escape_os;
 
 /// The largest text taken for a question: far above any window.
@@ -53,17 +52,6 @@ pub(crate) struct PromptArgs {
     lossy: bool,
     show: Show,
     show_thinking: bool,
-}
-
-/// What is printed on standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Show {
-    /// The answer.
-    Text,
-    /// The result.
-    Json,
-    /// Every event, and then the result.
-    Stream,
 }
 
 impl PromptArgs {
@@ -148,7 +136,7 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         && schema.is_none()
         && asker.meter().record().transport == Transport::Http.name();
     let mut budget = args.ask.budget();
-    let mut screen = Screen::new(&args, streams, &mut env.output);
+    let mut screen = Screen::new(args.show, args.show_thinking, streams, &mut env.output);
     let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| {
         screen.on_event(event)
     });
@@ -182,7 +170,7 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
             }
         }
     }
-    let Screen { shown, gone, .. } = screen;
+    let (shown, gone) = screen.finish();
     env.output.status(None);
     conclude(&args, asker, answered, value, invalid, &shown, gone, env)
 }
@@ -220,29 +208,26 @@ fn conclude(
     let status = match (&answered, &gone) {
         (_, Some(_)) => SessionStatus::Interrupted,
         (Ok(_), None) => SessionStatus::Settled,
-        (Err(error), None) => match error.root() {
-            LlmError::Timeout { .. }
-            | LlmError::BudgetExhausted { .. }
-            | LlmError::Interrupted { .. } => SessionStatus::Interrupted,
-            _ => SessionStatus::Failed,
-        },
+        (Err(error), None) => status_of(error),
     };
     let lost = asker.close(status, exit, env);
     if let Some(gone) = gone {
         return Err(gone);
     }
-    for warning in warnings(&asker, answered.as_ref().ok()) {
+    for warning in asker.warnings(answered.is_ok()) {
         env.output.warning(warning);
+    }
+    // A run that was not the one on the tape is that above all, whatever it came to.
+    let is_other_run = lost.as_ref().is_some_and(|lost| lost.kind == "replay");
+    if let Some(failure) = failure.as_ref().filter(|_| !is_other_run) {
+        env.output.failure(failure);
     }
     if let Some(lost) = lost {
         env.output.failure(&lost);
-        if exit == Exit::Done {
+        if exit == Exit::Done || is_other_run {
             exit = lost.exit;
             failure = Some(lost);
         }
-    }
-    if let Some(failure) = failure.as_ref().filter(|failure| failure.kind != "ledger") {
-        env.output.failure(failure);
     }
     match args.show {
         Show::Text => {
@@ -325,30 +310,6 @@ fn explain(exit: Exit, response: &LlmResponse, env: &mut Env) {
         }
         _ => {}
     }
-}
-
-/// What the caller should know beside the answer.
-fn warnings(asker: &Asker, response: Option<&LlmResponse>) -> Vec<String> {
-    let meter = asker.meter();
-    let mut warnings = meter.warnings.clone();
-    let record = meter.record();
-    if response.is_some() && meter.spent_usd().is_none() {
-        let name = record.model.best().unwrap_or("the agent's model");
-        if record.price.is_none() {
-            warnings.push(format!(
-                "no price of {name} is known, so the cost is not; --model names it, --price or a --price-file gives the rates"
-            ));
-        } else {
-            warnings.push("the usage was not told, so the cost is not known".to_string());
-        }
-    }
-    if let (Some(asked), Some(answered)) = (&record.model.requested, &record.model.reported)
-        && asked != answered
-        && record.transport == Transport::Http.name()
-    {
-        warnings.push(format!("{asked} was asked, and {answered} answered"));
-    }
-    warnings
 }
 
 fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
@@ -529,152 +490,4 @@ fn read_schema(path: &Path) -> Result<(Value, Validator), Failure> {
         serde_json::from_slice(&bytes).map_err(|error| wrong(format!("is not JSON: {error}")))?;
     let validator = Validator::new(&schema).map_err(|error| wrong(error.to_string()))?;
     Ok((schema, validator))
-}
-
-/// What is shown while the question is answered.
-struct Screen<'a> {
-    output: &'a mut Output,
-    show: Show,
-    show_thinking: bool,
-    /// Text is printed as it comes.
-    streams: bool,
-    /// A terminal watches.
-    watched: bool,
-    /// What was printed of the answer.
-    shown: String,
-    /// The text of the step so far, which may turn out not to be the last.
-    step: String,
-    /// The last thing on standard error is reasoning.
-    thinking: bool,
-    phase: Phase,
-    usage: Option<LlmUsage>,
-    started: std::time::Instant,
-    /// Why standard output takes no more.
-    gone: Option<Failure>,
-}
-
-impl<'a> Screen<'a> {
-    fn new(args: &PromptArgs, streams: bool, output: &'a mut Output) -> Screen<'a> {
-        Screen {
-            output,
-            show: args.show,
-            show_thinking: args.show_thinking,
-            streams,
-            watched: std::io::stderr().is_terminal(),
-            shown: String::new(),
-            step: String::new(),
-            thinking: false,
-            phase: Phase::Starting,
-            usage: None,
-            started: std::time::Instant::now(),
-            gone: None,
-        }
-    }
-
-    fn note(&mut self, text: &str) {
-        self.output.note(text);
-    }
-
-    fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop> {
-        if self.show == Show::Stream {
-            return self.stream(&event);
-        }
-        match event {
-            Event::Phase(phase) => self.phase = phase,
-            Event::Step(_) => self.put_aside(),
-            Event::Superseded => self.step.clear(),
-            Event::Text(text) => {
-                if std::mem::take(&mut self.thinking) {
-                    self.output.aside("\n");
-                }
-                if self.streams {
-                    self.shown.push_str(text);
-                    let printed = self.output.print(text).and_then(|()| self.output.flush());
-                    return self.or_stop(printed);
-                }
-                self.step.push_str(text);
-            }
-            Event::Thinking(text) if self.show_thinking => {
-                self.thinking = true;
-                self.output.aside(text);
-                return ControlFlow::Continue(());
-            }
-            Event::Retry(retry) => self.output.note(&format!(
-                "{}; attempt {} of {} in {:.1} s",
-                retry.error,
-                retry.attempt,
-                retry.of,
-                retry.wait.as_secs_f64()
-            )),
-            Event::Usage(usage) => self.usage = Some(*usage),
-            _ => {}
-        }
-        self.progress();
-        ControlFlow::Continue(())
-    }
-
-    /// The step that ends was not the last: what it said is no part of the answer.
-    fn put_aside(&mut self) {
-        let step = std::mem::take(&mut self.step);
-        if self.show == Show::Text && !step.trim().is_empty() {
-            self.output.aside(&format!("{}\n", step.trim_end()));
-        }
-    }
-
-    /// One line about how far it is, where someone watches and the answer is not on the same screen.
-    fn progress(&mut self) {
-        if !self.watched
-            || self.thinking
-            || (!self.shown.is_empty() && std::io::stdout().is_terminal())
-        {
-            return;
-        }
-        let mut line = format!(
-            "omk: {} {} s",
-            self.phase.name(),
-            self.started.elapsed().as_secs()
-        );
-        if let Some(usage) = &self.usage {
-            line.push_str(&format!(", {} tokens", usage.total()));
-        }
-        self.output.status(Some(&line));
-    }
-
-    /// The event as a line of JSON.
-    fn stream(&mut self, event: &Event<'_>) -> ControlFlow<Stop> {
-        let line = match event {
-            Event::Session(session) => json!({"event": "session", "session_id": session}),
-            Event::Phase(phase) => json!({"event": "phase", "phase": phase.name()}),
-            Event::Step(step) => json!({"event": "step", "step": step}),
-            Event::Text(text) => json!({"event": "text", "text": text}),
-            Event::Thinking(text) if self.show_thinking => {
-                json!({"event": "thinking", "text": text})
-            }
-            Event::Superseded => json!({"event": "superseded"}),
-            Event::Retry(retry) => json!({
-                "event": "retry", "attempt": retry.attempt, "of": retry.of, "wait_s": retry.wait.as_secs_f64(),
-                "kind": retry.error.kind(), "message": retry.error.to_string(),
-                "http_status": retry.error.http_status(),
-            }),
-            Event::Usage(usage) => json!({
-                "event": "usage", "input": usage.input, "cache_read": usage.cache_read,
-                "cache_write": usage.cache_write, "output": usage.output, "reasoning": usage.reasoning,
-                "source": usage.source.name(),
-            }),
-            _ => return ControlFlow::Continue(()),
-        };
-        let printed = self.output.json(&line).and_then(|()| self.output.flush());
-        self.or_stop(printed)
-    }
-
-    fn or_stop(&mut self, printed: Result<(), Failure>) -> ControlFlow<Stop> {
-        match printed {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(failure) => {
-                let detail = failure.detail.clone();
-                self.gone = Some(failure);
-                ControlFlow::Break(Stop::Output(detail))
-            }
-        }
-    }
 }

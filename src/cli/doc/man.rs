@@ -11,6 +11,7 @@ use crate::cli::flags::table::{
     COMMANDS, DESCRIPTION, FLAGS, SUMMARY, VARIABLES, configurable, flags_of,
 };
 use crate::cli::flags::{CommandSpec, Flag};
+use crate::llm::finding::Code;
 
 /// What the page says about the files that omk reads; the same markup as elsewhere.
 const CONFIG_FILE: &str = "Settings, read when no OMK_CONFIG names another file: one JSON object \
@@ -67,6 +68,12 @@ fn man() -> String {
             &format!("\\fB{}\\fR \\- {}", exit.code, escape(exit.name)),
             exit.meaning,
         );
+    }
+    section(&mut out, "FINDINGS");
+    out.push_str("What `omk plan check` finds. Codes from OMK\\-P001 are errors, those from OMK\\-P101 warnings.\n".replace("`omk plan check`", &bold("omk plan check")).as_str());
+    for code in Code::ALL {
+        let heading = format!("{} \\- {}", bold(code.id()), escape(code.name()));
+        item(&mut out, &heading, code.meaning());
     }
     section(&mut out, "ENVIRONMENT");
     out.push_str("An empty variable counts as one that is not set.\n");
@@ -253,6 +260,9 @@ mod tests {
             for variable in flag.variables {
                 assert!(page.contains(&bold(variable)), "{variable}");
             }
+        }
+        for code in Code::ALL {
+            assert!(page.contains(&bold(code.id())), "{}", code.id());
         }
         for exit in EXITS {
             assert!(

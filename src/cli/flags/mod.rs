@@ -33,6 +33,14 @@ pub(crate) enum Command {
     Models,
     /// Fetches current prices.
     ModelsUpdate,
+    /// A plan for a goal.
+    Plan,
+    /// Looks for mistakes in plans.
+    PlanCheck,
+    /// Prints a plan in another form.
+    PlanShow,
+    /// Compares two plans.
+    PlanDiff,
     /// Sums over the ledger.
     CostReport,
     /// The newest runs.
@@ -182,9 +190,12 @@ pub(crate) struct LowArgs {
     pub(crate) role: Option<String>,
     pub(crate) tier: Option<PricingTier>,
     pub(crate) ask: LowAsk,
+    pub(crate) plan: LowPlan,
     pub(crate) cost: LowCost,
     pub(crate) all: bool,
     pub(crate) url: Option<String>,
+    pub(crate) format: Option<value::Format>,
+    pub(crate) strict: bool,
     pub(crate) deadline: Option<Duration>,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
@@ -212,6 +223,16 @@ pub(crate) struct LowAsk {
     pub(crate) replay: Option<PathBuf>,
     pub(crate) name: Option<String>,
     pub(crate) tag: Vec<(String, String)>,
+}
+
+/// The arguments as typed that only a goal to plan has.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct LowPlan {
+    pub(crate) context: Vec<PathBuf>,
+    pub(crate) no_context: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) classify_only: bool,
+    pub(crate) separately: bool,
 }
 
 /// The arguments as typed that only the ledger's commands have.

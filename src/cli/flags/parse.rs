@@ -198,14 +198,27 @@ fn positional(
                 None => Err(unknown_command(&word)),
             },
         },
-        Some(Command::Models) if low.positionals.is_empty() && word == "update" => {
-            Ok(Command::ModelsUpdate)
-        }
-        Some(command) => {
-            low.positionals.push(word);
-            Ok(command)
-        }
+        Some(command) => match second_word(command, &word) {
+            Some(longer) if low.positionals.is_empty() => Ok(longer),
+            _ => {
+                low.positionals.push(word);
+                Ok(command)
+            }
+        },
     }
+}
+
+/// The command that this word makes of the one before it, such as `update` of `models`.
+fn second_word(command: Command, word: &OsStr) -> Option<Command> {
+    let own = command.spec().name;
+    let longer = COMMANDS.iter().find(|spec| {
+        let rest = spec
+            .name
+            .strip_prefix(own)
+            .and_then(|rest| rest.strip_prefix(' '));
+        rest.is_some_and(|rest| word == rest)
+    });
+    longer.map(|spec| spec.command)
 }
 
 /// The value of the flag that was just read. One that is itself a known flag is taken for a
@@ -446,6 +459,18 @@ mod tests {
                 "{line}"
             );
         }
+        for (line, command) in [
+            ("plan check a", Command::PlanCheck),
+            ("plan --quiet show a", Command::PlanShow),
+            ("plan diff a b", Command::PlanDiff),
+            ("plan add check", Command::Plan),
+            ("plan checks", Command::Plan),
+        ] {
+            assert!(
+                matches!(parsed(line), Ok(Parsed::Run(i)) if i.command == command),
+                "{line}"
+            );
+        }
         fails(
             "models update now",
             "`omk models update` takes no argument `now`",
@@ -613,7 +638,7 @@ mod tests {
         fails(
             "completions --price-file x bash",
             "`omk completions` has no flag `--price-file`",
-            "--price-file belongs to `omk prompt` and `omk estimate` and `omk models` and `omk cost recover` and `omk cost import`",
+            "--price-file belongs to `omk prompt` and `omk plan` and `omk estimate` and `omk plan show` and `omk plan diff` and `omk models` and `omk cost recover` and `omk cost import`",
         );
     }
 

@@ -6,11 +6,12 @@
 
 use std::path::PathBuf;
 
+use crate::cli::flags::Command::{self, Completions, Estimate, Help, Models, ModelsUpdate};
 use crate::cli::flags::Command::{
-    self, Completions, CostCheck, CostClear, CostExplain, CostExport, CostImport, CostList,
-    CostPath, CostPush, CostRecover, CostReport, CostShow, Estimate, Help, Models, ModelsUpdate,
-    Prompt,
+    CostCheck, CostClear, CostExplain, CostExport, CostImport, CostList, CostPath, CostPush,
+    CostRecover, CostReport, CostShow,
 };
+use crate::cli::flags::Command::{Plan, PlanCheck, PlanDiff, PlanShow, Prompt};
 use crate::cli::flags::value::{self, ExportFormat, Session, Thinking, Transport};
 use crate::cli::flags::{CommandSpec, Completes, Flag, Takes};
 use crate::cost::estimator::PricingTier;
@@ -20,9 +21,11 @@ use crate::tokens::Vocabulary;
 /// Every command, in the order of the documentation.
 pub(crate) const COMMANDS: &[&CommandSpec] = &[
     &PROMPT,
+    &PLAN,
+    &PLAN_CHECK,
+    &PLAN_SHOW,
+    &PLAN_DIFF,
     &ESTIMATE,
-    &MODELS,
-    &MODELS_UPDATE,
     &COST_REPORT,
     &COST_LIST,
     &COST_SHOW,
@@ -34,6 +37,8 @@ pub(crate) const COMMANDS: &[&CommandSpec] = &[
     &COST_PUSH,
     &COST_CLEAR,
     &COST_PATH,
+    &MODELS,
+    &MODELS_UPDATE,
     &COMPLETIONS,
     &HELP,
 ];
@@ -47,8 +52,6 @@ impl Command {
         match self {
             Prompt => &PROMPT,
             Estimate => &ESTIMATE,
-            Models => &MODELS,
-            ModelsUpdate => &MODELS_UPDATE,
             CostReport => &COST_REPORT,
             CostList => &COST_LIST,
             CostShow => &COST_SHOW,
@@ -60,6 +63,12 @@ impl Command {
             CostPush => &COST_PUSH,
             CostClear => &COST_CLEAR,
             CostPath => &COST_PATH,
+            Models => &MODELS,
+            ModelsUpdate => &MODELS_UPDATE,
+            Plan => &PLAN,
+            PlanCheck => &PLAN_CHECK,
+            PlanShow => &PLAN_SHOW,
+            PlanDiff => &PLAN_DIFF,
             Completions => &COMPLETIONS,
             Help => &HELP,
         }
@@ -118,7 +127,7 @@ was printed.",
             "A certain agent, and a conversation that goes on.",
         ),
         (
-            "omk prompt --replay example \"What is a token?\"",
+            "omk prompt --replay example \"In one sentence: why count tokens before asking?\"",
             "A recorded answer: works without a key, an agent or a network.",
         ),
     ],
@@ -158,48 +167,106 @@ With {--session} no text is read: the cost of a working session is estimated fro
     ],
 };
 
-const MODELS: CommandSpec = CommandSpec {
-    command: Models,
-    name: "models",
-    positionals: "[NAME]",
-    completes: Completes::Models,
-    at_most: 1,
-    summary: "list models, windows, vocabularies and rates",
-    doc: "Lists the models that omk knows: provider, context window, vocabulary, the rates for input, cached input, \
-writing to the cache and output in USD per 1M tokens, and the date of the rates. An indented line has the rates for \
-prompts above a size. ~ marks a vocabulary that is only the nearest, - what is not known, and plan what a flat fee \
-pays for. With {--json} each row also says where its rates come from.\n\n\
-With NAME only models whose name, or provider/name, contains it are listed; a retired one when it is named in full.\n\n\
-A model that is not listed has no price, and omk never takes that of a similar name: give {--price}, or a \
-{--price-file}.",
+const PLAN: CommandSpec = CommandSpec {
+    command: Plan,
+    name: "plan",
+    positionals: "[GOAL]...",
+    completes: Completes::Nothing,
+    at_most: usize::MAX,
+    summary: "a goal becomes a validated and priced plan",
+    doc: "Asks a model to plan the work that GOAL asks for, and holds its answer to what a plan must be: slices with names of \
+their own, dependencies without a circle, no two slices of one wave that write the same file, criteria. What is wrong is \
+sent back once; a plan that is still wrong is no plan, and the exit code is 4. Without a GOAL it is read from standard \
+input, which otherwise follows as a text of its own.\n\n\
+The model is told of the directory, by names and figures ({--no-context} tells it nothing, {--dry-run} shows what). An \
+agent plans without a single permission, so planning changes nothing.\n\n\
+The plan is printed with its waves, its critical path, what planning did cost and what carrying it out may cost, and on what \
+that rests. Whom it asks, limits, retries, recordings and the ledger are those of `omk prompt`.",
     examples: &[
-        ("omk models", "Every current model."),
         (
-            "omk models kimi --all",
-            "Every Kimi model, retired ones too.",
+            "omk plan \"Add OAuth login to the API\"",
+            "A plan to read: kind, complexity, slices in waves, criteria, price.",
         ),
         (
-            "omk models --json",
-            "What is in force and where it came from, as JSON.",
+            "omk plan --json < goal.md > plan.json",
+            "The same as JSON, schema omk.plan/1.",
+        ),
+        (
+            "omk plan --classify-only \"Make it faster\"",
+            "What kind of goal it is, and whether it is vague.",
+        ),
+        (
+            "omk plan --max-usd 0.10 --format markdown \"Add OAuth login\" > PLAN.md",
+            "With a limit, as Markdown.",
         ),
     ],
 };
 
-const MODELS_UPDATE: CommandSpec = CommandSpec {
-    command: ModelsUpdate,
-    name: "models update",
-    positionals: "",
-    completes: Completes::Nothing,
-    at_most: 0,
-    summary: "fetch current rates from models.dev",
-    doc: "Fetches a list of models and rates into the config directory. The list is checked as a whole before it \
-replaces the previous one; on any error nothing changes. From then on its rates are used instead of those built in; a \
-{--price-file} still overrides both. Deleting the file models.dev.json undoes it.",
+const PLAN_CHECK: CommandSpec = CommandSpec {
+    command: PlanCheck,
+    name: "plan check",
+    positionals: "FILE...",
+    completes: Completes::Files,
+    at_most: usize::MAX,
+    summary: "find mistakes in anybody's plan, offline",
+    doc: "Looks at each FILE, or at standard input where `-` stands for one, and says what is wrong with the plan in it: \
+circles, dependencies on nothing, slices that write the same file at the same time, criteria that nobody could check. It \
+knows plans of omk (omk.plan/1, and what a model answered), tasks.json of task-master and tasks.md of spec-kit, and tells \
+them apart by what is in them. The same text has the same findings every time; no network is used.\n\n\
+Each finding has a code that never changes its meaning; the section FINDINGS of the man page lists them. An error makes the \
+exit code 4, with {--strict} a warning too.",
     examples: &[
-        ("omk models update", "Fetches from models.dev."),
+        ("omk plan check plan.json", "What is wrong with a plan."),
         (
-            "omk models update --url https://mirror.example/api.json",
-            "Fetches the same format from elsewhere.",
+            "omk plan check .taskmaster/tasks/tasks.json specs/001-login/tasks.md --strict",
+            "Plans of other tools, warnings counted as errors.",
+        ),
+        (
+            "omk plan check plan.json --format sarif > plan.sarif",
+            "Findings for a code scanning service.",
+        ),
+    ],
+};
+
+const PLAN_SHOW: CommandSpec = CommandSpec {
+    command: PlanShow,
+    name: "plan show",
+    positionals: "FILE",
+    completes: Completes::Files,
+    at_most: 1,
+    summary: "print a plan as text, Markdown, a graph or rows",
+    doc: "Prints the plan in FILE, or on standard input for `-`, in the form that {--format} names: what to do in which \
+wave, what it writes, the critical path, the criteria, and what carrying it out may cost.\n\n\
+The price is the one in the file, unless {--model} is given or the file has none: then it is estimated anew. It is a rule \
+of thumb from the plan's own guesses of tokens, or from each slice's difficulty, and its basis is printed with it.",
+    examples: &[
+        ("omk plan show plan.json", "A plan to read."),
+        (
+            "omk plan show plan.json --format mermaid",
+            "Its graph, for a Markdown document.",
+        ),
+        (
+            "omk plan show plan.json --format csv --model kimi-k3",
+            "A row for each slice.",
+        ),
+    ],
+};
+
+const PLAN_DIFF: CommandSpec = CommandSpec {
+    command: PlanDiff,
+    name: "plan diff",
+    positionals: "A B",
+    completes: Completes::Files,
+    at_most: 2,
+    summary: "compare two plans",
+    doc: "Says what plan B has otherwise than plan A: slices added, removed and changed, waves, critical path, criteria and \
+what carrying it out may cost, both priced for the same model. Slices are the same when their ids are. One of the two may be \
+`-` for standard input. As with diff, the exit code is 0 for no difference and 1 for some; above that something went wrong.",
+    examples: &[
+        ("omk plan diff old.json new.json", "What changed."),
+        (
+            "omk plan diff old.json new.json --json --model kimi-k3",
+            "The same as one JSON document, priced for a model.",
         ),
     ],
 };
@@ -407,6 +474,52 @@ const COST_PATH: CommandSpec = CommandSpec {
     examples: &[("omk cost path", "The directory, for a backup, say.")],
 };
 
+const MODELS: CommandSpec = CommandSpec {
+    command: Models,
+    name: "models",
+    positionals: "[NAME]",
+    completes: Completes::Models,
+    at_most: 1,
+    summary: "list models, windows, vocabularies and rates",
+    doc: "Lists the models that omk knows: provider, context window, vocabulary, the rates for input, cached input, \
+writing to the cache and output in USD per 1M tokens, and the date of the rates. An indented line has the rates for \
+prompts above a size. ~ marks a vocabulary that is only the nearest, - what is not known, and plan what a flat fee \
+pays for. With {--json} each row also says where its rates come from.\n\n\
+With NAME only models whose name, or provider/name, contains it are listed; a retired one when it is named in full.\n\n\
+A model that is not listed has no price, and omk never takes that of a similar name: give {--price}, or a \
+{--price-file}.",
+    examples: &[
+        ("omk models", "Every current model."),
+        (
+            "omk models kimi --all",
+            "Every Kimi model, retired ones too.",
+        ),
+        (
+            "omk models --json",
+            "What is in force and where it came from, as JSON.",
+        ),
+    ],
+};
+
+const MODELS_UPDATE: CommandSpec = CommandSpec {
+    command: ModelsUpdate,
+    name: "models update",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "fetch current rates from models.dev",
+    doc: "Fetches a list of models and rates into the config directory. The list is checked as a whole before it \
+replaces the previous one; on any error nothing changes. From then on its rates are used instead of those built in; a \
+{--price-file} still overrides both. Deleting the file models.dev.json undoes it.",
+    examples: &[
+        ("omk models update", "Fetches from models.dev."),
+        (
+            "omk models update --url https://mirror.example/api.json",
+            "Fetches the same format from elsewhere.",
+        ),
+    ],
+};
+
 const COMPLETIONS: CommandSpec = CommandSpec {
     command: Completions,
     name: "completions",
@@ -454,7 +567,7 @@ pub(crate) const FLAGS: &[Flag] = &[
             low.model.extend(value::names(v)?);
             Ok(())
         }),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate, PlanShow, PlanDiff],
         doc: "Model to ask, or to count and price for. It decides the vocabulary, the context window and the rates; an \
 agent takes the names of its own configuration. `omk estimate` compares several, cheapest first. The default is kimi-k3; \
 an agent's own where that is asked. `omk models` lists the others.",
@@ -492,7 +605,7 @@ priced at the rate for cached input. The default is 0.",
             low.price = Some(value::price(v)?);
             Ok(())
         }),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate],
         doc: "Rates to use instead of the known ones. Amounts in USD per 1M tokens for input, cached input and output, \
 such as 0.6,0.15,2.5. With a - in the middle the cached rate is unknown, and cached tokens are priced in full. They hold \
 for one model only.",
@@ -504,7 +617,16 @@ for one model only.",
             low.price_file.push(PathBuf::from(v));
             Ok(())
         }),
-        on: &[Prompt, Estimate, Models, CostRecover, CostImport],
+        on: &[
+            Prompt,
+            Plan,
+            Estimate,
+            PlanShow,
+            PlanDiff,
+            Models,
+            CostRecover,
+            CostImport,
+        ],
         doc: "JSON file of rates that override the known ones. Of several files the last that has a model wins. In \
 the config file a relative name counts from the directory of that file.",
         completes: Completes::Files,
@@ -516,7 +638,7 @@ the config file a relative name counts from the directory of that file.",
     Flag {
         long: "strict-prices",
         takes: Takes::Nothing(|low| low.strict_prices = true),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate],
         doc: "Fail when a model has no known price. The exit code is 78; without this flag its price is unknown (null \
 in JSON) and a warning says so.",
         configurable: true,
@@ -528,7 +650,7 @@ in JSON) and a warning says so.",
             low.max_usd = Some(value::usd(v)?);
             Ok(())
         }),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate],
         doc: "Fail when the price is above this. A decimal from 0 to 1000000 in USD, exact to 12 decimals; the exit \
 code is 5. Of several models none may be above it; where the price is not known the limit cannot be checked, and the \
 exit code is 78. A prompt is refused before it is sent when it alone costs more; over HTTP the answer is limited to what \
@@ -542,7 +664,7 @@ is left, and an agent's turn is cancelled when its usage passes it. There is no 
             low.max_tokens = Some(value::count(v)?);
             Ok(())
         }),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate],
         doc: "Fail when there are more tokens than this. A whole number, k and M allowed; the exit code is 5. For an \
 estimate those of the input count, for a prompt those of all its calls, answers included, as with {--max-usd}. There is no \
 limit by default.",
@@ -582,6 +704,7 @@ the default, takes http when there is a key or a {--base-url}, else the `kimi` t
             low.ask.system = Some(value::name(v)?);
             Ok(())
         }),
+        on: &[Prompt],
         doc: "Instructions for the model. Agents have their own and no place for others, so there it goes before the \
 question.",
         configurable: true,
@@ -594,6 +717,7 @@ question.",
             low.ask.file.push(PathBuf::from(v));
             Ok(())
         }),
+        on: &[Prompt],
         doc: "Text file that belongs to the question. It follows the TEXT as a block with its name, in the order given.",
         completes: Completes::Files,
         repeats: true,
@@ -605,6 +729,7 @@ question.",
             low.ask.image.push(PathBuf::from(v));
             Ok(())
         }),
+        on: &[Prompt],
         doc: "Picture that belongs to the question. PNG, JPEG, GIF or WebP, up to 100 MB. Its tokens are not counted \
 before it is sent.",
         completes: Completes::Files,
@@ -617,6 +742,7 @@ before it is sent.",
             low.ask.allow.extend(value::rules(v)?);
             Ok(())
         }),
+        on: &[Prompt],
         doc: "Tools that an agent may use without asking anyone. Names are the agent's, where Shell and Bash, and Read, \
 Write and Edit with or without File, mean the same; `all` is every tool. A pattern narrows it to commands, or to \
 files, where * stands for anything: Shell(git *) allows one plain git command, never one with ; & | < > $ or a line break \
@@ -646,6 +772,7 @@ with a warning. The default is the model's own.",
             low.ask.temperature = Some(value::temperature(v)?);
             Ok(())
         }),
+        on: &[Prompt],
         doc: "How varied the answer may be. A decimal from 0 to 2; left out with a warning where the model or the agent \
 takes none, as the Kimi models since K2.5. The default is the service's.",
         configurable: true,
@@ -668,6 +795,7 @@ and the exit code is 3. Agents take no such limit. The default is the service's.
             low.ask.conversation = Some(value::session_name(v)?);
             Ok(())
         }),
+        on: &[Prompt],
         doc: "Conversation to go on with, or to begin. An agent keeps it by this name for the directory it is begun in; \
 letters, digits, `.`, `_` and `-`. A service keeps none, so over HTTP this is an error. By default each run begins a new one.",
         ..ON_PROMPT
@@ -678,6 +806,7 @@ letters, digits, `.`, `_` and `-`. A service keeps none, so over HTTP this is an
             low.ask.schema = Some(PathBuf::from(v));
             Ok(())
         }),
+        on: &[Prompt],
         doc: "JSON Schema that the answer must satisfy. The answer is checked; one that fails is sent back once with what \
 is wrong, and if that does not help the exit code is 4. Keywords that cannot be checked are named in a warning.",
         completes: Completes::Files,
@@ -717,6 +846,7 @@ runs an agent may be silent.",
     Flag {
         long: "stream-json",
         takes: Takes::Nothing(|low| low.ask.stream_json = true),
+        on: &[Prompt],
         doc: "Print one JSON document a line for each event. The last line is the result, as with {--json}.",
         ..ON_PROMPT
     },
@@ -811,7 +941,7 @@ ordinary text, which is how services treat it.",
             low.base_url = Some(value::url(v)?);
             Ok(())
         }),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate],
         doc: "Address of the service to ask. It ends before /chat/completions, as in https://host/v1; an estimate asks it \
 only with {--exact}. The default is https://api.moonshot.ai/v1. Given to a prompt, it is asked over HTTP.",
         variables: &["OMK_BASE_URL", "KIMI_BASE_URL"],
@@ -821,7 +951,7 @@ only with {--exact}. The default is https://api.moonshot.ai/v1. Given to a promp
     Flag {
         long: "lossy",
         takes: Takes::Nothing(|low| low.lossy = true),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate],
         doc: "Replace bad bytes and NUL by U+FFFD. Without it a byte that is not UTF-8, or a NUL, is an error that \
 names its offset (exit code 65).",
         ..ON_ESTIMATE
@@ -829,7 +959,7 @@ names its offset (exit code 65).",
     Flag {
         long: "no-stdin",
         takes: Takes::Nothing(|low| low.no_stdin = true),
-        on: &[Prompt, Estimate],
+        on: &[Prompt, Plan, Estimate],
         doc: "Never read standard input. With nothing else to read this is an error, and so is `-`.",
         ..ON_ESTIMATE
     },
@@ -899,24 +1029,6 @@ it for input.",
         choices: &["budget", "standard", "premium"],
         completes: Completes::Choices,
         configurable: true,
-        ..ON_ESTIMATE
-    },
-    Flag {
-        long: "all",
-        short: Some('a'),
-        takes: Takes::Nothing(|low| low.all = true),
-        on: &[Models],
-        doc: "List retired models too. The default is those that can be asked today.",
-        ..ON_ESTIMATE
-    },
-    Flag {
-        long: "url",
-        takes: Takes::Value("URL", |low, v| {
-            low.url = Some(value::url(v)?);
-            Ok(())
-        }),
-        on: &[ModelsUpdate],
-        doc: "Address of the list of models. It must serve the format of the default, https://models.dev/api.json.",
         ..ON_ESTIMATE
     },
     Flag {
@@ -1094,12 +1206,107 @@ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as it stands, else OTEL_EXPORTER_OTLP_ENDPOIN
         ..ON_ESTIMATE
     },
     Flag {
+        long: "all",
+        short: Some('a'),
+        takes: Takes::Nothing(|low| low.all = true),
+        on: &[Models],
+        doc: "List retired models too. The default is those that can be asked today.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "url",
+        takes: Takes::Value("URL", |low, v| {
+            low.url = Some(value::url(v)?);
+            Ok(())
+        }),
+        on: &[ModelsUpdate],
+        doc: "Address of the list of models. It must serve the format of the default, https://models.dev/api.json.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "format",
+        takes: Takes::Value("FORM", |low, v| {
+            low.format = Some(value::choice(v, &value::FORMATS)?);
+            Ok(())
+        }),
+        on: &[Plan, PlanCheck, PlanShow],
+        doc: "Form to print in. `omk plan check` knows text, json, github (annotations of a workflow run) and sarif (2.1.0); \
+`omk plan` and `omk plan show` know text, json, markdown, mermaid, dot and csv. The default is text.",
+        choices: &[
+            "text", "json", "markdown", "mermaid", "dot", "csv", "github", "sarif",
+        ],
+        completes: Completes::Choices,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "strict",
+        takes: Takes::Nothing(|low| low.strict = true),
+        on: &[Plan, PlanCheck],
+        doc: "Let a warning fail the run as an error does. The exit code is then 4 for any finding, and for a goal that is \
+vague.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "context",
+        takes: Takes::Value("FILE", |low, v| {
+            low.plan.context.push(PathBuf::from(v));
+            Ok(())
+        }),
+        on: &[Plan],
+        doc: "Text file that the model is told of beside the goal. Such as a specification or notes on the code; it stands in \
+the request as data, with its name.",
+        completes: Completes::Files,
+        repeats: true,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "no-context",
+        takes: Takes::Nothing(|low| low.plan.no_context = true),
+        on: &[Plan],
+        doc: "Tell the model nothing but the goal. By default it is told of the directory: languages, number of files, names \
+at the top, tests, CI and build system, never what stands in a file; what .gitignore covers is not looked at.",
+        configurable: true,
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "dry-run",
+        takes: Takes::Nothing(|low| low.plan.dry_run = true),
+        on: &[Plan],
+        doc: "Print what would be sent, and send nothing. Its tokens and price follow on standard error; no network is used.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "classify-only",
+        takes: Takes::Nothing(|low| low.plan.classify_only = true),
+        on: &[Plan],
+        doc: "Only say what kind of goal it is. With how sure the model is and why; a request of a few hundred tokens.",
+        ..ON_ESTIMATE
+    },
+    Flag {
+        long: "separately",
+        takes: Takes::Nothing(|low| low.plan.separately = true),
+        on: &[Plan],
+        doc: "Ask for each part of the plan by itself. Four requests for kind, slices, criteria and complexity instead of one, \
+for models that do less well with everything at once.",
+        configurable: true,
+        ..ON_ESTIMATE
+    },
+    Flag {
         long: "deadline",
         takes: Takes::Value("DURATION", |low, v| {
             low.deadline = Some(value::positive_duration(v)?);
             Ok(())
         }),
-        on: &[Prompt, Estimate, ModelsUpdate, CostPush],
+        on: &[
+            Prompt,
+            Plan,
+            Estimate,
+            PlanCheck,
+            PlanShow,
+            PlanDiff,
+            ModelsUpdate,
+            CostPush,
+        ],
         doc: "End the run when it takes longer than this. It covers every wait, that for input too; the exit code is \
 124 and the message names the wait. Such as 500ms, 30s, 2m or 1h, up to 1000h. By default input is waited for without \
 a bound, the network for 10s, a prompt takes 15m at most and a push 5m. Looking up the name of a host is the one wait that may outlast it.",
@@ -1112,7 +1319,11 @@ a bound, the network for 10s, a prompt takes 15m at most and a push 5m. Looking 
         takes: Takes::Nothing(|low| low.json = true),
         on: &[
             Prompt,
+            Plan,
             Estimate,
+            PlanCheck,
+            PlanShow,
+            PlanDiff,
             Models,
             ModelsUpdate,
             CostReport,
@@ -1136,7 +1347,11 @@ ever added to it.",
         takes: Takes::Nothing(|low| low.quiet = true),
         on: &[
             Prompt,
+            Plan,
             Estimate,
+            PlanCheck,
+            PlanShow,
+            PlanDiff,
             CostReport,
             CostList,
             CostShow,
@@ -1184,17 +1399,19 @@ const ON_ESTIMATE: Flag = Flag {
     configurable: false,
 };
 
-/// What the rows of a question share.
+/// What the rows of a question to a model share, whether a prompt or a goal.
 const ON_PROMPT: Flag = Flag {
-    on: &[Prompt],
+    on: &[Prompt, Plan],
     ..ON_ESTIMATE
 };
 
 const EVERYWHERE: &[Command] = &[
     Prompt,
+    Plan,
     Estimate,
-    Models,
-    ModelsUpdate,
+    PlanCheck,
+    PlanShow,
+    PlanDiff,
     CostReport,
     CostList,
     CostShow,
@@ -1206,6 +1423,8 @@ const EVERYWHERE: &[Command] = &[
     CostPush,
     CostClear,
     CostPath,
+    Models,
+    ModelsUpdate,
     Completions,
     Help,
 ];
@@ -1241,13 +1460,14 @@ pub(crate) const VARIABLES: &[Variable] = &[
         doc: "Directory of the cache directory omk, where it is kept which agent a `kimi` is; $HOME/.cache when it is not set.",
     },
     Variable {
-        name: "OMK_TAGS",
-        doc: "Labels of every run in the ledger, such as team=infra,env=prod; {--tag} adds to them.",
+        name: "OMK_BUDGET",
+        doc: "Budgets over all runs, such as 5/day,40/month,tag:ci=1/day in USD; days, weeks and months are those of UTC. \
+What a prompt may cost at most is reserved before it is sent, and one that has no room is refused with exit code 5. Without \
+{--max-output-tokens} it is then limited to 32768.",
     },
     Variable {
-        name: "OMK_BUDGET",
-        doc: "Budgets over runs, such as 5/day,40/month,tag:ci=1/day: what all runs, or those with a label, may cost together \
-in a day, a week or a month in UTC. `omk prompt` is refused when its worst case does not fit.",
+        name: "OMK_TAGS",
+        doc: "Labels of every run in the ledger, such as team=infra,env=prod; {--tag} adds to them.",
     },
     Variable {
         name: "KIMI_CODE_HOME",

@@ -73,6 +73,38 @@ impl Transport {
         }
     }
 }
+/// A form in which plans, and what is found in them, are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One document.
+    Json,
+    /// A document for people.
+    Markdown,
+    /// A graph for Markdown.
+    Mermaid,
+    /// A graph for Graphviz.
+    Dot,
+    /// A row for each slice.
+    Csv,
+    /// Annotations of GitHub Actions.
+    Github,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+}
+
+/// The forms by name.
+pub(crate) const FORMATS: [(&str, Format); 8] = [
+    ("text", Format::Text),
+    ("json", Format::Json),
+    ("markdown", Format::Markdown),
+    ("mermaid", Format::Mermaid),
+    ("dot", Format::Dot),
+    ("csv", Format::Csv),
+    ("github", Format::Github),
+    ("sarif", Format::Sarif),
+];
 
 /// A moment as it is written: the run's clock makes it one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::cost::file_sink::FOLD_AT;
@@ -29,6 +30,9 @@ use crate::runtime::atomic::FileSystem;
 
 /// So many records one fold takes at most, so that no single run pays for a long backlog.
 const MAX_FOLD: usize = 8192;
+
+/// No write takes so long: what is older and unfinished was left by a process that was killed.
+const MAX_WRITE: Duration = Duration::from_secs(86_400);
 
 /// When to fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +70,13 @@ pub struct Removed {
 }
 
 /// A record on its way into a pack.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a few hundred at a time, in one pass"
+)]
 enum Source<'a> {
     Claim(&'a Version),
-    Packed(Entry<'a>, &'a [u8]),
+    Packed(Box<Entry<'a>>, &'a [u8]),
 }
 
 /// A pack that will be written anew.
@@ -259,7 +267,33 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         };
         warnings.append(&mut odd);
         self.delete_replaced(&list)?;
+        self.sweep();
         Ok(list)
+    }
+
+    /// Deletes unfinished files that killed processes left. Their age is told from the list's: both are by the clock of the
+    /// file system, so no other one is asked. A failure is nobody's loss, and the next fold tries again.
+    fn sweep(&self) {
+        let Ok(listed) = self.fs.modified(&self.path().join("packs.json")) else {
+            return;
+        };
+        for directory in ["", "loose", "folding", "packs"] {
+            let directory = self.directory(directory);
+            let names = self.fs.names(&directory, usize::MAX).unwrap_or_default();
+            for name in names {
+                if !atomic::is_temporary(&name.to_string_lossy()) {
+                    continue;
+                }
+                let path = directory.join(name);
+                let age = self
+                    .fs
+                    .modified(&path)
+                    .map(|written| listed.duration_since(written));
+                if matches!(age, Ok(Ok(age)) if age > MAX_WRITE) {
+                    let _ = self.fs.remove(&path);
+                }
+            }
+        }
     }
 
     fn delete_replaced(&self, list: &List) -> Result<(), SinkError> {
@@ -512,7 +546,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         for (old, strings) in olds.iter().zip(&strings) {
             let rows = old.pack.rows(strings, |entry| {
                 let line = slice(&old.data, entry.at, entry.length).unwrap_or_default();
-                sources.insert(entry.view.id, Source::Packed(entry, line));
+                sources.insert(entry.view.id, Source::Packed(Box::new(entry), line));
                 ControlFlow::Continue(())
             });
             if let Err(e) = rows {

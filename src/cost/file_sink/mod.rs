@@ -10,8 +10,8 @@
 //! lock               held while one process folds or clears
 //! ```
 //!
-//! Every file says its format and version, is of mode 0600 and was written by [`crate::runtime::atomic`]; directories are
-//! of mode 0700.
+//! Every file but the lock, which is empty, says its format and version and was written by [`crate::runtime::atomic`]. Files
+//! are of mode 0600, directories of mode 0700.
 //!
 //! # Why it is so
 //!
@@ -251,8 +251,11 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                     _ => ControlFlow::Continue(()),
                 }
             });
-            if let Err(e) = rows {
-                return Err(self.pack_error(&info.name, e));
+            match rows {
+                Ok(_) => {}
+                // The record may be among those that can be read.
+                Err(PackError::Damaged(why)) => warnings.push(self.damaged_rows(&info.name, &why)),
+                Err(e) => return Err(self.pack_error(&info.name, e)),
             }
             for (at, length, revision) in places {
                 let record = pack
@@ -266,6 +269,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             return Ok(Found::One(Box::new(version.record)));
         }
         Ok(match versions.len() {
+            // It may be in what cannot be read.
+            0 if !warnings.is_empty() => return Err(SinkError::new(warnings.join("; "))),
             0 => Found::None,
             1 => versions
                 .into_values()

@@ -5,9 +5,7 @@
 //! what it used and the exact answer when it is over. Refuses to ask where the log cannot be found, and to take a turn for a
 //! success whose log stays silent.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +17,7 @@ use crate::llm::client::Request;
 use crate::llm::client::agent::Agent;
 use crate::llm::client::agent::Launch;
 use crate::llm::client::agent::Run;
+use crate::llm::client::tape::Recorded;
 use crate::llm::error::LlmError;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::TokenBudget;
@@ -34,6 +33,7 @@ use crate::transport::agent::Answered;
 use crate::transport::agent::AskId;
 use crate::transport::agent::Event;
 use crate::transport::agent::Outcome;
+use crate::transport::agent::Part;
 use crate::transport::agent::Peer;
 use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
@@ -42,7 +42,13 @@ use crate::transport::child::Program;
 use crate::transport::session_log;
 use crate::transport::session_log::CodeFact;
 use crate::transport::session_log::CodeLog;
-use crate::transport::session_log::Tail;
+use crate::transport::session_log::LogSource;
+use crate::transport::session_log::SessionFiles;
+use crate::transport::tape::PlayedLogs;
+use crate::transport::tape::PlayedTime;
+use crate::transport::tape::Player;
+use crate::transport::tape::RecordedLogs;
+use crate::transport::tape::Recorder;
 
 /// How often the log is looked into while the turn runs. The agent waits half a second at least before it tries again, so
 /// a retry is seen before the next try says anything.
@@ -70,12 +76,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Ok::<(), omk::llm::error::LlmError>(())
 /// ```
 #[derive(Debug)]
-pub struct AcpLlmClient<L: Launch = Program, T: Timer = SystemTimer> {
+pub struct AcpLlmClient<
+    L: Launch = Program,
+    T: Timer = SystemTimer,
+    S: LogSource + Clone = SessionFiles,
+> {
     config: LlmClientConfig,
     permissions: Permissions,
     launcher: L,
     options: Options,
-    home: PathBuf,
+    logs: S,
     timer: T,
 }
 
@@ -100,16 +110,24 @@ impl<L: Launch> AcpLlmClient<L> {
                 mode: options.mode.or(Some(Mode::Default)),
                 ..options
             },
-            home: home.into(),
+            logs: SessionFiles::new(home),
             timer: SystemTimer::default(),
         }
     }
 }
 
-impl<L: Launch, T: Timer> AcpLlmClient<L, T> {
+impl AcpLlmClient<Player, PlayedTime, PlayedLogs> {
+    /// A client for the agent on a tape. Nothing is started and no file is read.
+    pub fn replay(config: LlmClientConfig, player: &Player, options: Options) -> Self {
+        let client = AcpLlmClient::new(config, player.clone(), options, PathBuf::new());
+        client.with_logs(player.logs()).with_timer(player.timer())
+    }
+}
+
+impl<L: Launch, T: Timer, S: LogSource + Clone> AcpLlmClient<L, T, S> {
     /// The same client with other permissions.
     #[must_use]
-    pub fn with_permissions(self, permissions: Permissions) -> AcpLlmClient<L, T> {
+    pub fn with_permissions(self, permissions: Permissions) -> AcpLlmClient<L, T, S> {
         AcpLlmClient {
             permissions,
             ..self
@@ -117,14 +135,38 @@ impl<L: Launch, T: Timer> AcpLlmClient<L, T> {
     }
 
     /// The same client with another sense of time.
-    pub fn with_timer<U: Timer>(self, timer: U) -> AcpLlmClient<L, U> {
+    pub fn with_timer<U: Timer>(self, timer: U) -> AcpLlmClient<L, U, S> {
         AcpLlmClient {
             config: self.config,
             permissions: self.permissions,
             launcher: self.launcher,
             options: self.options,
-            home: self.home,
+            logs: self.logs,
             timer,
+        }
+    }
+
+    /// The same client with its sessions' logs in another place.
+    pub fn with_logs<R: LogSource + Clone>(self, logs: R) -> AcpLlmClient<L, T, R> {
+        AcpLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: self.launcher,
+            options: self.options,
+            logs,
+            timer: self.timer,
+        }
+    }
+
+    /// The same client, recorded: what the agent says, and what its sessions' logs do.
+    pub fn recorded(self, recorder: &Recorder) -> AcpLlmClient<Recorded<L>, T, RecordedLogs<S>> {
+        AcpLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: Recorded::new(self.launcher, recorder),
+            options: self.options,
+            logs: recorder.logs(self.logs),
+            timer: self.timer,
         }
     }
 
@@ -134,7 +176,7 @@ impl<L: Launch, T: Timer> AcpLlmClient<L, T> {
     }
 }
 
-impl<L: Launch, T: Timer> LlmClient for AcpLlmClient<L, T> {
+impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T, S> {
     fn run<O: Observer>(
         &mut self,
         request: &Request,
@@ -148,83 +190,34 @@ impl<L: Launch, T: Timer> LlmClient for AcpLlmClient<L, T> {
             request,
             budget,
         };
-        let (options, home) = (&self.options, &self.home);
+        let (options, source) = (&self.options, &self.logs);
         let agent = || Logged {
             acp: Acp::new(options.clone()),
-            home: home.clone(),
-            directory: None,
+            source: source.clone(),
             logs: Vec::new(),
+            keeps_whole: true,
         };
         run.ask(agent, &mut self.timer, observer)
     }
 }
 
 /// The protocol, and the log that tells the truth about it.
-struct Logged {
+struct Logged<S> {
     acp: Acp,
-    home: PathBuf,
-    /// The session's; `None` before it is known.
-    directory: Option<PathBuf>,
-    /// The agents' logs, the main one's first.
-    logs: Vec<Followed>,
+    source: S,
+    /// What the agents' logs say, the main one's first.
+    logs: Vec<CodeLog>,
+    /// Whether the prompt is short enough to survive when the agent shortens the conversation.
+    keeps_whole: bool,
 }
 
-/// A log that is followed.
-struct Followed {
-    tail: Tail,
-    log: CodeLog,
-}
-
-impl Followed {
-    fn new(tail: Tail) -> Followed {
-        Followed {
-            tail,
-            log: CodeLog::default(),
-        }
-    }
-}
-
-impl Logged {
+impl<S> Logged<S> {
     fn main(&self) -> Option<&CodeLog> {
-        self.logs.first().map(|followed| &followed.log)
-    }
-
-    /// Finds the session's directory and follows the logs in it from where they end now.
-    fn follow(&mut self, session: &str) -> io::Result<bool> {
-        let Some(directory) = session_directory(&self.home, session)? else {
-            return Ok(false);
-        };
-        // The main agent's may come with the prompt, the others' with their agents.
-        let mut paths = vec![directory.join("agents/main/wire.jsonl")];
-        paths.extend(session_log::logs(&directory)?);
-        for path in paths {
-            if !self.follows(&path) {
-                self.logs.push(Followed::new(Tail::at_end(path)?));
-            }
-        }
-        self.directory = Some(directory);
-        Ok(true)
-    }
-
-    fn follows(&self, path: &Path) -> bool {
-        self.logs.iter().any(|known| known.tail.path() == path)
+        self.logs.first()
     }
 }
 
-/// Where a session keeps its logs: by the agent's index, or by looking for its id.
-fn session_directory(home: &Path, session: &str) -> io::Result<Option<PathBuf>> {
-    let index = match fs::read(home.join("session_index.jsonl")) {
-        Ok(index) => index,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    match session_log::code_session_dir(&index, session) {
-        Some(directory) => Ok(Some(directory)),
-        None => session_log::find_session(&home.join("sessions"), session),
-    }
-}
-
-impl Agent for Logged {
+impl<S: LogSource> Agent for Logged<S> {
     const SOURCE: UsageSource = UsageSource::SessionLog;
     const LOOK_EVERY: Option<Duration> = Some(LOOK_EVERY);
     const TRUTH_DELAY: Duration = LOG_DELAY;
@@ -234,6 +227,10 @@ impl Agent for Logged {
     }
 
     fn prompt(&mut self, prompt: &Prompt) -> String {
+        self.keeps_whole = prompt.parts.iter().all(|part| match part {
+            Part::Text(text) => session_log::code_keeps_whole(text),
+            _ => true,
+        });
         self.acp.prompt(prompt)
     }
 
@@ -255,7 +252,7 @@ impl Agent for Logged {
 
     fn ready(&mut self, peer: &Peer) -> Result<(), LlmError> {
         let session = peer.session.as_deref().unwrap_or_default();
-        let error = match self.follow(session) {
+        let error = match self.source.follow(session) {
             Ok(true) => return Ok(()),
             Ok(false) => "there is none".to_string(),
             Err(error) => error.to_string(),
@@ -264,31 +261,32 @@ impl Agent for Logged {
             detail: format!(
                 "the log of the session {session:?} was looked for in {} and {error}; without it nobody would know how \
                  the turn ended",
-                self.home.display()
+                self.source.place()
             ),
         })
     }
 
     fn look(&mut self) -> io::Result<Vec<Event>> {
-        if let Some(directory) = &self.directory {
-            for path in session_log::logs(directory)? {
-                if !self.follows(&path) {
-                    self.logs.push(Followed::new(Tail::new(path, 0)));
-                }
-            }
-        }
-        let Logged { acp, logs, .. } = self;
+        let Logged {
+            acp, source, logs, ..
+        } = self;
         let mut events = Vec::new();
-        for (at, Followed { tail, log }) in logs.iter_mut().enumerate() {
-            tail.read(|line| match log.read_line(line) {
+        source.read(&mut |agent, line| {
+            if logs.len() <= agent {
+                logs.resize_with(agent.saturating_add(1), CodeLog::default);
+            }
+            match logs.get_mut(agent).and_then(|log| log.read_line(line)) {
                 Some(CodeFact::Used { usage, .. }) => events.push(Event::Usage(usage)),
                 // A sub-agent's retries are as little shown as its text.
-                Some(CodeFact::Retry(retry)) if at == 0 => {
+                Some(CodeFact::Retry(retry)) if agent == 0 => {
                     events.extend(acp.supersede());
                     events.push(Event::Retry(retry));
                 }
                 _ => {}
-            })?;
+            }
+        })?;
+        if !self.keeps_whole && self.main().is_some_and(CodeLog::was_elided) {
+            events.push(Event::PromptCut);
         }
         Ok(events)
     }
@@ -298,18 +296,16 @@ impl Agent for Logged {
     }
 
     fn silence(&self) -> String {
-        let path = self.logs.first().map(|followed| followed.tail.path());
-        let path = path.unwrap_or(&self.home);
         format!(
             "the agent says that the turn is over, and its log {} does not say how",
-            path.display()
+            self.source.place()
         )
     }
 
     fn usage(&self) -> UsageSum {
         let mut sum = UsageSum::default();
-        for followed in &self.logs {
-            sum.merge(followed.log.usage());
+        for log in &self.logs {
+            sum.merge(log.usage());
         }
         sum
     }
@@ -332,13 +328,15 @@ impl Agent for Logged {
 mod tests {
     use super::*;
 
+    use std::fs;
     use std::io::Write;
+    use std::path::Path;
 
     use crate::transport::agent::Finish;
     use crate::transport::agent::Usage;
 
     /// A session of which the log holds an earlier turn, greeted and ready for a prompt.
-    fn greeted(home: &Path) -> (Logged, PathBuf) {
+    fn greeted(home: &Path) -> (Logged<SessionFiles>, PathBuf) {
         let path = home.join("sessions/wd_x/s/agents/main/wire.jsonl");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "").unwrap();
@@ -351,9 +349,9 @@ mod tests {
         );
         let mut agent = Logged {
             acp: Acp::new(Options::default()),
-            home: home.to_path_buf(),
-            directory: None,
+            source: SessionFiles::new(home),
             logs: Vec::new(),
+            keeps_whole: true,
         };
         agent.start();
         agent.receive(br#"{"id":"1","result":{}}"#);
@@ -424,18 +422,5 @@ mod tests {
         let sum = agent.usage();
         assert_eq!((sum.told, sum.calls, sum.untold), (usage, 1, 1));
         fs::remove_dir_all(home).unwrap();
-    }
-
-    #[test]
-    fn the_index_is_asked_first_for_a_sessions_directory() {
-        let home = std::env::temp_dir().join(format!("omk-acp-index-{}", std::process::id()));
-        fs::create_dir_all(home.join("sessions/wd_x/s")).unwrap();
-        let found = |session| session_directory(&home, session).unwrap();
-        assert_eq!(found("s"), Some(home.join("sessions/wd_x/s")));
-        assert_eq!(found("t"), None);
-        let index = r#"{"sessionId":"s","sessionDir":"/elsewhere/s"}"#;
-        fs::write(home.join("session_index.jsonl"), index).unwrap();
-        assert_eq!(found("s"), Some(PathBuf::from("/elsewhere/s")));
-        fs::remove_dir_all(&home).unwrap();
     }
 }

@@ -425,6 +425,12 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
                 Ok(())
             }
             agent::Event::Usage(_) => self.on_usage(),
+            agent::Event::PromptCut if !self.quiet => Err(LlmError::ContextLengthExceeded {
+                detail: "the agent found the prompt too long for the window it was configured with, and would have asked \
+                         with a part of it or with none"
+                    .to_string(),
+                status: None,
+            }),
             _ => Ok(()),
         }
     }

@@ -7,6 +7,7 @@
 
 mod chat;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::llm::client::Allowance;
@@ -28,12 +29,20 @@ use crate::runtime::clock::Timer;
 use crate::runtime::secret::Secret;
 use crate::runtime::text;
 use crate::tokens;
+use crate::transport::http::BodyStream;
 use crate::transport::http::Http;
-use crate::transport::http::HttpStream;
+use crate::transport::http::Service;
 use crate::transport::http::Streamed;
 use crate::transport::http::TransportError;
 use crate::transport::sse::Decoder;
+use crate::transport::tape::PlayedService;
+use crate::transport::tape::PlayedTime;
+use crate::transport::tape::Player;
+use crate::transport::tape::RecordedService;
+use crate::transport::tape::Recorder;
 
+/// Where questions go, below the service's address.
+const ENDPOINT: &str = "/chat/completions";
 /// Bytes taken off the stream at a time: above the size of a TLS record, so that one read empties one.
 const READ_BYTES: usize = 32 * 1024;
 /// Characters of a body that is no stream, in the error about it.
@@ -56,11 +65,11 @@ const MAX_SHOWN_CHARS: usize = 300;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct HttpLlmClient<T: Timer = SystemTimer> {
+pub struct HttpLlmClient<T: Timer = SystemTimer, H: Service = Http> {
     config: LlmClientConfig,
     url: String,
     key: Option<Secret>,
-    http: Http,
+    http: H,
     timer: T,
 }
 
@@ -77,7 +86,7 @@ impl HttpLlmClient {
     ) -> HttpLlmClient {
         HttpLlmClient {
             config,
-            url: format!("{}/chat/completions", base_url.trim_end_matches('/')),
+            url: format!("{}{ENDPOINT}", base_url.trim_end_matches('/')),
             key,
             http,
             timer: SystemTimer::default(),
@@ -85,9 +94,22 @@ impl HttpLlmClient {
     }
 }
 
-impl<T: Timer> HttpLlmClient<T> {
+impl HttpLlmClient<PlayedTime, PlayedService> {
+    /// A client for the service on a tape. Nothing is sent.
+    pub fn replay(config: LlmClientConfig, player: &Player) -> Self {
+        HttpLlmClient {
+            config,
+            url: ENDPOINT.to_string(),
+            key: None,
+            http: player.service(),
+            timer: player.timer(),
+        }
+    }
+}
+
+impl<T: Timer, H: Service> HttpLlmClient<T, H> {
     /// The same client with another sense of time between attempts. An attempt itself takes the time that it takes.
-    pub fn with_timer<U: Timer>(self, timer: U) -> HttpLlmClient<U> {
+    pub fn with_timer<U: Timer>(self, timer: U) -> HttpLlmClient<U, H> {
         HttpLlmClient {
             config: self.config,
             url: self.url,
@@ -97,13 +119,24 @@ impl<T: Timer> HttpLlmClient<T> {
         }
     }
 
+    /// The same client, recorded.
+    pub fn recorded(self, recorder: &Recorder) -> HttpLlmClient<T, RecordedService<H>> {
+        HttpLlmClient {
+            config: self.config,
+            url: self.url,
+            key: self.key,
+            http: recorder.service(self.http),
+            timer: self.timer,
+        }
+    }
+
     /// The configuration, such as to give the next run the rest of a deadline.
     pub fn config_mut(&mut self) -> &mut LlmClientConfig {
         &mut self.config
     }
 }
 
-impl<T: Timer> LlmClient for HttpLlmClient<T> {
+impl<T: Timer, H: Service> LlmClient for HttpLlmClient<T, H> {
     fn run<O: Observer>(
         &mut self,
         request: &Request,
@@ -147,17 +180,17 @@ impl<T: Timer> LlmClient for HttpLlmClient<T> {
 }
 
 /// What all attempts of one run share.
-struct Exchange<'a> {
+struct Exchange<'a, H> {
     config: &'a LlmClientConfig,
     url: &'a str,
     key: Option<&'a Secret>,
-    http: &'a mut Http,
+    http: &'a mut H,
     body: &'a [u8],
     allowance: Allowance,
     budget: &'a mut TokenBudget,
 }
 
-impl Exchange<'_> {
+impl<H: Service> Exchange<'_, H> {
     fn attempt<O: Observer>(
         &mut self,
         left: Duration,
@@ -173,7 +206,8 @@ impl Exchange<'_> {
             Streamed::Body(stream) => stream,
             Streamed::Refused(response) => {
                 let wait = response.retry_after();
-                let error = LlmError::from_http(response.status, &response.body, wait);
+                let body = self.without_key(&response.body);
+                let error = LlmError::from_http(response.status, &body, wait);
                 return Err(error.of_request(response.trace_id()));
             }
         };
@@ -187,7 +221,12 @@ impl Exchange<'_> {
             Err(Broken::Connection(error)) => {
                 return Err(broken(error, &answer).of_request(request_id));
             }
-            Err(Broken::Answer(error)) => return Err(error.of_request(request_id)),
+            Err(Broken::Answer(error)) => {
+                let error = error.with_detail(|detail| {
+                    String::from_utf8_lossy(&self.without_key(detail.as_bytes())).into_owned()
+                });
+                return Err(error.of_request(request_id));
+            }
         };
         let mut response = answer
             .into_response()
@@ -203,7 +242,7 @@ impl Exchange<'_> {
     /// Reads until the service says that there is no more, or the stream ends.
     fn read<O: Observer>(
         &self,
-        stream: &mut HttpStream,
+        stream: &mut H::Body,
         answer: &mut Answer,
         emitter: &mut Emitter<'_, O>,
     ) -> Result<(), Broken> {
@@ -249,6 +288,17 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    /// What a service says, without our key in it: some quote the key that they do not take.
+    fn without_key<'b>(&self, said: &'b [u8]) -> Cow<'b, [u8]> {
+        let key = self.key.map_or("", Secret::expose);
+        let quotes = |text: &[u8]| text.windows(key.len()).any(|part| part == key.as_bytes());
+        if key.is_empty() || !quotes(said) {
+            return Cow::Borrowed(said);
+        }
+        let text = String::from_utf8_lossy(said);
+        Cow::Owned(text.replace(key, "[the key]").into_bytes())
+    }
+
     /// What the budget is charged: the service's own figures, or a count of what came where it told none.
     fn used(&self, answer: &Answer) -> u64 {
         match (answer.usage(), self.allowance.input) {
@@ -286,7 +336,7 @@ fn broken(error: TransportError, answer: &Answer) -> LlmError {
 }
 
 /// The error of a page where a stream should be: a portal's login form, or a website instead of its API.
-fn no_stream(stream: &mut HttpStream, content_type: &str) -> LlmError {
+fn no_stream(stream: &mut impl BodyStream, content_type: &str) -> LlmError {
     let mut page = vec![0; 4 * MAX_SHOWN_CHARS];
     // The beginning explains it; that it cannot be read explains nothing more.
     let length = stream.read(&mut page).unwrap_or(0);

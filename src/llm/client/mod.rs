@@ -10,6 +10,7 @@ mod agent;
 pub mod http;
 mod mock;
 mod permissions;
+pub mod tape;
 pub mod wire;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ pub use crate::llm::client::http::HttpLlmClient;
 pub use crate::llm::client::mock::MockLlmClient;
 pub use crate::llm::client::permissions::Permissions;
 pub use crate::llm::client::permissions::Rule;
+pub use crate::llm::client::tape::Recorded;
 pub use crate::llm::client::wire::WireLlmClient;
 
 use crate::catalog::Catalog;

@@ -3,8 +3,14 @@
 //! Its protocol is honest, so its word on the end of a turn and on usage is taken. The model is not offered the tool that
 //! asks questions, since nobody is there to answer. Refuses tools and hooks of our own, and keeps no conversation: each run
 //! is a process of its own, in the session that its arguments name.
+//!
+//! Two things it does not say. kimi-cli makes a second try after a stream that broke, and sends both tries' text; and it
+//! drops a new session's first prompt that is too long for the window, and asks without it. Where the session's file is
+//! known, [`WireLlmClient::in_session`], the answer is taken from there and the missing prompt is an error.
 
+use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::llm::client::LlmClient;
@@ -15,6 +21,7 @@ use crate::llm::client::Request;
 use crate::llm::client::agent::Agent;
 use crate::llm::client::agent::Launch;
 use crate::llm::client::agent::Run;
+use crate::llm::client::tape::Recorded;
 use crate::llm::error::LlmError;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::TokenBudget;
@@ -32,6 +39,10 @@ use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
 use crate::transport::child::Program;
+use crate::transport::session_log;
+use crate::transport::tape::PlayedTime;
+use crate::transport::tape::Player;
+use crate::transport::tape::Recorder;
 use crate::transport::wire::Options;
 use crate::transport::wire::Wire;
 
@@ -57,7 +68,15 @@ pub struct WireLlmClient<L: Launch = Program, T: Timer = SystemTimer> {
     config: LlmClientConfig,
     permissions: Permissions,
     launcher: L,
+    kept: Option<Kept>,
     timer: T,
+}
+
+/// Where the agent keeps the conversation.
+#[derive(Clone, Debug)]
+struct Kept {
+    home: PathBuf,
+    session: String,
 }
 
 impl<L: Launch> WireLlmClient<L> {
@@ -67,8 +86,16 @@ impl<L: Launch> WireLlmClient<L> {
             config,
             permissions: Permissions::default(),
             launcher,
+            kept: None,
             timer: SystemTimer::default(),
         }
+    }
+}
+
+impl WireLlmClient<Player, PlayedTime> {
+    /// A client for the agent on a tape. Nothing is started.
+    pub fn replay(config: LlmClientConfig, player: &Player) -> Self {
+        WireLlmClient::new(config, player.clone()).with_timer(player.timer())
     }
 }
 
@@ -88,7 +115,36 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
             config: self.config,
             permissions: self.permissions,
             launcher: self.launcher,
+            kept: self.kept,
             timer,
+        }
+    }
+
+    /// The same client, told which session its agent's arguments name and the home that the agent keeps it in, its
+    /// `KIMI_SHARE_DIR`.
+    #[must_use]
+    pub fn in_session(
+        self,
+        home: impl Into<PathBuf>,
+        session: impl Into<String>,
+    ) -> WireLlmClient<L, T> {
+        WireLlmClient {
+            kept: Some(Kept {
+                home: home.into(),
+                session: session.into(),
+            }),
+            ..self
+        }
+    }
+
+    /// The same client, recorded. The session's file is not on the tape, so a replay has the text of a try that broke too.
+    pub fn recorded(self, recorder: &Recorder) -> WireLlmClient<Recorded<L>, T> {
+        WireLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: Recorded::new(self.launcher, recorder),
+            kept: self.kept,
+            timer: self.timer,
         }
     }
 
@@ -116,37 +172,70 @@ impl<L: Launch, T: Timer> LlmClient for WireLlmClient<L, T> {
             client_version: env!("CARGO_PKG_VERSION").to_string(),
             ..Options::default()
         };
-        run.ask(|| Wire::new(options.clone()), &mut self.timer, observer)
+        let kept = &self.kept;
+        let agent = || Filed {
+            wire: Wire::new(options.clone()),
+            kept: kept.clone(),
+            ended: false,
+            exact: None,
+        };
+        run.ask(agent, &mut self.timer, observer)
     }
 }
 
-impl Agent for Wire {
+/// The protocol, and the conversation as the agent keeps it.
+struct Filed {
+    wire: Wire,
+    kept: Option<Kept>,
+    /// The turn is over.
+    ended: bool,
+    /// The answer that was kept, if it is less than what was sent.
+    exact: Option<String>,
+}
+
+impl Filed {
+    /// The conversation so far. What cannot be read says nothing, which is what was known before.
+    fn context(&self) -> Option<Vec<u8>> {
+        let Kept { home, session } = self.kept.as_ref()?;
+        let directory = session_log::find_session(&home.join("sessions"), session).ok()??;
+        fs::read(directory.join("context.jsonl")).ok()
+    }
+}
+
+impl Agent for Filed {
     const SOURCE: UsageSource = UsageSource::Provider;
     const LOOK_EVERY: Option<Duration> = None;
     const TRUTH_DELAY: Duration = Duration::ZERO;
 
     fn start(&mut self) -> String {
-        Wire::start(self)
+        self.wire.start()
     }
 
     fn prompt(&mut self, prompt: &Prompt) -> String {
-        Wire::prompt(self, prompt)
+        self.wire.prompt(prompt)
     }
 
     fn cancel(&mut self) -> Option<String> {
-        Wire::cancel(self)
+        self.wire.cancel()
     }
 
     fn answer(&mut self, ask: &AskId, answer: &Answer) -> Option<String> {
-        Wire::answer(self, ask, answer)
+        self.wire.answer(ask, answer)
     }
 
     fn receive(&mut self, line: &[u8]) -> Vec<Signal> {
-        Wire::receive(self, line)
+        let mut signals = self.wire.receive(line);
+        let shortened = Signal::Event(Event::Compaction { done: true });
+        let is_empty = |context: Vec<u8>| !session_log::legacy_has_prompt(&context);
+        if signals.contains(&shortened) && self.context().is_some_and(is_empty) {
+            signals.push(Signal::Event(Event::PromptCut));
+        }
+        self.ended |= signals.iter().any(|s| matches!(s, Signal::Ended(_)));
+        signals
     }
 
     fn closed(&mut self) -> Option<Signal> {
-        Wire::closed(self)
+        self.wire.closed()
     }
 
     fn ready(&mut self, _: &Peer) -> Result<(), LlmError> {
@@ -154,6 +243,15 @@ impl Agent for Wire {
     }
 
     fn look(&mut self) -> io::Result<Vec<Event>> {
+        if self.ended && self.exact.is_none() {
+            let kept = self.context();
+            let kept = kept.and_then(|context| session_log::legacy_answer(&context));
+            let sent = self.wire.text();
+            // The try that broke was sent first. Anything else is not what this is about.
+            self.exact = kept.filter(|kept| {
+                !kept.is_empty() && kept.len() < sent.len() && sent.ends_with(kept.as_str())
+            });
+        }
         Ok(Vec::new())
     }
 
@@ -170,15 +268,20 @@ impl Agent for Wire {
     }
 
     fn usage(&self) -> UsageSum {
-        *Wire::usage(self)
+        let mut usage = *self.wire.usage();
+        if self.exact.is_some() {
+            // The try that broke is on the bill too, and nobody tells for how much.
+            usage.add(None);
+        }
+        usage
     }
 
     fn text(&self) -> &str {
-        Wire::text(self)
+        self.exact.as_deref().unwrap_or(self.wire.text())
     }
 
     fn streamed(&self) -> &str {
-        Wire::text(self)
+        self.wire.text()
     }
 
     fn model(&self) -> Option<&str> {

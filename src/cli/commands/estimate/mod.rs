@@ -27,7 +27,7 @@ use crate::cost::estimator::PricingTier;
 use crate::tokens::Vocabulary;
 
 /// The model when neither a flag nor a variable nor the config file names one.
-const DEFAULT_MODEL: &str = "kimi-k3";
+pub(crate) const DEFAULT_MODEL: &str = "kimi-k3";
 
 /// Flags that describe a text, its price or how it is counted.
 const OF_A_TEXT: &[&str] = &[
@@ -170,9 +170,12 @@ impl EstimateArgs {
             role,
             tier,
             ask: _,
+            plan: _,
             cost,
             all: _,
             url: _,
+            format: _,
+            strict: _,
             deadline,
             json,
             // Obeyed by the output, for every command.

@@ -166,6 +166,8 @@ struct Case {
     /// The main agent's log where no fixture will do.
     written: Option<String>,
     has_session: bool,
+    /// The conversation as kimi-cli keeps it, if it is to be found.
+    kept: Option<&'static str>,
     permissions: Permissions,
     budget: u64,
     /// Stop when an event's note begins like this.
@@ -180,6 +182,7 @@ impl Case {
             logs: Vec::new(),
             written: None,
             has_session: true,
+            kept: None,
             permissions: Permissions::Nothing,
             budget: u64::MAX,
             stop_at: None,
@@ -273,7 +276,13 @@ impl Case {
                 .with_timer(timer.clone())
                 .run(&request, &mut budget, &mut observer)
         } else {
+            if let Some(kept) = self.kept {
+                let directory = home.0.join("sessions/hash/s");
+                fs::create_dir_all(&directory).unwrap();
+                fs::write(directory.join("context.jsonl"), kept).unwrap();
+            }
             WireLlmClient::new(config, &mut player)
+                .in_session(&home.0, "s")
                 .with_permissions(self.permissions)
                 .with_timer(timer.clone())
                 .run(&request, &mut budget, &mut observer)
@@ -695,4 +704,44 @@ fn a_child_is_started_asked_and_its_last_words_are_quoted() {
         "no agent: the agent ended without an answer (exit code 3: no login)"
     );
     assert_eq!(error.may_have_charged(), Charged::No);
+}
+
+#[test]
+fn what_a_second_try_repeats_is_taken_from_the_conversation_as_it_was_kept() {
+    let cut_once = |kept| Case {
+        kept,
+        ..Case::of("wire_err_cutonce")
+    };
+    let answer = r#"{"role":"user","content":"go"}
+{"role":"assistant","content":"whole"}"#;
+    let ran = cut_once(Some(answer)).run();
+    assert!(
+        ran.seen.contains("superseded answering \"whole\""),
+        "{}",
+        ran.seen
+    );
+    let response = ran.answer();
+    assert_eq!(response.text, "whole");
+    // The first try cost something, and nobody told how much.
+    assert_eq!(response.usage.input, None);
+    assert_eq!(response.warnings.len(), 1, "{:?}", response.warnings);
+    // Without the file, or with something else in it, what was sent is all that is known.
+    let other = r#"{"role":"assistant","content":"something else"}"#;
+    for kept in [None, Some(other)] {
+        assert_eq!(cut_once(kept).run().answer().text, "part one whole");
+    }
+}
+
+#[test]
+fn a_prompt_that_the_agent_drops_is_too_long() {
+    let compacted = |kept| Case {
+        kept: Some(kept),
+        ..Case::of("wire_autocompact")
+    };
+    let dropped = r#"{"role":"_system_prompt","content":"You are"}
+{"role":"_checkpoint","id":0}"#;
+    let ran = compacted(dropped).run();
+    assert_eq!(ran.error(), ("context length exceeded", false, "yes"));
+    let kept = r#"{"role":"user","content":"go"}"#;
+    assert!(compacted(kept).run().outcome.is_ok());
 }

@@ -1,0 +1,400 @@
+//! `omk plan check`: findings for people, for scripts, for GitHub and for code scanning.
+//!
+//! The result is the findings, printed whatever the verdict; the exit code is the verdict. A file that cannot be read is
+//! named, the others are still looked at.
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::commands::plan;
+use crate::cli::deadline::Deadline;
+use crate::cli::env::Env;
+use crate::cli::exit::ErrorReport;
+use crate::cli::exit::Exit;
+use crate::cli::exit::Failure;
+use crate::cli::flags::UsageError;
+use crate::cli::flags::parse::Invocation;
+use crate::cli::flags::value::Format;
+use crate::cli::input::Source;
+use crate::llm::check;
+use crate::llm::check::Checked;
+use crate::llm::finding::Code;
+use crate::llm::finding::Finding;
+use crate::llm::finding::Severity;
+use crate::llm::finding::line_and_column;
+use crate::runtime::text::escape;
+
+/// What `omk plan check` was asked.
+#[derive(Debug)]
+pub(crate) struct CheckArgs {
+    /// What to look at, at least one.
+    inputs: Vec<Source>,
+    /// How to print what was found.
+    format: Format,
+    /// Warnings fail the run too.
+    strict: bool,
+    /// The end of the run.
+    deadline: Deadline,
+}
+
+impl CheckArgs {
+    /// Needs at least one file: a validator that waits for a terminal when a variable was empty helps nobody.
+    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<CheckArgs, UsageError> {
+        const KNOWN: &[Format] = &[Format::Text, Format::Json, Format::Github, Format::Sarif];
+        let low = invocation.low;
+        let format = plan::format(&low, KNOWN)?;
+        let inputs = plan::sources(low.positionals)?;
+        if inputs.is_empty() {
+            return Err(
+                UsageError::new("plan check needs a FILE").hint("`-` stands for standard input")
+            );
+        }
+        Ok(CheckArgs {
+            inputs,
+            format,
+            strict: low.strict,
+            deadline: Deadline::new(env.started, low.deadline),
+        })
+    }
+}
+
+/// One input that was looked at.
+struct Looked {
+    name: String,
+    is_stdin: bool,
+    text: String,
+    checked: Checked,
+}
+
+impl Looked {
+    fn count(&self, severity: Severity) -> usize {
+        self.checked.findings.count(severity)
+    }
+
+    /// Each finding with its line and column.
+    fn findings(&self) -> impl Iterator<Item = (&Finding, usize, usize)> {
+        self.checked.findings.list().iter().map(|finding| {
+            let (line, column) = line_and_column(&self.text, finding.at);
+            (finding, line, column)
+        })
+    }
+
+    /// `2 errors and 1 warning`; nothing when there is nothing.
+    fn summary(&self) -> Option<String> {
+        let counted = |severity: Severity| match self.count(severity) {
+            0 => None,
+            1 => Some(format!("1 {}", severity.name())),
+            count => Some(format!("{count} {}s", severity.name())),
+        };
+        let parts: Vec<String> = [Severity::Error, Severity::Warning]
+            .into_iter()
+            .filter_map(counted)
+            .collect();
+        let mut summary = (!parts.is_empty()).then(|| parts.join(" and "))?;
+        if self.checked.findings.omitted() > 0 {
+            summary.push_str(&format!(
+                " listed, {} more not",
+                self.checked.findings.omitted()
+            ));
+        }
+        Some(summary)
+    }
+}
+
+/// Looks at every input and prints what it found.
+pub(crate) fn run(args: CheckArgs, env: &mut Env) -> Result<Exit, Failure> {
+    let mut looked = Vec::new();
+    let mut failures = Vec::new();
+    for source in &args.inputs {
+        match plan::read(source, args.deadline, env) {
+            Ok(text) => looked.push(Looked {
+                name: source.name(),
+                is_stdin: *source == Source::Stdin,
+                checked: check::check(&text),
+                text,
+            }),
+            Err(failure) if failure.is_silent() || failure.exit == Exit::Deadline => {
+                return Err(failure);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    for failure in &failures {
+        env.output.failure(failure);
+    }
+    let spoilt = |looked: &&Looked| {
+        looked.count(Severity::Error) > 0 || args.strict && !looked.checked.findings.is_empty()
+    };
+    let spoilt: Vec<String> = looked
+        .iter()
+        .filter(spoilt)
+        .map(|looked| {
+            format!(
+                "`{}` has {}",
+                looked.name,
+                looked.summary().unwrap_or_default()
+            )
+        })
+        .collect();
+    let invalid = (!spoilt.is_empty())
+        .then(|| Failure::new(Exit::Invalid, "invalid plan", spoilt.join("; ")));
+    if let Some(invalid) = &invalid {
+        env.output.failure(invalid);
+    }
+    // What was not read at all outweighs what was found elsewhere: the verdict is not complete.
+    failures.extend(invalid);
+    let verdict = Failure::merge(failures);
+    match args.format {
+        Format::Json => {
+            let warnings = env.output.warnings().to_vec();
+            env.output
+                .json(&document(&looked, verdict.as_ref(), &warnings))?;
+        }
+        Format::Github => env.output.print(&github(&looked))?,
+        Format::Sarif => env.output.json(&sarif(&looked))?,
+        _ => env.output.print(&text(&looked))?,
+    }
+    Ok(verdict.map_or(Exit::Done, |failure| failure.exit))
+}
+
+/// A line for each finding, as compilers print them, and one for each file.
+fn text(looked: &[Looked]) -> String {
+    let mut out = String::new();
+    for file in looked {
+        for (finding, line, column) in file.findings() {
+            let severity = finding.code.severity().name();
+            out.push_str(&format!(
+                "{}:{line}:{column}: {severity}: {finding}\n",
+                file.name
+            ));
+        }
+        let format = file.checked.format;
+        let what = match format {
+            check::PlanFormat::Omk => "slice",
+            _ => "task",
+        };
+        let plural = if file.checked.items == 1 { "" } else { "s" };
+        out.push_str(&format!(
+            "{}: {} plan, {} {what}{plural}: {}\n",
+            file.name,
+            format.name(),
+            file.checked.items,
+            file.summary()
+                .unwrap_or_else(|| "nothing found".to_string())
+        ));
+    }
+    out
+}
+
+/// The JSON document `omk.plan-check/1`. Fields are only ever added.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    files: Vec<FileReport<'a>>,
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct FileReport<'a> {
+    file: &'a str,
+    format: &'static str,
+    items: usize,
+    errors: usize,
+    warnings: usize,
+    findings: Vec<FindingReport<'a>>,
+    omitted: usize,
+}
+
+#[derive(Serialize)]
+struct FindingReport<'a> {
+    code: &'static str,
+    name: &'static str,
+    severity: &'static str,
+    path: &'a str,
+    line: usize,
+    column: usize,
+    message: &'a str,
+}
+
+fn document<'a>(
+    looked: &'a [Looked],
+    verdict: Option<&'a Failure>,
+    warnings: &'a [String],
+) -> Document<'a> {
+    let file = |file: &'a Looked| FileReport {
+        file: &file.name,
+        format: file.checked.format.name(),
+        items: file.checked.items,
+        errors: file.count(Severity::Error),
+        warnings: file.count(Severity::Warning),
+        findings: file
+            .findings()
+            .map(|(finding, line, column)| FindingReport {
+                code: finding.code.id(),
+                name: finding.code.name(),
+                severity: finding.code.severity().name(),
+                path: &finding.path,
+                line,
+                column,
+                message: &finding.message,
+            })
+            .collect(),
+        omitted: file.checked.findings.omitted(),
+    };
+    Document {
+        schema: "omk.plan-check/1",
+        ok: verdict.is_none(),
+        exit: verdict.map_or(Exit::Done, |failure| failure.exit).code(),
+        files: looked.iter().map(file).collect(),
+        warnings,
+        error: verdict.map(Failure::report),
+    }
+}
+
+/// Annotations as workflow commands of GitHub Actions; nothing when nothing was found.
+fn github(looked: &[Looked]) -> String {
+    let data = |text: &str| {
+        text.replace('%', "%25")
+            .replace('\r', "%0D")
+            .replace('\n', "%0A")
+    };
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    let mut out = String::new();
+    for file in looked {
+        let place = if file.is_stdin {
+            String::new()
+        } else {
+            format!("file={},", property(&file.name))
+        };
+        for (finding, line, column) in file.findings() {
+            let level = finding.code.severity().name();
+            let title = property(&format!("{} {}", finding.code.id(), finding.code.name()));
+            let words = match finding.path.as_str() {
+                "" => finding.message.clone(),
+                path => format!("{path}: {}", finding.message),
+            };
+            out.push_str(&format!(
+                "::{level} {place}line={line},col={column},title={title}::{}\n",
+                data(&words)
+            ));
+        }
+    }
+    out
+}
+
+/// SARIF 2.1.0 with every rule, so that a viewer can explain what it shows.
+fn sarif(looked: &[Looked]) -> Value {
+    let rules: Vec<Value> = Code::ALL
+        .iter()
+        .map(|code| {
+            json!({
+                "id": code.id(),
+                "name": code.name(),
+                "shortDescription": {"text": escape(code.meaning())},
+                "defaultConfiguration": {"level": code.severity().name()},
+            })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for file in looked {
+        for (finding, line, column) in file.findings() {
+            let logical: Vec<Value> = Some(&finding.path)
+                .filter(|path| !path.is_empty())
+                .map(|path| json!({"fullyQualifiedName": path}))
+                .into_iter()
+                .collect();
+            let location = json!({
+                "physicalLocation": {
+                    "artifactLocation": {"uri": uri(&file.name)},
+                    "region": {"startLine": line, "startColumn": column},
+                },
+                "logicalLocations": logical,
+            });
+            results.push(json!({
+                "ruleId": finding.code.id(),
+                "ruleIndex": Code::ALL.iter().position(|code| *code == finding.code),
+                "level": finding.code.severity().name(),
+                "message": {"text": finding.message},
+                "locations": [location],
+            }));
+        }
+    }
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {"name": "omk", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    })
+}
+
+/// A path as a relative or `file` URI: what has a meaning there is written as an escape.
+fn uri(path: &str) -> String {
+    let mut uri = String::from(if path.starts_with('/') { "file://" } else { "" });
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                uri.push(char::from(byte))
+            }
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked(name: &str, text: &str) -> Vec<Looked> {
+        vec![Looked {
+            name: name.to_string(),
+            is_stdin: name == "-",
+            text: text.to_string(),
+            checked: check::check(text),
+        }]
+    }
+
+    const CIRCLE: &str = "{\"goal_text\":\"g\",\"kind\":\"repair\",\"complexity_score\":1,\"slices\":[{\"id\":\"a\",\"description\":\"x\"},\n\
+{\"id\":\"b: 50%, é\",\"description\":\"x\"}],\n\"dependencies\":[[0,1],[1,0]]}";
+
+    #[test]
+    fn lines_as_compilers_print_them() {
+        assert_eq!(
+            text(&looked("plan.json", CIRCLE)),
+            "plan.json:3:16: error: OMK-P011: $.dependencies: a circle: a -> b: 50%, é -> a\n\
+plan.json: omk plan, 2 slices: 1 error\n"
+        );
+    }
+
+    #[test]
+    fn annotations_escape_what_has_a_meaning() {
+        assert_eq!(
+            github(&looked("a,b:c.json", CIRCLE)),
+            "::error file=a%2Cb%3Ac.json,line=3,col=16,title=OMK-P011 cycle::$.dependencies: a circle: a -> b: 50%25, é -> a\n"
+        );
+        assert!(github(&looked("-", CIRCLE)).starts_with("::error line=3,"));
+    }
+
+    #[test]
+    fn sarif_names_rule_place_and_level() {
+        let log = sarif(&looked("a b.json", CIRCLE));
+        let result = &log["runs"][0]["results"][0];
+        assert_eq!(result["ruleId"], "OMK-P011");
+        let rule = result["ruleIndex"].as_u64().unwrap() as usize;
+        assert_eq!(
+            log["runs"][0]["tool"]["driver"]["rules"][rule]["id"],
+            "OMK-P011"
+        );
+        let place = &result["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "a%20b.json");
+        assert_eq!(place["region"], json!({"startLine": 3, "startColumn": 16}));
+        assert_eq!(uri("/a/ü"), "file:///a/%C3%BC");
+    }
+}

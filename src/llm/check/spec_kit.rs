@@ -1,0 +1,375 @@
+//! Task lists of spec-kit: Markdown with lines such as `- [ ] T012 [P] [US1] Create the model in src/models/user.py`.
+//!
+//! The list is worked from top to bottom, phase by phase; `[P]` marks tasks that may be done at the same time as others of
+//! their phase, and `(depends on T012, T013)` names what must come before. A phase is what stands under a heading of the
+//! second level. Code blocks and comments are passed over. (templates/tasks-template.md of github/spec-kit, and lists of
+//! public repositories, read 2026-11.)
+//!
+//! The files of a task are the paths in its words: with a slash and an extension, or in backticks with an extension.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use crate::llm::finding::Code;
+use crate::llm::finding::Findings;
+use crate::llm::finding::quote;
+use crate::llm::graph;
+use crate::llm::parser::way_round;
+
+/// What introduces the ids that a task waits for.
+const WAITS: &[&str] = &["depends on", "blocked by"];
+
+/// How many earlier tasks that name a file a task is held against.
+const RIVALS: usize = 50;
+
+/// One task of the list.
+struct Task<'t> {
+    id: &'t str,
+    at: usize,
+    done: bool,
+    parallel: bool,
+    phase: usize,
+    /// The description, with the lines that continue it.
+    words: String,
+}
+
+/// Whether any line has a box to tick.
+pub(super) fn has_boxes(text: &str) -> bool {
+    text.lines().any(|line| boxed(line).is_some())
+}
+
+/// Whether the box is ticked, and what follows it.
+fn boxed(line: &str) -> Option<(bool, &str)> {
+    let item = line.trim_start();
+    let item = item.strip_prefix(['-', '*', '+'])?.trim_start();
+    let item = item.strip_prefix('[')?;
+    let (mark, rest) = item.split_at_checked(1)?;
+    let rest = rest.strip_prefix(']')?;
+    match mark {
+        " " => Some((false, rest)),
+        "x" | "X" => Some((true, rest)),
+        _ => None,
+    }
+}
+
+pub(super) fn check(text: &str) -> (usize, Findings) {
+    let mut findings = Findings::default();
+    let tasks = tasks(text, &mut findings);
+    if tasks.is_empty() {
+        findings.add(
+            Code::Empty,
+            "",
+            0,
+            "there is no task with an id such as T001",
+        );
+    }
+    let mut by_id: HashMap<&str, usize> = HashMap::new();
+    for (i, task) in tasks.iter().enumerate() {
+        if by_id.insert(task.id, i).is_some() {
+            let message = format!("the id {} stands twice", task.id);
+            findings.add(Code::DuplicateId, task.id, task.at, message);
+        }
+        if task.words.trim().is_empty() {
+            findings.add(
+                Code::Empty,
+                task.id,
+                task.at,
+                format!("{} does not say what to do", task.id),
+            );
+        }
+    }
+    let edges = edges(&tasks, &by_id, &mut findings);
+    let id = |at: usize| tasks.get(at).map_or("", |task| task.id);
+    let circle = graph::levels(tasks.len(), &edges).err().unwrap_or_default();
+    if let Some(first) = circle.first().and_then(|first| tasks.get(*first)) {
+        let message = format!("a circle: {}", way_round(&circle, id));
+        findings.add(Code::Cycle, first.id, first.at, message);
+    }
+    for &(before, after) in &edges {
+        let (Some(other), Some(task)) = (tasks.get(before), tasks.get(after)) else {
+            continue;
+        };
+        // Within a circle there is no order to keep.
+        if before > after && !(circle.contains(&before) && circle.contains(&after)) {
+            let message = format!(
+                "{} depends on {}, which stands further down",
+                task.id, other.id
+            );
+            findings.add(Code::Order, task.id, task.at, message);
+        }
+        if task.done && !other.done {
+            let message = format!(
+                "{} is ticked and depends on {}, which is not",
+                task.id, other.id
+            );
+            findings.add(Code::DoneTooEarly, task.id, task.at, message);
+        }
+    }
+    conflicts(&tasks, &edges, &mut findings);
+    (tasks.len(), findings)
+}
+
+fn tasks<'t>(text: &'t str, findings: &mut Findings) -> Vec<Task<'t>> {
+    let mut tasks: Vec<Task<'t>> = Vec::new();
+    let (mut at, mut phase) = (0, 0);
+    let mut fence: Option<&str> = None;
+    let mut in_comment = false;
+    // Whether the lines that are indented continue a task.
+    let mut open = false;
+    for line in text.split_inclusive('\n') {
+        let start = at;
+        at += line.len();
+        let trimmed = line.trim();
+        if let Some(mark) = fence {
+            if trimmed.starts_with(mark) {
+                fence = None;
+            }
+            continue;
+        }
+        if in_comment {
+            in_comment = !line.contains("-->");
+            continue;
+        }
+        if let Some(mark) = ["```", "~~~"]
+            .into_iter()
+            .find(|mark| trimmed.starts_with(mark))
+        {
+            fence = Some(mark);
+            continue;
+        }
+        if let Some((_, comment)) = line.split_once("<!--")
+            && boxed(line).is_none()
+        {
+            in_comment = !comment.contains("-->");
+            continue;
+        }
+        if trimmed.starts_with("## ") {
+            phase += 1;
+        }
+        let Some((done, rest)) = boxed(line) else {
+            let continues = open && line.starts_with([' ', '\t']) && !trimmed.is_empty();
+            if let Some(task) = tasks.last_mut().filter(|_| continues) {
+                task.words.push(' ');
+                task.words.push_str(trimmed);
+            } else {
+                open = false;
+            }
+            continue;
+        };
+        let spot = start + (line.len() - line.trim_start().len());
+        match id_of(rest.trim_start()) {
+            Some((id, rest)) => {
+                let (parallel, words) = labels(rest);
+                open = true;
+                tasks.push(Task {
+                    id,
+                    at: spot,
+                    done,
+                    parallel,
+                    phase,
+                    words: words.trim().to_string(),
+                });
+            }
+            None => {
+                open = false;
+                let message = format!("no id such as T001: {}", quote(rest.trim()));
+                findings.add(Code::NoId, "", spot, message);
+            }
+        }
+    }
+    tasks
+}
+
+/// The id at the beginning, perhaps in bold or followed by a colon, and what follows it: `T`, digits, perhaps a letter.
+fn id_of(text: &str) -> Option<(&str, &str)> {
+    let bare = text.trim_start_matches(['*', '`']);
+    let digits = bare.strip_prefix('T')?;
+    let count = digits.bytes().take_while(u8::is_ascii_digit).count();
+    if count == 0 {
+        return None;
+    }
+    let letter = digits
+        .get(count..)?
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_lowercase());
+    let (id, rest) = bare.split_at_checked(1 + count + usize::from(letter))?;
+    if rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-') {
+        return None;
+    }
+    Some((id, rest.trim_start_matches(['*', '`', ':'])))
+}
+
+/// Whether `[P]` is among the labels, and what follows them.
+fn labels(text: &str) -> (bool, &str) {
+    let mut rest = text.trim_start();
+    let mut parallel = false;
+    while let Some((label, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        // A link begins with a bracket too.
+        if after.starts_with('(') {
+            break;
+        }
+        parallel |= label == "P";
+        rest = after.trim_start();
+    }
+    (parallel, rest)
+}
+
+/// Pairs of places: the first must be done before the second.
+fn edges(
+    tasks: &[Task<'_>],
+    by_id: &HashMap<&str, usize>,
+    findings: &mut Findings,
+) -> Vec<(usize, usize)> {
+    let mut edges = Vec::new();
+    for (i, task) in tasks.iter().enumerate() {
+        for id in waits_for(&task.words, tasks) {
+            match by_id.get(id.as_str()) {
+                None => {
+                    let message = format!("{} depends on {id}, and there is no such task", task.id);
+                    findings.add(Code::UnknownDependency, task.id, task.at, message);
+                }
+                Some(before) if *before == i => {
+                    let message = format!("{} waits for itself", task.id);
+                    findings.add(Code::SelfDependency, task.id, task.at, message);
+                }
+                Some(before) => edges.push((*before, i)),
+            }
+        }
+    }
+    edges
+}
+
+/// The ids after `depends on`, up to the end of the bracket or sentence. `T003-T005` is every task between the two.
+fn waits_for(words: &str, tasks: &[Task<'_>]) -> Vec<String> {
+    let lower = words.to_ascii_lowercase();
+    let mut ids = Vec::new();
+    for wait in WAITS {
+        for (at, found) in lower.match_indices(wait) {
+            let rest = words.get(at + found.len()..).unwrap_or_default();
+            let rest = rest.split([')', ';', '.']).next().unwrap_or_default();
+            let mut last: Option<(String, usize)> = None;
+            let mut place = 0;
+            while let Some(offset) = rest.get(place..).and_then(|rest| rest.find('T')) {
+                let start = place + offset;
+                let within = rest
+                    .get(..start)
+                    .unwrap_or_default()
+                    .ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                // `T003-T005`: the dash belongs to the range and not to the id.
+                let piece = rest.get(start..).unwrap_or_default();
+                let end = piece
+                    .find(|c: char| !c.is_ascii_alphanumeric())
+                    .unwrap_or(piece.len());
+                let Some((id, _)) = piece.get(..end).and_then(id_of).filter(|_| !within) else {
+                    place = start + 1;
+                    continue;
+                };
+                place = start + id.len();
+                if let Some((first, end)) = last.take()
+                    && matches!(
+                        rest.get(end..start).map(str::trim),
+                        Some("-" | "–" | "—" | "to" | "..")
+                    )
+                {
+                    ids.extend(between(&first, id, tasks));
+                }
+                ids.push(id.to_string());
+                last = Some((id.to_string(), place));
+            }
+        }
+    }
+    let mut seen = HashSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    ids
+}
+
+/// The tasks whose numbers lie between two.
+fn between(first: &str, last: &str, tasks: &[Task<'_>]) -> Vec<String> {
+    let number = |id: &str| -> Option<u64> {
+        let digits = id.trim_start_matches('T');
+        digits
+            .trim_end_matches(|c: char| c.is_ascii_lowercase())
+            .parse()
+            .ok()
+    };
+    let (Some(first), Some(last)) = (number(first), number(last)) else {
+        return Vec::new();
+    };
+    let inside = |task: &&Task<'_>| number(task.id).is_some_and(|n| first < n && n < last);
+    tasks
+        .iter()
+        .filter(inside)
+        .map(|task| task.id.to_string())
+        .collect()
+}
+
+/// Tasks of one phase that may be done at the same time, name the same file, and do not wait for each other. A task is held
+/// against the last [`RIVALS`] before it that name the file.
+fn conflicts(tasks: &[Task<'_>], edges: &[(usize, usize)], findings: &mut Findings) {
+    let mut before: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
+    for (from, to) in edges {
+        if let Some(list) = before.get_mut(*to) {
+            list.push(*from);
+        }
+    }
+    let mut writers: HashMap<(usize, String), Vec<usize>> = HashMap::new();
+    for (i, task) in tasks.iter().enumerate().filter(|(_, task)| task.parallel) {
+        let mut awaited: Option<HashSet<usize>> = None;
+        for path in paths(&task.words) {
+            let all = writers.entry((task.phase, path.clone())).or_default();
+            let rival = all.iter().rev().take(RIVALS).copied().find(|other| {
+                let done = task.done && tasks.get(*other).is_some_and(|other| other.done);
+                let awaited = awaited.get_or_insert_with(|| ancestors(&before, i));
+                !done && !awaited.contains(other)
+            });
+            if let Some(rival) = rival.and_then(|rival| tasks.get(rival)) {
+                let message = format!(
+                    "{} and {} are both [P] and both name {}",
+                    rival.id,
+                    task.id,
+                    quote(&path)
+                );
+                findings.add(Code::WriteConflict, task.id, task.at, message);
+            }
+            all.push(i);
+        }
+    }
+}
+
+/// Everything that must be done before a task.
+fn ancestors(before: &[Vec<usize>], task: usize) -> HashSet<usize> {
+    let (mut reached, mut open) = (HashSet::new(), vec![task]);
+    while let Some(node) = open.pop() {
+        for from in before.get(node).into_iter().flatten() {
+            if reached.insert(*from) {
+                open.push(*from);
+            }
+        }
+    }
+    reached
+}
+
+/// The files that a description names, each once.
+fn paths(words: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for word in words.split_whitespace() {
+        let word = word.trim_matches(|c: char| {
+            matches!(c, '(' | ')' | ',' | ';' | ':' | '"' | '\'' | '.' | '*')
+        });
+        let bare = word.trim_matches('`');
+        let named = bare.contains('/') || word.starts_with('`');
+        let last = bare.rsplit('/').next().unwrap_or_default();
+        let extension = last.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let is_path = named
+            && (1..=10).contains(&extension.len())
+            && extension.chars().all(|c| c.is_ascii_alphanumeric())
+            && !bare.contains("://")
+            && !bare.contains(['[', ']', '<', '>', '*', '{', '}', '(', ')', '=']);
+        let path = bare.trim_start_matches("./").to_string();
+        if is_path && !found.contains(&path) {
+            found.push(path);
+        }
+    }
+    found
+}

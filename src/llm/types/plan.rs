@@ -1,0 +1,548 @@
+//! A plan of work: slices, what must come before what, and what follows from the two.
+//!
+//! Waves and critical path are computed here and never read from anywhere, so they cannot contradict the dependencies. A
+//! plan that cannot be carried out cannot be made: without slices, with a circle, with two slices that write one file at
+//! the same time. Refuses to look at the file system: a path is a text, compared by its parts.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+
+use crate::llm::graph;
+use crate::llm::types::Complexity;
+use crate::llm::types::Difficulty;
+use crate::llm::types::GoalKind;
+use crate::llm::types::InvalidValue;
+
+/// The most tokens that a plan or slice may be estimated at: a trillion. A larger figure is a slip.
+pub const MAX_TOKENS: u64 = 1_000_000_000_000;
+
+/// The most hours that a plan may be estimated at: fifty years of one worker. A larger figure is a slip.
+pub const MAX_HOURS: f64 = 100_000.0;
+
+/// A part of a plan that one worker can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    id: String,
+    description: String,
+    write_set: Vec<String>,
+    estimated_difficulty: Difficulty,
+    estimated_tokens: Option<u64>,
+}
+
+impl Slice {
+    /// A slice without an estimate of its tokens.
+    ///
+    /// # Errors
+    ///
+    /// When the id or the description is blank, or a path of the write set is blank or leaves the work directory.
+    pub fn new(
+        id: impl Into<String>,
+        description: impl Into<String>,
+        write_set: Vec<String>,
+        estimated_difficulty: Difficulty,
+    ) -> Result<Slice, InvalidValue> {
+        let (id, description) = (id.into(), description.into());
+        for (field, value) in [("id", &id), ("description", &description)] {
+            if value.trim().is_empty() {
+                return Err(InvalidValue::new(format!("slice: {field}: empty")));
+            }
+        }
+        for path in &write_set {
+            if let Some(fault) = path_fault(path) {
+                return Err(InvalidValue::new(format!("slice: write_set: {fault}")));
+            }
+        }
+        Ok(Slice {
+            id,
+            description,
+            write_set,
+            estimated_difficulty,
+            estimated_tokens: None,
+        })
+    }
+
+    /// The same with an estimate of the tokens that it takes.
+    ///
+    /// # Errors
+    ///
+    /// When it is above [`MAX_TOKENS`].
+    pub fn with_estimated_tokens(self, tokens: Option<u64>) -> Result<Slice, InvalidValue> {
+        check_tokens(tokens)?;
+        Ok(Slice {
+            estimated_tokens: tokens,
+            ..self
+        })
+    }
+
+    /// Its name within the plan.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What to do.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// The paths it will write, relative to the work directory.
+    pub fn write_set(&self) -> &[String] {
+        &self.write_set
+    }
+
+    /// How hard it is.
+    pub fn estimated_difficulty(&self) -> Difficulty {
+        self.estimated_difficulty
+    }
+
+    /// Tokens that it may take, if the model ventured a guess.
+    pub fn estimated_tokens(&self) -> Option<u64> {
+        self.estimated_tokens
+    }
+
+    /// The model's guess, else [`Difficulty::typical_tokens`].
+    pub fn expected_tokens(&self) -> u64 {
+        self.estimated_tokens
+            .unwrap_or_else(|| self.estimated_difficulty.typical_tokens())
+    }
+}
+
+fn check_tokens(tokens: Option<u64>) -> Result<(), InvalidValue> {
+    match tokens {
+        Some(tokens) if tokens > MAX_TOKENS => Err(InvalidValue::new(format!(
+            "estimated_tokens: expected at most {MAX_TOKENS}, found {tokens}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with a path of a write set; nothing for one that stays below the work directory.
+pub(crate) fn path_fault(path: &str) -> Option<&'static str> {
+    let drive = |path: &str| path.chars().nth(1) == Some(':');
+    if path.trim().is_empty() {
+        Some("an empty path")
+    } else if path.chars().any(char::is_control) {
+        Some("a path with a control character")
+    } else if path.starts_with(['/', '\\', '~']) || drive(path) {
+        Some("an absolute path; write it relative to the work directory")
+    } else if path.split(['/', '\\']).any(|part| part == "..") {
+        Some("a path with `..`, which may leave the work directory")
+    } else {
+        None
+    }
+}
+
+/// The parts of a path that tell it from others: `./src//a.rs` is `src/a.rs`.
+fn parts_of(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['/', '\\'])
+        .filter(|part| !part.is_empty() && *part != ".")
+}
+
+/// Two slices that may run at the same time and write the same file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteConflict {
+    /// The wave they stand in, from 0.
+    pub wave: usize,
+    /// The earlier slice and the place of the path in its write set.
+    pub first: (usize, usize),
+    /// The later one, and the place in its.
+    pub second: (usize, usize),
+}
+
+/// Every conflict, in the order of waves and slices. Two paths meet when they are equal, or when one is a directory above
+/// the other. Wildcards are not expanded.
+pub(crate) fn write_conflicts<S: AsRef<[String]>>(
+    waves: &[Vec<usize>],
+    write_set: impl Fn(usize) -> Option<S>,
+) -> Vec<WriteConflict> {
+    let mut conflicts = Vec::new();
+    for (wave, slices) in waves.iter().enumerate() {
+        // Who writes a path, and who writes something below it. Each path and each prefix of it is looked at once.
+        let mut whole: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let mut below: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for &slice in slices {
+            let Some(paths) = write_set(slice) else {
+                continue;
+            };
+            let mut own = Vec::new();
+            let mut met: HashSet<usize> = HashSet::new();
+            for (place, path) in paths.as_ref().iter().enumerate() {
+                let mut prefixes: Vec<String> = Vec::new();
+                for part in parts_of(path) {
+                    let before = prefixes.last().map_or("", String::as_str);
+                    prefixes.push(format!("{before}/{part}"));
+                }
+                let Some(full) = prefixes.pop() else {
+                    continue;
+                };
+                let meets = prefixes.iter().chain([&full]);
+                let other = meets
+                    .filter_map(|prefix| whole.get(prefix))
+                    .chain(below.get(&full))
+                    .min();
+                if let Some(&first) = other
+                    && met.insert(first.0)
+                {
+                    conflicts.push(WriteConflict {
+                        wave,
+                        first,
+                        second: (slice, place),
+                    });
+                }
+                own.push((place, full, prefixes));
+            }
+            for (place, full, prefixes) in own {
+                whole.entry(full).or_insert((slice, place));
+                for prefix in prefixes {
+                    below.entry(prefix).or_insert((slice, place));
+                }
+            }
+        }
+    }
+    conflicts
+}
+
+/// The parts of a [`Plan`], before they are held against each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanParts {
+    /// The goal as it was given.
+    pub goal_text: String,
+    /// The kind of work.
+    pub kind: GoalKind,
+    /// How sure the model is of the kind, 0 to 1; `None` when it did not say.
+    pub confidence: Option<f64>,
+    /// Why that kind; empty when it did not say.
+    pub reasoning: String,
+    /// Whether one could test that the goal is reached; `None` when it did not say.
+    pub is_testable: Option<bool>,
+    /// A clearer way to say the goal, where it is vague.
+    pub suggested_refinement: Option<String>,
+    /// How large it is.
+    pub complexity: Complexity,
+    /// The slices, in the order of the plan; at least one.
+    pub slices: Vec<Slice>,
+    /// Pairs of indices into the slices: the first must be done before the second.
+    pub dependencies: Vec<(usize, usize)>,
+    /// How one will know that the goal is reached.
+    pub acceptance_criteria: Vec<String>,
+    /// Tokens that carrying it out may take, if the model ventured a guess.
+    pub estimated_tokens: Option<u64>,
+    /// The templates that the plan was asked for with, such as `plan/1`, in order; empty when nobody wrote them down.
+    pub templates: Vec<String>,
+}
+
+/// A plan that can be carried out: its slices have names of their own, some order satisfies every dependency, and slices
+/// that may run at the same time write different files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    parts: PlanParts,
+    order: Vec<usize>,
+    waves: Vec<Vec<usize>>,
+    critical_path: Vec<usize>,
+}
+
+impl Plan {
+    /// Holds the parts against each other.
+    ///
+    /// # Errors
+    ///
+    /// When there is no slice, two slices share an id, a dependency names a slice that is not there or itself, the
+    /// dependencies go round in a circle, two slices of one wave write the same file, a text that must say something is
+    /// blank, or a figure is out of range.
+    pub fn new(parts: PlanParts) -> Result<Plan, InvalidValue> {
+        if parts.slices.is_empty() {
+            return Err(InvalidValue::new("slices: there is none"));
+        }
+        if let Some(confidence) = parts.confidence
+            && !(0.0..=1.0).contains(&confidence)
+        {
+            return Err(InvalidValue::new(format!(
+                "confidence: expected 0 to 1, found {confidence}"
+            )));
+        }
+        check_tokens(parts.estimated_tokens)?;
+        let texts = parts.acceptance_criteria.iter().chain(&parts.templates);
+        let mut texts = texts.chain(&parts.suggested_refinement);
+        if texts.any(|text| text.trim().is_empty()) {
+            return Err(InvalidValue::new(
+                "plan: a criterion, a template or the refinement is blank",
+            ));
+        }
+        let mut ids = HashSet::new();
+        for slice in &parts.slices {
+            if !ids.insert(slice.id()) {
+                return Err(InvalidValue::new(format!(
+                    "slices: the id \"{}\" stands twice",
+                    slice.id()
+                )));
+            }
+        }
+        let count = parts.slices.len();
+        for (before, after) in &parts.dependencies {
+            if *before >= count || *after >= count {
+                return Err(InvalidValue::new(format!(
+                    "dependencies: [{before}, {after}] names a slice that is not there"
+                )));
+            }
+            if before == after {
+                return Err(InvalidValue::new(format!(
+                    "dependencies: [{before}, {after}] makes a slice wait for itself"
+                )));
+            }
+        }
+        let id = |at: usize| parts.slices.get(at).map_or("", Slice::id);
+        let levels = graph::levels(count, &parts.dependencies).map_err(|circle| {
+            let names: Vec<&str> = circle
+                .iter()
+                .chain(circle.first())
+                .map(|at| id(*at))
+                .collect();
+            InvalidValue::new(format!("dependencies: a circle: {}", names.join(" -> ")))
+        })?;
+        let write_set = |at: usize| parts.slices.get(at).map(Slice::write_set);
+        if let Some(conflict) = write_conflicts(&levels.waves, write_set).first() {
+            let path = parts.slices.get(conflict.second.0);
+            let path = path.and_then(|slice| slice.write_set.get(conflict.second.1));
+            return Err(InvalidValue::new(format!(
+                "slices: \"{}\" and \"{}\" may run at the same time and both write {}",
+                id(conflict.first.0),
+                id(conflict.second.0),
+                path.map_or("", String::as_str),
+            )));
+        }
+        let weights: Vec<u64> = parts.slices.iter().map(Slice::expected_tokens).collect();
+        let critical_path = graph::heaviest_path(&levels.order, &parts.dependencies, &weights);
+        Ok(Plan {
+            parts,
+            order: levels.order,
+            waves: levels.waves,
+            critical_path,
+        })
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &PlanParts {
+        &self.parts
+    }
+
+    /// Gives the parts back, for a change.
+    pub fn into_parts(self) -> PlanParts {
+        self.parts
+    }
+
+    /// The slice at that index.
+    pub fn slice(&self, at: usize) -> Option<&Slice> {
+        self.parts.slices.get(at)
+    }
+
+    /// The slices in an order that satisfies every dependency, as close to the plan's own as that allows.
+    pub fn in_order(&self) -> impl Iterator<Item = &Slice> {
+        self.order.iter().filter_map(|at| self.slice(*at))
+    }
+
+    /// The slices by when they can begin, as indices: those of a wave depend only on earlier waves, and every slice stands
+    /// in the earliest wave that allows.
+    pub fn waves(&self) -> &[Vec<usize>] {
+        &self.waves
+    }
+
+    /// The wave of a slice, from 0.
+    pub fn wave_of(&self, slice: usize) -> Option<usize> {
+        self.waves.iter().position(|wave| wave.contains(&slice))
+    }
+
+    /// The chain of slices, as indices, that takes the most tokens by [`Slice::expected_tokens`]: however many workers
+    /// there are, the plan cannot be done before it.
+    pub fn critical_path(&self) -> &[usize] {
+        &self.critical_path
+    }
+
+    /// Whether the model found the goal too vague to plan with confidence.
+    pub fn is_vague(&self) -> bool {
+        self.parts.kind == GoalKind::Vague
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slice(id: &str, write_set: &[&str]) -> Slice {
+        let write_set = write_set.iter().map(|path| path.to_string()).collect();
+        Slice::new(id, "do it", write_set, Difficulty::Easy).unwrap()
+    }
+
+    fn parts(slices: Vec<Slice>, dependencies: &[(usize, usize)]) -> PlanParts {
+        PlanParts {
+            goal_text: "goal".to_string(),
+            kind: GoalKind::Repair,
+            confidence: None,
+            reasoning: String::new(),
+            is_testable: None,
+            suggested_refinement: None,
+            complexity: Complexity::new(3, "", None).unwrap(),
+            slices,
+            dependencies: dependencies.to_vec(),
+            acceptance_criteria: vec![],
+            estimated_tokens: None,
+            templates: vec![],
+        }
+    }
+
+    fn plan(ids: &[&str], dependencies: &[(usize, usize)]) -> Result<Plan, String> {
+        let slices = ids.iter().map(|id| slice(id, &[])).collect();
+        Plan::new(parts(slices, dependencies)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_slice_has_a_name_a_task_and_paths_of_its_own_tree() {
+        assert!(Slice::new(" ", "do", vec![], Difficulty::Easy).is_err());
+        assert!(Slice::new("a", "\n", vec![], Difficulty::Easy).is_err());
+        for path in [
+            "",
+            " ",
+            "/etc/passwd",
+            "~/x",
+            "C:\\x",
+            "\\\\host\\x",
+            "a/../../b",
+            "..",
+            "a\nb",
+        ] {
+            let error = Slice::new("a", "do", vec![path.to_string()], Difficulty::Easy);
+            assert!(error.is_err(), "{path:?}");
+        }
+        for path in ["a", "./a", "src/a.rs", "..a/b..", "docs/", "a b/c"] {
+            assert_eq!(slice("a", &[path]).write_set(), [path]);
+        }
+        assert!(
+            slice("a", &[])
+                .with_estimated_tokens(Some(MAX_TOKENS))
+                .is_ok()
+        );
+        assert!(
+            slice("a", &[])
+                .with_estimated_tokens(Some(MAX_TOKENS + 1))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_plan_can_be_carried_out() {
+        let ordered = plan(&["a", "b", "c"], &[(2, 0), (0, 1)]).unwrap();
+        let ids: Vec<&str> = ordered.in_order().map(Slice::id).collect();
+        assert_eq!(ids, ["c", "a", "b"]);
+        for (ids, dependencies, error) in [
+            (
+                &["a", "a"][..],
+                &[][..],
+                "slices: the id \"a\" stands twice",
+            ),
+            (
+                &["a"],
+                &[(0, 1)],
+                "dependencies: [0, 1] names a slice that is not there",
+            ),
+            (
+                &["a"],
+                &[(0, 0)],
+                "dependencies: [0, 0] makes a slice wait for itself",
+            ),
+            (
+                &["a", "b", "c"],
+                &[(1, 2), (2, 1)],
+                "dependencies: a circle: b -> c -> b",
+            ),
+            (&[], &[], "slices: there is none"),
+        ] {
+            assert_eq!(plan(ids, dependencies).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn waves_are_levels_and_the_critical_path_is_the_heaviest_chain() {
+        let heavy = |id: &str, tokens| slice(id, &[]).with_estimated_tokens(Some(tokens)).unwrap();
+        let slices = vec![
+            heavy("a", 5),
+            heavy("b", 1),
+            heavy("c", 1),
+            heavy("d", 100),
+            heavy("e", 3),
+        ];
+        let plan = Plan::new(parts(slices, &[(0, 1), (1, 2), (0, 4), (3, 4)])).unwrap();
+        assert_eq!(plan.waves(), [vec![0, 3], vec![1, 4], vec![2]]);
+        assert_eq!(plan.critical_path(), [3, 4]);
+        assert_eq!((plan.wave_of(2), plan.wave_of(9)), (Some(2), None));
+    }
+
+    #[test]
+    fn slices_of_one_wave_write_different_files() {
+        let together = |a: &[&str], b: &[&str]| {
+            Plan::new(parts(vec![slice("a", a), slice("b", b)], &[])).map_err(|e| e.to_string())
+        };
+        assert_eq!(
+            together(&["src/a.rs"], &["README.md", "./src//a.rs"]).unwrap_err(),
+            "slices: \"a\" and \"b\" may run at the same time and both write ./src//a.rs"
+        );
+        for (a, b) in [
+            ("src/", "src/a.rs"),
+            ("src/a.rs", "src"),
+            ("src\\a.rs", "src/a.rs"),
+        ] {
+            assert!(together(&[a], &[b]).is_err(), "{a} {b}");
+        }
+        for (a, b) in [("src/a", "src/ab"), ("a", "b/a"), ("a.rs", "A.rs")] {
+            assert!(together(&[a], &[b]).is_ok(), "{a} {b}");
+        }
+        let after = parts(vec![slice("a", &["x"]), slice("b", &["x"])], &[(0, 1)]);
+        assert!(Plan::new(after).is_ok());
+        assert!(together(&["x", "x/y"], &["z"]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn waves_and_order_satisfy_every_dependency(count in 1_usize..8, pairs in prop::collection::vec((0_usize..8, 0_usize..8), 0..12)) {
+            let pairs: Vec<_> = pairs.into_iter().filter(|(a, b)| a != b && *a < count && *b < count).collect();
+            let names: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let Ok(plan) = plan(&names, &pairs) else {
+                // A circle needs at least a pair there and back.
+                prop_assert!(pairs.len() >= 2);
+                return Ok(());
+            };
+            prop_assert_eq!(plan.waves().iter().map(Vec::len).sum::<usize>(), count);
+            let place = |slice| plan.order.iter().position(|s| *s == slice).unwrap();
+            for (before, after) in &pairs {
+                prop_assert!(place(*before) < place(*after));
+                prop_assert!(plan.wave_of(*before) < plan.wave_of(*after));
+            }
+            // The earliest wave that allows: whoever is not in the first one waits for one of the wave before.
+            for slice in 0..count {
+                let wave = plan.wave_of(slice).unwrap();
+                let waits = pairs.iter().any(|(b, a)| *a == slice && plan.wave_of(*b) == Some(wave.wrapping_sub(1)));
+                prop_assert!(wave == 0 || waits);
+            }
+            let path = plan.critical_path();
+            prop_assert!(path.windows(2).all(|pair| pairs.contains(&(pair[0], pair[1]))));
+            prop_assert_eq!(path.len(), plan.waves().len());
+        }
+
+        #[test]
+        fn conflicts_are_those_of_every_pair(sets in prop::collection::vec(prop::collection::vec("[ab](/[ab]){0,2}/?", 0..3), 1..5)) {
+            let waves = vec![(0..sets.len()).collect::<Vec<_>>()];
+            let found = write_conflicts(&waves, |at| sets.get(at));
+            let meets = |a: &str, b: &str| {
+                let (a, b): (Vec<_>, Vec<_>) = (parts_of(a).collect(), parts_of(b).collect());
+                a.starts_with(&b) || b.starts_with(&a)
+            };
+            let any = (0..sets.len()).any(|i| (0..i).any(|j| sets[i].iter().any(|a| sets[j].iter().any(|b| meets(a, b)))));
+            prop_assert_eq!(!found.is_empty(), any);
+            for conflict in found {
+                let path = |(slice, place): (usize, usize)| sets[slice][place].clone();
+                prop_assert!(meets(&path(conflict.first), &path(conflict.second)));
+                prop_assert!(conflict.first.0 < conflict.second.0);
+            }
+        }
+    }
+}

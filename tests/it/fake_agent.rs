@@ -1,0 +1,222 @@
+//! `omk prompt` with an agent that is none: a script named `kimi` that plays a recorded conversation.
+//!
+//! The script answers `--version` by itself and otherwise becomes this very binary, told by a variable to run one test alone,
+//! the player. What the harness prints around it is no JSON, and is skipped as any agent's noise is. So everyone can run
+//! these tests, without an agent, a network or a wait; [`crate::agents`] has the real ones.
+
+use std::io::{BufRead, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{Run, Sandbox};
+
+/// Names the conversation that the player plays.
+const PLAYS: &str = "OMK_TEST_TRANSCRIPT";
+
+/// Puts a `kimi` with these lines of shell into the sandbox, and gives the directory it is in.
+fn script(sandbox: &Sandbox, lines: &str) -> PathBuf {
+    let directory = sandbox.path("bin");
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("kimi");
+    std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// Puts a kimi-cli into the sandbox that has only this conversation; each time it is asked for its version it says so in a
+/// file `versions`.
+pub(crate) fn install(sandbox: &Sandbox, transcript: &str) -> PathBuf {
+    let player = std::env::current_exe().unwrap();
+    let transcript = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/transcripts")
+        .join(format!("{transcript}.jsonl"));
+    let lines = format!(
+        "if [ \"$1\" = --version ]; then echo asked >> '{}'; echo 'kimi, version 1.51.0'; exit; fi\n\
+         {PLAYS}='{}' exec '{}' --exact fake_agent::the_player --nocapture --test-threads=1",
+        sandbox.path("versions").display(),
+        transcript.display(),
+        player.display(),
+    );
+    script(sandbox, &lines)
+}
+
+/// A run that finds its agent in this directory, and nothing else on the path.
+pub(crate) fn ask(sandbox: &Sandbox, directory: &Path, flags: &str) -> Run {
+    sandbox
+        .omk(&format!("prompt {flags}"))
+        .env("PATH", directory)
+}
+
+/// Not a test but an agent, where the variable is set: says what the agent said, each time after what was said to it.
+#[test]
+fn the_player() {
+    let Some(transcript) = std::env::var_os(PLAYS) else {
+        return;
+    };
+    let transcript = std::fs::read_to_string(transcript).unwrap();
+    let mut input = std::io::stdin().lock().lines();
+    let mut said = || -> Value {
+        let line = input.next();
+        // A client that leaves early is done with us.
+        let line = line.unwrap_or_else(|| std::process::exit(0)).unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    let mut output = std::io::stdout();
+    // The harness has begun a line.
+    output.write_all(b"\n").unwrap();
+    let mut ids = Vec::new();
+    for line in transcript.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let mut message = line["msg"].clone();
+        if line["dir"] == "out" {
+            let ours = said();
+            assert_eq!(ours["method"], message["method"], "{ours}");
+            ids.push((message["id"].clone(), ours["id"].clone()));
+            continue;
+        }
+        if message.get("method").is_none() {
+            let ours = ids.iter().find(|(recorded, _)| *recorded == message["id"]);
+            message["id"] = ours.unwrap().1.clone();
+        }
+        output.write_all(format!("{message}\n").as_bytes()).unwrap();
+    }
+    // Whatever is still said is not heard.
+    loop {
+        said();
+    }
+}
+
+#[test]
+fn a_plain_turn() {
+    let sandbox = Sandbox::new("a_plain_turn");
+    let agent = install(&sandbox, "wire_plain");
+    ask(&sandbox, &agent, "Why?")
+        .run()
+        .code(0)
+        .stdout("Hello")
+        .stderr_contains("no price of the agent's model is known");
+    let outcome = ask(&sandbox, &agent, "--show-thinking -q Why?").run();
+    outcome.code(0).stdout("Hello").stderr("hmm\n");
+    let outcome = ask(&sandbox, &agent, "--json -m kimi-k2.6 Why?").run();
+    let result = outcome.code(0).json();
+    outcome.check(
+        result["usage"]
+            == json!({
+                "input": 600, "cache_read": 400, "cache_write": 0, "output": 30, "reasoning": null,
+                "source": "provider",
+            }),
+        "the usage",
+    );
+    // 600 at 0.95, 400 at 0.16 and 30 at 4 USD for a million.
+    outcome.check(result["cost"]["usd"] == json!(0.000_754), "the cost");
+    outcome.check(result["peer"] == "kimi-cli 1.51.0", "the peer");
+    outcome.check(result["transport"] == "wire", "the transport");
+}
+
+#[test]
+fn an_error_has_the_status_of_the_service() {
+    for (transcript, exit, kind, status) in [
+        ("wire_err_400", 1, "invalid prompt", 400),
+        ("wire_err_401", 77, "authentication", 401),
+        ("wire_err_429", 75, "rate limited", 429),
+        ("wire_err_500", 75, "server error", 500),
+        ("wire_err_overflow", 5, "context length exceeded", 400),
+    ] {
+        let sandbox = Sandbox::new(&format!("an_error_has_the_status_{transcript}"));
+        let agent = install(&sandbox, transcript);
+        let outcome = ask(&sandbox, &agent, "--json Why?").run();
+        let error = &outcome.code(exit).json()["error"];
+        outcome.check(
+            error["kind"] == kind && error["http_status"] == status,
+            &format!("{kind}, {status}"),
+        );
+        ask(&sandbox, &agent, "Why?")
+            .run()
+            .code(exit)
+            .stdout("")
+            .stderr_contains(&format!("omk: {kind}: kimi-cli 1.51.0 over wire: "));
+    }
+}
+
+#[test]
+fn a_tool_is_denied_or_allowed() {
+    let sandbox = Sandbox::new("a_tool_is_denied_or_allowed");
+    let agent = install(&sandbox, "wire_reject_feedback");
+    let outcome = ask(&sandbox, &agent, "Go.").run();
+    outcome.code(6).stdout("after reject");
+    outcome.stderr_contains("hint: --allow Shell lets it\n");
+    let outcome = ask(&sandbox, &agent, "--json Go.").run();
+    let result = outcome.code(6).json();
+    outcome.check(result["denials"][0]["tool"] == "Shell", "the tool");
+    let agent = install(&sandbox, "wire_approve");
+    ask(&sandbox, &agent, "--allow Shell -q Go.")
+        .run()
+        .code(0)
+        .stdout("done");
+}
+
+#[test]
+fn what_is_no_agent_is_told_apart() {
+    let sandbox = Sandbox::new("what_is_no_agent_is_told_apart");
+    let hint = "hint: npm install -g @moonshot-ai/kimi-code\n";
+    for (lines, says, hint) in [
+        (
+            "echo 'kimi, version 1.52.0'; echo 'kimi-cli is no longer maintained'",
+            "kimi-cli 1.52.0 is a stub",
+            hint,
+        ),
+        ("echo 'hello, world'", "no known Kimi agent", "hint: --kimi"),
+        ("exit 3", "--version says nothing", "hint: --kimi"),
+    ] {
+        // A bare `kimi` would do something that nobody asked for.
+        let lines = format!("[ \"$*\" = --version ] || echo ran > ran\n{lines}");
+        let agent = script(&sandbox, &lines);
+        let outcome = ask(&sandbox, &agent, "Why?").run();
+        outcome.code(69).stdout("").stderr_contains(says);
+        outcome.stderr_contains(hint);
+        assert!(!sandbox.path("work/ran").exists());
+    }
+    let agent = script(&sandbox, "while :; do read -r line < \"$0\"; done");
+    ask(&sandbox, &agent, "--deadline 300ms Why?")
+        .run()
+        .code(124)
+        .stderr_contains("300ms ran out while asking ");
+    let nothing = sandbox.path("work");
+    let outcome = ask(&sandbox, &nothing, "Why?").run();
+    outcome
+        .code(69)
+        .stdout("")
+        .stderr_contains("hint: set MOONSHOT_API_KEY");
+    let outcome = ask(&sandbox, &nothing, "--kimi missing Why?").run();
+    outcome.code(69).stderr_contains("`missing`");
+    let agent = install(&sandbox, "wire_plain");
+    let outcome = ask(&sandbox, &agent, "--transport acp Why?").run();
+    outcome
+        .code(69)
+        .stderr_contains("is kimi-cli 1.51.0, which does not speak acp");
+}
+
+#[test]
+fn what_an_agent_is_is_found_out_once() {
+    let sandbox = Sandbox::new("what_an_agent_is_is_found_out_once");
+    let agent = install(&sandbox, "wire_plain");
+    let asked = || {
+        ask(&sandbox, &agent, "-q Why?")
+            .run()
+            .code(0)
+            .stdout("Hello");
+        let versions = std::fs::read_to_string(sandbox.path("versions")).unwrap();
+        versions.lines().count()
+    };
+    assert_eq!((asked(), asked()), (1, 1));
+    // Another file is another agent, for all that is known.
+    let path = agent.join("kimi");
+    let lines = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{lines}# newer\n")).unwrap();
+    assert_eq!((asked(), asked()), (2, 2));
+    // A cache that is broken is no obstacle.
+    std::fs::write(sandbox.path("home/.cache/omk/agents.json"), "[{]").unwrap();
+    assert_eq!(asked(), 3);
+}

@@ -1,0 +1,180 @@
+//! The result of `omk prompt --json`, held against what a service charged and what the ledger says.
+//!
+//! Money is reckoned here a second time, from the rates in the document itself and in whole numbers of 1e-12 USD, so that a
+//! mistake of the program's arithmetic is not repeated. Refuses floating point: amounts are read as they were written.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use omk::cost::file_sink::JsonFileCostSink;
+use omk::cost::sink::CostSink;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::sandbox::Outcome;
+use crate::service::Service;
+
+/// Digits after the point of an amount: 1e-12 USD.
+const PLACES: usize = 12;
+/// Digits after the point of a rate: USD for a million tokens, so that one token costs that many times 1e-12 USD.
+const RATE_PLACES: usize = 6;
+
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow)]
+    cost: Cost<'a>,
+}
+
+#[derive(Deserialize)]
+struct Cost<'a> {
+    #[serde(borrow)]
+    usd: Option<&'a RawValue>,
+    #[serde(borrow)]
+    price: Option<Price<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Price<'a> {
+    #[serde(borrow)]
+    input: &'a RawValue,
+    #[serde(borrow)]
+    cached_input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output: &'a RawValue,
+}
+
+/// The number with its point moved to the right.
+fn whole(text: &str, places: usize) -> u128 {
+    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let places = places
+        .checked_add_signed(exponent.parse().unwrap())
+        .unwrap();
+    let (units, rest) = digits.split_once('.').unwrap_or((digits, ""));
+    assert!(rest.len() <= places, "{text} has too many digits");
+    format!("{units}{rest:0<places$}").parse().unwrap()
+}
+
+/// The last line of standard output, which is the result.
+#[track_caller]
+pub(crate) fn document(outcome: &Outcome) -> Value {
+    let text = outcome.stdout_text();
+    outcome.check(text.ends_with('\n'), "a line of JSON at the end of stdout");
+    let document = serde_json::from_str(text.lines().last().unwrap_or_default());
+    outcome.check(document.is_ok(), "expected JSON on stdout");
+    let document: Value = document.unwrap();
+    outcome.check(document["schema"] == "omk.result/1", "the schema's name");
+    document
+}
+
+/// The usage is the service's bill to the token, and so is the amount.
+#[track_caller]
+pub(crate) fn billed(outcome: &Outcome, service: &Service) {
+    assert!(service.told_all(), "the service did not tell all of it");
+    let bill = service.bill();
+    let usage = &document(outcome)["usage"];
+    let told = ["input", "cache_read", "output"].map(|name| usage[name].as_u64());
+    let charged = [bill.prompt - bill.cached, bill.cached, bill.output];
+    outcome.check(
+        told == charged.map(Some),
+        &format!("usage {told:?} for a bill of {charged:?}"),
+    );
+    let line = outcome.stdout_text().lines().last().unwrap();
+    let cost = serde_json::from_str::<Document<'_>>(line).unwrap().cost;
+    let price = cost.price.expect("a price");
+    let cached = price.cached_input.unwrap_or(price.input);
+    let rates = [price.input, cached, price.output].map(|rate| whole(rate.get(), RATE_PLACES));
+    let usd: u128 = rates
+        .iter()
+        .zip(charged)
+        .map(|(rate, tokens)| rate * u128::from(tokens))
+        .sum();
+    outcome.check(
+        cost.usd.map(|usd| whole(usd.get(), PLACES)) == Some(usd),
+        &format!("{usd} of 1e-12 USD"),
+    );
+}
+
+/// Nothing was charged, and the document says so.
+#[track_caller]
+pub(crate) fn unbilled(outcome: &Outcome, service: &Service) {
+    assert_eq!(service.charged(), 0, "calls were charged");
+    let document = document(outcome);
+    outcome.check(document["cost"]["charged"] == "no", "charged: no");
+    outcome.check(document["usage"].is_null(), "usage: null");
+}
+
+/// Money may have been spent, and nobody can say how much: no figure is made up.
+#[track_caller]
+pub(crate) fn unknown(outcome: &Outcome) {
+    let document = document(outcome);
+    outcome.check(document["cost"]["usd"].is_null(), "usd: null");
+    for name in ["input", "cache_read", "cache_write", "output"] {
+        outcome.check(document["usage"][name].is_null(), &format!("{name}: null"));
+    }
+}
+
+/// Every run that the ledger of a sandbox holds, as JSON, the oldest first.
+pub(crate) fn ledger(work: &Path) -> Vec<Value> {
+    let sink = JsonFileCostSink::new(work.with_file_name("home").join(".local/state/omk/ledger"));
+    let mut records = Vec::new();
+    let warnings = sink.load(&mut |record| {
+        records.push(serde_json::to_value(record).unwrap());
+        ControlFlow::Continue(())
+    });
+    assert_eq!(warnings, Ok(vec![]));
+    records
+}
+
+/// The ledger has the run as the result has it; a run that nothing was sent for may be missing there.
+#[track_caller]
+pub(crate) fn recorded(outcome: &Outcome) {
+    let line = outcome.stdout_text().lines().last().unwrap_or_default();
+    if !line.starts_with(r#"{"schema":"omk.result/1""#) {
+        return;
+    }
+    let result = document(outcome);
+    let runs = ledger(outcome.directory());
+    let run = runs.iter().find(|run| run["id"] == result["run_id"]);
+    let Some(run) = run else {
+        outcome.check(
+            result["cost"]["charged"] == "no",
+            "the run is in the ledger",
+        );
+        return;
+    };
+    for (field, at) in [
+        ("exit", "/exit"),
+        ("charged", "/cost/charged"),
+        ("transport", "/transport"),
+        ("peer", "/peer"),
+        ("session_id", "/session_id"),
+        ("model", "/model"),
+        ("usage", "/usage"),
+    ] {
+        let (kept, told) = (&run[field], &result.pointer(at));
+        outcome.check(
+            Some(kept) == *told,
+            &format!("{field} in the ledger: {kept}"),
+        );
+    }
+    outcome.check(run["ended_at"].is_string(), "the run has ended");
+    let retries = result["retries"].as_array().map(Vec::len);
+    outcome.check(run["retries"] == json!(retries), "retries in the ledger");
+    let cost = serde_json::from_str::<Document<'_>>(line).unwrap().cost;
+    let told = cost.usd.map(|usd| whole(usd.get(), PLACES));
+    let kept = run["actual_usd"].as_str().map(|usd| whole(usd, PLACES));
+    outcome.check(
+        kept == told || result["cost"]["kind"] == "unknown",
+        &format!("{kept:?} in the ledger, {told:?} in the result"),
+    );
+}
+
+#[test]
+fn amounts_are_read_as_they_are_written() {
+    let read = |text: &str| whole(text, PLACES);
+    assert_eq!(read("0.000000000001"), 1);
+    assert_eq!(read("3"), 3_000_000_000_000);
+    assert_eq!(read("0.95"), 950_000_000_000);
+    assert_eq!(read("2.5e-7"), 250_000);
+}
