@@ -131,7 +131,19 @@ pub(crate) fn check_status(response: &HttpResponse, url: &str) -> Result<(), Fai
 /// [`LlmError::from_http`].
 pub(crate) fn refused(response: &HttpResponse, url: &str) -> Failure {
     let error = LlmError::from_http(response.status, &response.body, response.retry_after());
-    let (exit, hint) = match &error {
+    let (exit, hint) = refusal(&error);
+    let mut detail = format!("{}: {error}", shown(url));
+    if let Some(id) = response.trace_id() {
+        detail.push_str(&format!(" (request {id})"));
+    }
+    let mut failure = Failure::new(exit, "service", detail);
+    failure.http_status = Some(response.status);
+    with_wait(failure, &error, hint)
+}
+
+/// What a service's refusal means for a script, and what mends it; an empty text where nobody knows.
+pub(crate) fn refusal(error: &LlmError) -> (Exit, &'static str) {
+    match error {
         LlmError::Authentication { .. } => (
             Exit::Permission,
             "MOONSHOT_API_KEY must be a key for this very host: those of .ai, .cn and the coding plan differ",
@@ -150,13 +162,11 @@ pub(crate) fn refused(response: &HttpResponse, url: &str) -> Failure {
         ),
         error if error.is_retryable() => (Exit::Temporary, "try again later"),
         _ => (Exit::Failed, ""),
-    };
-    let mut detail = format!("{}: {error}", shown(url));
-    if let Some(id) = response.trace_id() {
-        detail.push_str(&format!(" (request {id})"));
     }
-    let mut failure = Failure::new(exit, "service", detail);
-    failure.http_status = Some(response.status);
+}
+
+/// The failure with the wait that the service asks for, or else with what mends it.
+pub(crate) fn with_wait(mut failure: Failure, error: &LlmError, hint: &str) -> Failure {
     failure.retry_after = error.retry_after();
     match failure.retry_after {
         Some(wait) => failure.hint(format!("try again in {} s", wait.as_secs())),

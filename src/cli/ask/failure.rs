@@ -2,6 +2,7 @@
 
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::network;
 use crate::llm::error::LlmError;
 
 /// The failure of a run that asked `who`: the peer with its version and protocol.
@@ -22,7 +23,6 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
                 "try again; a longer --idle-timeout waits for longer",
             ),
         },
-        LlmError::InvalidPrompt { .. } | LlmError::ContentFiltered { .. } => (Exit::Failed, ""),
         LlmError::ContextLengthExceeded { .. } => (
             Exit::Budget,
             "shorten the prompt, or see `omk models` for a larger window",
@@ -40,22 +40,6 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
             Exit::Permission,
             "run the agent once by hand and log in, or set MOONSHOT_API_KEY to ask the service",
         ),
-        LlmError::Authentication { .. } => (
-            Exit::Permission,
-            "MOONSHOT_API_KEY must be a key for this very host: those of .ai, .cn and the coding plan differ",
-        ),
-        LlmError::PermissionDenied { .. } => (
-            Exit::Permission,
-            "see the account's console: the model may need a top-up or another plan",
-        ),
-        LlmError::QuotaExhausted { .. } => (
-            Exit::Permission,
-            "top the account up, or wait for the next period of the plan",
-        ),
-        LlmError::ModelNotFound { .. } => (
-            Exit::Failed,
-            "see `omk models`; the key may not allow this one",
-        ),
         LlmError::EmptyAnswer { .. } => (
             Exit::Failed,
             "it was paid for; a larger --max-output-tokens leaves room beside the reasoning",
@@ -70,8 +54,7 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
             Exit::NoService,
             "run the agent once by hand to see what it needs; --kimi PATH names another, --transport http needs none",
         ),
-        error if error.is_retryable() => (Exit::Temporary, "try again later"),
-        _ => (Exit::Failed, ""),
+        error => network::refusal(error),
     };
     let message = root.to_string();
     let detail = message
@@ -83,12 +66,7 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
     };
     let mut failure = Failure::new(exit, kind, format!("{who}: {detail}"));
     failure.http_status = root.http_status();
-    failure.retry_after = root.retry_after();
-    match failure.retry_after {
-        Some(wait) => failure.hint(format!("try again in {} s", wait.as_secs())),
-        None if hint.is_empty() => failure,
-        None => failure.hint(hint),
-    }
+    network::with_wait(failure, root, hint)
 }
 
 #[cfg(test)]

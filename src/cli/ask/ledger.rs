@@ -8,16 +8,18 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use crate::catalog::money::Usd;
-use crate::catalog::{Billing, Catalog, Model};
+use crate::catalog::{Billing, Catalog, Model, TokenCounts};
 use crate::cli::ask::AskArgs;
 use crate::cli::ask::limits::Bounds;
 use crate::cli::ask::peer::Peer;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Transport;
-use crate::cost::budget::{Budget, Refusal, reserve, standings};
+use crate::cli::history::expected_outputs;
+use crate::cost::budget::{Budget, Refusal, TagFilter, reserve, standings};
 use crate::cost::file_sink::{Fold, JsonFileCostSink};
 use crate::cost::fingerprint::fingerprint;
+use crate::cost::history::Expected;
 use crate::cost::record::{
     self, Charge, CostKind, Forecast, Owner, PriceUsed, SessionCost, SessionLogRef, SessionStatus,
     SessionType, TokenUsage, UsageOrigin,
@@ -66,6 +68,8 @@ pub(crate) struct Meter {
     spent: Option<Usd>,
     /// The most that one attempt of the request that runs can cost.
     attempt: Option<Usd>,
+    /// How long the answers of the model were so far, by the ledger.
+    pub(crate) expected: Option<Expected>,
     /// The most that the run was expected to come to before any of it was sent.
     pub(crate) worst_case: Option<Usd>,
     /// What failed attempts and requests that are over may have cost beyond what is known.
@@ -118,6 +122,7 @@ impl Meter {
             using: None,
             spent: Some(Usd::ZERO),
             attempt: None,
+            expected: None,
             worst_case: None,
             doubtful: Some(Usd::ZERO),
             charged: Charged::No,
@@ -143,6 +148,15 @@ impl Meter {
             let mut budgets = crate::cli::ledger::budgets(env)?;
             budgets.retain(|budget| budget.is_for(&meter.record));
             meter.budgets = budgets;
+            if meter.record.model.requested.is_some() {
+                let tags = args.tags.iter().map(|(key, value)| TagFilter {
+                    key: key.clone(),
+                    value: Some(value.clone()),
+                });
+                let tags: Vec<TagFilter> = tags.collect();
+                let expected = expected_outputs(&[&meter.model.id], &tags, env);
+                meter.expected = expected.into_iter().next().flatten();
+            }
         }
         Ok(meter)
     }
@@ -224,11 +238,20 @@ impl Meter {
         self.attempt = bounds.worst;
         self.record.status = SessionStatus::Open;
         if self.record.estimate.is_none() {
-            let forecast = Forecast {
+            let output_tokens = self.expected.map(|expected| expected.p50);
+            let price = self.record.price.as_ref().zip(output_tokens);
+            self.record.estimate = Some(Forecast {
                 input_tokens: bounds.input,
-                ..Forecast::default()
-            };
-            self.record.estimate = Some(forecast);
+                output_tokens,
+                usd: price.map(|(used, output)| {
+                    let counts = TokenCounts {
+                        input_uncached: bounds.input,
+                        output,
+                        ..TokenCounts::default()
+                    };
+                    used.price.cost(&counts).total()
+                }),
+            });
             let system = request.system.as_deref().unwrap_or_default();
             self.record.prompt_hash = Some(fingerprint([system, request.text.as_str()]));
         }

@@ -34,6 +34,7 @@ pub(crate) struct ResultReport<'a> {
     complete: Option<bool>,
     usage: Option<UsageReport>,
     cost: CostReport<'a>,
+    forecast: Option<ForecastReport>,
     budget: BudgetReport,
     retries: Vec<RetryReport<'a>>,
     denials: Vec<DenialReport<'a>>,
@@ -66,6 +67,32 @@ pub(crate) struct CostReport<'a> {
     kind: &'static str,
     price: Option<PriceReport<'a>>,
     charged: &'static str,
+}
+
+/// What was expected before anything was sent.
+#[derive(Debug, Serialize)]
+struct ForecastReport {
+    input_tokens: u64,
+    /// What half of the model's answers stayed within, by the ledger; null without enough of a past.
+    output_tokens: Option<u64>,
+    /// What nine of ten stayed within.
+    output_tokens_p90: Option<u64>,
+    /// The runs that both rest on.
+    runs: usize,
+    usd: Option<Usd>,
+}
+
+impl ForecastReport {
+    fn of(meter: &Meter) -> Option<ForecastReport> {
+        let forecast = meter.record().estimate.as_ref()?;
+        Some(ForecastReport {
+            input_tokens: forecast.input_tokens,
+            output_tokens: forecast.output_tokens,
+            output_tokens_p90: meter.expected.map(|expected| expected.p90),
+            runs: meter.expected.map_or(0, |expected| expected.runs),
+            usd: forecast.usd,
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -175,6 +202,7 @@ impl<'a> ResultReport<'a> {
             },
             usage: UsageReport::of(meter),
             cost: CostReport::of(meter),
+            forecast: ForecastReport::of(meter),
             budget: BudgetReport {
                 max_tokens: args.max_tokens,
                 max_usd: args.max_usd,
