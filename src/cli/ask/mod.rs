@@ -223,6 +223,12 @@ impl Asker {
         &self.meter
     }
 
+    /// The rates that are reckoned with, once it is known whose.
+    pub(crate) fn price(&self) -> Option<Price> {
+        let used = self.meter.record().price.as_ref();
+        used.map(|used| used.price.clone())
+    }
+
     /// Closes the books: how it ended, and with which exit code. Returns what could not be written down.
     pub(crate) fn close(
         &mut self,

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 
+use crate::catalog::Price;
 use crate::cli::exit::Failure;
 use crate::cli::output::Output;
 use crate::llm::client::{Event, Phase, Stop};
@@ -41,6 +42,8 @@ pub(crate) struct Screen<'a> {
     thinking: bool,
     phase: Phase,
     usage: Option<LlmUsage>,
+    /// The rates, for the amount beside the tokens.
+    price: Option<Price>,
     started: std::time::Instant,
     /// Why standard output takes no more.
     gone: Option<Failure>,
@@ -52,6 +55,7 @@ impl<'a> Screen<'a> {
         show: Show,
         show_thinking: bool,
         streams: bool,
+        price: Option<Price>,
         output: &'a mut Output,
     ) -> Screen<'a> {
         Screen {
@@ -65,6 +69,7 @@ impl<'a> Screen<'a> {
             thinking: false,
             phase: Phase::Starting,
             usage: None,
+            price,
             started: std::time::Instant::now(),
             gone: None,
         }
@@ -143,6 +148,9 @@ impl<'a> Screen<'a> {
         );
         if let Some(usage) = &self.usage {
             line.push_str(&format!(", {} tokens", usage.total()));
+            if let (Some(price), Some(counts)) = (&self.price, usage.counts()) {
+                line.push_str(&format!(", {}", price.cost(&counts).total()));
+            }
         }
         self.output.status(Some(&line));
     }

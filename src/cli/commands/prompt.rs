@@ -136,7 +136,13 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         && schema.is_none()
         && asker.meter().record().transport == Transport::Http.name();
     let mut budget = args.ask.budget();
-    let mut screen = Screen::new(args.show, args.show_thinking, streams, &mut env.output);
+    let mut screen = Screen::new(
+        args.show,
+        args.show_thinking,
+        streams,
+        asker.price(),
+        &mut env.output,
+    );
     let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| {
         screen.on_event(event)
     });
@@ -318,7 +324,7 @@ fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
         _ => "",
     };
     Failure::new(Exit::Invalid, "invalid answer", format!("{why}{cut}"))
-        .hint("the answer as it came stands above, or under `text` with --json")
+        .hint("the answer as it came follows; with --json it stands under `text`")
 }
 
 /// The value that an answer holds, if it satisfies the schema; otherwise what is wrong with it.

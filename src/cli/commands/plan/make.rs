@@ -150,7 +150,13 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
     }
     let mut asker = Asker::open(&args.ask, SessionType::Plan, env)?;
     let mut budget = args.ask.budget();
-    let mut screen = Screen::new(Show::Json, args.show_thinking, false, &mut env.output);
+    let mut screen = Screen::new(
+        Show::Json,
+        args.show_thinking,
+        false,
+        asker.price(),
+        &mut env.output,
+    );
     let mut observer = |event: Event<'_>| screen.on_event(event);
     let mut planner = LlmPlanner::new(&mut asker).max_output_tokens(args.max_output_tokens);
     if args.classify_only {
