@@ -76,6 +76,10 @@ fn the_player() {
             ids.push((message["id"].clone(), ours["id"].clone()));
             continue;
         }
+        if let Some(noise) = message["_raw"].as_str() {
+            output.write_all(format!("{noise}\n").as_bytes()).unwrap();
+            continue;
+        }
         if message.get("method").is_none() {
             let ours = ids.iter().find(|(recorded, _)| *recorded == message["id"]);
             message["id"] = ours.unwrap().1.clone();
@@ -138,6 +142,86 @@ fn an_error_has_the_status_of_the_service() {
             .stdout("")
             .stderr_contains(&format!("omk: {kind}: kimi-cli 1.51.0 over wire: "));
     }
+}
+
+/// The recorded conversations with kimi-cli and kimi-agent in which nothing was said but what omk says by itself: a
+/// greeting, one prompt, answers to what is asked back.
+fn conversations() -> Vec<String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transcripts");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        if !(name.starts_with("wire_") || name.starts_with("rust_")) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text
+            .lines()
+            .map(|line| -> Value { serde_json::from_str(line).unwrap() });
+        let lines: Vec<Value> = lines.collect();
+        // What was left out of a recording cannot be played.
+        let is_whole = lines
+            .iter()
+            .all(|line| line["msg"].is_object() && line.get("note").is_none());
+        let said = lines.iter().filter(|line| line["dir"] == "out");
+        let asked: Vec<&str> = said
+            .filter_map(|line| line["msg"]["method"].as_str())
+            .collect();
+        if is_whole && asked == ["initialize", "prompt"] {
+            names.push(name);
+        }
+    }
+    names.sort();
+    names
+}
+
+/// Each conversation with the exit code, the kind of error, the answer and the usage that omk makes of it, once allowed
+/// nothing and once allowed everything. `OMK_BLESS=1` writes what it is today; then every line has to be read.
+#[test]
+fn every_recorded_conversation_has_its_exit_code() {
+    let mut found = String::new();
+    for name in conversations() {
+        for flags in ["", "--allow all"] {
+            let sandbox = Sandbox::new(&format!("every_recorded_{name}"));
+            let agent = install(&sandbox, &name);
+            let flags = format!("--json -q -m kimi-k2.6 {flags} Go.");
+            let outcome = ask(&sandbox, &agent, &flags).run();
+            let result = outcome.json();
+            let exit = &result["exit"];
+            outcome.code(i32::try_from(exit.as_i64().unwrap()).unwrap());
+            let mut line = format!(
+                "{name}{}: {exit}",
+                &flags["--json -q -m kimi-k2.6".len()..flags.len() - 4]
+            );
+            if let Some(kind) = result["error"]["kind"].as_str() {
+                line.push_str(&format!(", {kind} {}", result["error"]["http_status"]));
+            }
+            if let Some(text) = result["text"].as_str() {
+                let cut: String = text.chars().take(40).collect();
+                line.push_str(&format!(", {cut:?} of {}", text.chars().count()));
+            }
+            for denial in result["denials"].as_array().unwrap() {
+                line.push_str(&format!(", denied {} {}", denial["kind"], denial["tool"]));
+            }
+            let usage = &result["usage"];
+            line.push_str(&format!(
+                ", {}+{}+{}/{}, charged {}",
+                usage["input"],
+                usage["cache_read"],
+                usage["cache_write"],
+                usage["output"],
+                result["cost"]["charged"].as_str().unwrap()
+            ));
+            found.push_str(&line);
+            found.push('\n');
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transcripts/exits.txt");
+    if std::env::var_os("OMK_BLESS").is_some() {
+        std::fs::write(&path, &found).unwrap();
+    }
+    assert_eq!(found, std::fs::read_to_string(&path).unwrap());
 }
 
 #[test]
