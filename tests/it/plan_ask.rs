@@ -556,6 +556,9 @@ fn plan_http_context_stays_in_its_fence() {
     // A file that is not there is not left out in silence.
     let outcome = run(ask(&sandbox, &service, "--context missing.md Add login"));
     outcome.code(66).stdout("").stderr_contains("`missing.md`");
+    let flags = "--json --context missing.md Add login";
+    let document = run(ask(&sandbox, &service, flags)).code(66).json();
+    assert_eq!(document["error"]["kind"], "input");
     assert_eq!(service.calls().len(), 1);
 }
 
@@ -607,6 +610,18 @@ fn plan_http_is_recorded_and_replayed() {
     let result = other.code(1).json();
     other.check(result["error"]["kind"] == "replay", "the kind");
     other.check(result.get("slices").is_none(), "no plan");
+    // Nor is it the same question in another directory, unless the directory was left out.
+    let hint = "hint: the work directory is part of the request; with --no-context, at both times, it is not\n";
+    sandbox.file("src/more.rs", "fn more() {}\n");
+    let line = "plan --replay plan.tape Add login";
+    let outcome = run(sandbox.omk(line));
+    outcome.code(1).stdout("").stderr_contains(hint);
+    let flags = "--no-context --record bare.tape Add login";
+    run(ask(&sandbox, &service, flags)).code(0);
+    sandbox.file("src/most.rs", "fn most() {}\n");
+    let line = "plan --no-context --replay bare.tape Add login";
+    run(sandbox.omk(line)).code(0).stdout_contains("store");
+    assert_eq!(service.calls().len(), 3);
 }
 
 #[test]

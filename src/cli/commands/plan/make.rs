@@ -303,7 +303,12 @@ fn conclude<T>(
         Ok(_) => (SessionStatus::Settled, Exit::Done),
         Err(failed) => (status_of(&failed.error), asker.failure(&failed.error).exit),
     };
-    let lost = asker.close(status, exit, env);
+    let lost = asker.close(status, exit, env).map(|lost| match lost.kind {
+        "replay" if args.tells_repo => lost.hint(
+            "the work directory is part of the request; with --no-context, at both times, it is not",
+        ),
+        _ => lost,
+    });
     for warning in asker.warnings(outcome.is_ok()) {
         env.output.warning(warning);
     }
