@@ -19,18 +19,18 @@ use crate::server::nobody;
 use crate::service::{Act, Answer, Call, End, Service, Told};
 
 const KEY: &str = "sk-0123456789-secret";
-const MODEL: &str = "kimi-k2.6";
+pub(crate) const MODEL: &str = "kimi-k2.6";
 
 /// Processes have that long to be gone: kimi-cli takes 0.7 s, and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Cli,
     Code,
 }
 
-use Kind::{Cli, Code};
+pub(crate) use Kind::{Cli, Code};
 
 impl Kind {
     fn directory(self) -> &'static str {
@@ -41,14 +41,14 @@ impl Kind {
     }
 
     /// What the agent calls its shell.
-    fn shell(self) -> &'static str {
+    pub(crate) fn shell(self) -> &'static str {
         match self {
             Cli => "Shell",
             Code => "Bash",
         }
     }
 
-    fn transport(self) -> &'static str {
+    pub(crate) fn transport(self) -> &'static str {
         match self {
             Cli => "wire",
             Code => "acp",
@@ -89,8 +89,8 @@ fn program(kind: Kind) -> Option<PathBuf> {
 }
 
 /// One case with one agent.
-struct Stage {
-    kind: Kind,
+pub(crate) struct Stage {
+    pub(crate) kind: Kind,
     name: String,
     program: PathBuf,
 }
@@ -103,14 +103,19 @@ struct Seen {
 }
 
 impl Stage {
-    fn sandbox(&self, suffix: &str) -> Sandbox {
+    pub(crate) fn sandbox(&self, suffix: &str) -> Sandbox {
         Sandbox::new(&format!("{}_{}_{suffix}", self.kind.directory(), self.name))
     }
 
-    /// A run in this sandbox that asks the agent, whose model is this service.
+    /// A prompt in this sandbox.
     fn ask(&self, sandbox: &Sandbox, url: &str, flags: &str) -> Run {
+        self.omk(sandbox, url, &format!("prompt {flags}"))
+    }
+
+    /// A run in this sandbox that asks the agent, whose model is this service.
+    pub(crate) fn omk(&self, sandbox: &Sandbox, url: &str, line: &str) -> Run {
         let run = sandbox
-            .omk(&format!("prompt {flags}"))
+            .omk(line)
             .arg("--kimi")
             .arg(&self.program)
             .env("KIMI_MODEL_NAME", MODEL);
@@ -175,7 +180,7 @@ impl Stage {
 
 /// Runs it to its end; afterwards no process of the sandbox is left, and the key is nowhere to be read.
 #[track_caller]
-fn finish(run: Run, sandbox: &Sandbox) -> Outcome {
+pub(crate) fn finish(run: Run, sandbox: &Sandbox) -> Outcome {
     let outcome = run.run();
     for stream in [outcome.stdout_text(), outcome.stderr_text()] {
         outcome.check(!stream.contains(KEY), "the key is printed");
@@ -236,8 +241,9 @@ macro_rules! cases {
         }
     };
 }
+pub(crate) use cases;
 
-fn case(kind: Kind, name: &str, case: fn(&Stage)) {
+pub(crate) fn case(kind: Kind, name: &str, case: fn(&Stage)) {
     if let Some(program) = program(kind) {
         case(&Stage {
             kind,

@@ -27,6 +27,8 @@ mod input;
 mod ledger;
 mod models;
 mod plan;
+mod plan_agents;
+mod plan_ask;
 mod prompt_http;
 mod readme;
 mod result;

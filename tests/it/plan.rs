@@ -159,7 +159,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_checked() {
     let outcome = sandbox.omk("plan check -").stdin(wide).run();
     outcome
         .code(65)
-        .stderr("omk: input: `-` is larger than 16 MiB, so no plan\n");
+        .stderr("omk: input: `-` is larger than 16 MiB\n");
 }
 
 #[test]
@@ -179,7 +179,9 @@ fn a_plan_is_shown_in_every_form() {
             "store,1,true,medium,80000,,src/store.rs,Store tokens.\n",
         ),
     ] {
-        let outcome = sandbox.omk(&format!("plan show plan.json -f {form}")).run();
+        let outcome = sandbox
+            .omk(&format!("plan show plan.json --format {form}"))
+            .run();
         outcome.code(0).stderr("").stdout_contains(part);
     }
     let outcome = sandbox.omk("plan show - --json").stdin(GOOD).run();

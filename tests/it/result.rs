@@ -1,4 +1,4 @@
-//! The result of `omk prompt --json`, held against what a service charged and what the ledger says.
+//! The result of a command that asks, held against what a service charged and what the ledger says.
 //!
 //! Money is reckoned here a second time, from the rates in the document itself and in whole numbers of 1e-12 USD, so that a
 //! mistake of the program's arithmetic is not repeated. Refuses floating point: amounts are read as they were written.
@@ -19,6 +19,9 @@ use crate::service::Service;
 const PLACES: usize = 12;
 /// Digits after the point of a rate: USD for a million tokens, so that one token costs that many times 1e-12 USD.
 const RATE_PLACES: usize = 6;
+
+/// The documents that tell of a run.
+const SCHEMAS: [&str; 3] = ["omk.result/1", "omk.plan/1", "omk.classification/1"];
 
 #[derive(Deserialize)]
 struct Document<'a> {
@@ -63,7 +66,10 @@ pub(crate) fn document(outcome: &Outcome) -> Value {
     let document = serde_json::from_str(text.lines().last().unwrap_or_default());
     outcome.check(document.is_ok(), "expected JSON on stdout");
     let document: Value = document.unwrap();
-    outcome.check(document["schema"] == "omk.result/1", "the schema's name");
+    outcome.check(
+        SCHEMAS.iter().any(|schema| document["schema"] == *schema),
+        "the schema's name",
+    );
     document
 }
 
@@ -130,7 +136,8 @@ pub(crate) fn ledger(work: &Path) -> Vec<Value> {
 #[track_caller]
 pub(crate) fn recorded(outcome: &Outcome) {
     let line = outcome.stdout_text().lines().last().unwrap_or_default();
-    if !line.starts_with(r#"{"schema":"omk.result/1""#) {
+    let begins = |schema: &&str| line.starts_with(&format!("{{\"schema\":\"{schema}\""));
+    if !SCHEMAS.iter().any(begins) {
         return;
     }
     let result = document(outcome);

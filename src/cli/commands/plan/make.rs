@@ -4,6 +4,8 @@
 //! `llm::planner`'s. This file gathers what the model is told, shows it where only that is wanted, and prints what came of
 //! it. An agent plans without a single permission: whatever it asks for is denied, so that planning changes nothing.
 
+use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -42,7 +44,10 @@ use crate::llm::prompt;
 use crate::llm::prompt::Brief;
 use crate::llm::prompt::Prompt;
 use crate::llm::repo;
+use crate::llm::repo::Entry;
+use crate::llm::repo::Tree;
 use crate::llm::types::GoalClassification;
+use crate::llm::types::GoalKind;
 use crate::llm::types::Plan;
 use crate::llm::types::Role;
 
@@ -137,6 +142,37 @@ impl MakeArgs {
             format,
         })
     }
+
+    /// The name of the document's schema.
+    fn schema(&self) -> &'static str {
+        match self.classify_only {
+            true => "omk.classification/1",
+            false => SCHEMA,
+        }
+    }
+}
+
+/// The work directory without the recordings of this very command: with one in it the repository would be another, and a
+/// tape would never answer where it was made.
+struct Untaped<'a> {
+    root: PathBuf,
+    tapes: Vec<&'a Path>,
+}
+
+impl Tree for Untaped<'_> {
+    fn list(&mut self, directory: &Path, most: u64) -> io::Result<(Vec<Entry>, bool)> {
+        let (mut entries, more) = repo::Directory(self.root.clone()).list(directory, most)?;
+        let place = self.root.join(directory);
+        entries.retain(|entry| {
+            let path = place.join(&entry.name);
+            !self.tapes.iter().any(|tape| self.root.join(tape) == path)
+        });
+        Ok((entries, more))
+    }
+
+    fn read(&mut self, file: &Path, most: usize) -> io::Result<Vec<u8>> {
+        repo::Directory(self.root.clone()).read(file, most)
+    }
 }
 
 /// Runs the command.
@@ -162,14 +198,15 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
     if args.classify_only {
         let found = planner.classify(&brief, &mut budget, &mut observer);
         screen.finish();
-        return conclude(&args, asker, found, classified, env);
+        let is_vague = |found: &GoalClassification| found.kind() == GoalKind::Vague;
+        return conclude(&args, asker, found, is_vague, classified, env);
     }
     let made = match args.separately {
         true => planner.plan_in_steps(&brief, &mut budget, &mut observer),
         false => planner.plan(&brief, &mut budget, &mut observer),
     };
     screen.finish();
-    conclude(&args, asker, made, planned, env)
+    conclude(&args, asker, made, Plan::is_vague, planned, env)
 }
 
 /// What the model is told.
@@ -194,7 +231,11 @@ fn brief(args: &MakeArgs, env: &mut Env) -> Result<Brief, Failure> {
             .hint("give a GOAL, or one on standard input"));
     }
     if args.tells_repo {
-        let mut tree = repo::Directory(env.directory()?);
+        let tapes = [&args.ask.record, &args.ask.replay];
+        let mut tree = Untaped {
+            root: env.directory()?,
+            tapes: tapes.into_iter().flatten().map(PathBuf::as_path).collect(),
+        };
         let mut is_over = || deadline.left().is_some_and(|left| left.is_zero());
         let walk = repo::walk(&mut tree, repo::DEFAULT_STEPS, &mut is_over);
         brief.repo = Some(walk.context);
@@ -256,14 +297,24 @@ fn conclude<T>(
     args: &MakeArgs,
     mut asker: Asker,
     outcome: PlanResult<T>,
+    is_vague: fn(&T) -> bool,
     print: Print<T>,
     env: &mut Env,
 ) -> Result<Exit, Failure> {
     let (status, exit) = match &outcome {
+        // The model has answered, and the user wants no guess.
+        Ok(planned) if args.strict && is_vague(&planned.value) => {
+            (SessionStatus::Settled, Exit::Invalid)
+        }
         Ok(_) => (SessionStatus::Settled, Exit::Done),
         Err(failed) => (status_of(&failed.error), asker.failure(&failed.error).exit),
     };
-    let lost = asker.close(status, exit, env);
+    let lost = asker.close(status, exit, env).map(|lost| match lost.kind {
+        "replay" if args.tells_repo => lost.hint(
+            "the work directory is part of the request; with --no-context, at both times, it is not",
+        ),
+        _ => lost,
+    });
     for warning in asker.warnings(outcome.is_ok()) {
         env.output.warning(warning);
     }
@@ -284,7 +335,7 @@ fn conclude<T>(
     if let Some(lost) = lost.as_ref().filter(|lost| lost.kind == "replay") {
         if args.format == Format::Json {
             let run = run_of(args, &asker, lost.exit, Some(lost), env)?;
-            env.output.json(&Made::without_plan(None, run))?;
+            env.output.json(&Made::without_plan(args, None, run))?;
         }
         return Ok(lost.exit);
     }
@@ -309,7 +360,7 @@ fn conclude<T>(
             env.output.failure(&failure);
             if is_json {
                 let run = run_of(args, &asker, failure.exit, Some(&failure), env)?;
-                env.output.json(&Made::without_plan(raw, run))?;
+                env.output.json(&Made::without_plan(args, raw, run))?;
             }
             failure.exit
         }
@@ -360,13 +411,13 @@ fn classified(
     lost: Option<Failure>,
     env: &mut Env,
 ) -> Result<Exit, Failure> {
-    let vague = found.kind() == crate::llm::types::GoalKind::Vague;
+    let vague = found.kind() == GoalKind::Vague;
     let failure = too_vague(args, vague, found.suggested_refinement(), env).or(lost);
     let exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
     if args.format == Format::Json {
         let run = run_of(args, asker, exit, failure.as_ref(), env)?;
         env.output.json(&Made {
-            schema: Some("omk.classification/1"),
+            schema: Some(args.schema()),
             plan: None,
             classification: Some(json!({
                 "kind": found.kind().name(), "confidence": found.confidence(), "reasoning": found.reasoning(),
@@ -462,9 +513,13 @@ struct Made<'a> {
 
 impl<'a> Made<'a> {
     /// That of a run that came to nothing; `raw` is the answer that is no plan.
-    fn without_plan(raw: Option<&'a str>, run: serde_json::Map<String, Value>) -> Made<'a> {
+    fn without_plan(
+        args: &MakeArgs,
+        raw: Option<&'a str>,
+        run: serde_json::Map<String, Value>,
+    ) -> Made<'a> {
         Made {
-            schema: Some(SCHEMA),
+            schema: Some(args.schema()),
             plan: None,
             classification: None,
             raw,
