@@ -229,6 +229,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
+    /// Stop only when the clients have left.
+    drain: AtomicBool,
 }
 
 impl Shared {
@@ -256,6 +258,7 @@ impl Service {
             state: Mutex::default(),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
+            drain: AtomicBool::new(false),
         });
         let all = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -270,8 +273,10 @@ impl Service {
                 // A client that hangs up early is what some tests are about.
                 threads.push(std::thread::spawn(move || drop(serve(&stream, &one))));
             }
-            for stream in &all.state().streams {
-                let _ = stream.shutdown(Shutdown::Both);
+            if !all.drain.load(Ordering::SeqCst) {
+                for stream in &all.state().streams {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
             }
             for thread in threads {
                 let _ = thread.join();
@@ -339,6 +344,16 @@ impl Service {
         let waited = changed.wait_timeout_while(state, PATIENCE, |state| !until(state));
         let timed_out = waited.unwrap().1.timed_out();
         assert!(!timed_out, "waited in vain for {what}");
+    }
+
+    /// Every call that ever came: clients that are gone may have left one that nobody has read yet, so each connection is
+    /// read to its end.
+    pub(crate) fn drain(self) -> Vec<Call> {
+        self.shared.drain.store(true, Ordering::SeqCst);
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        let state = shared.state();
+        state.calls.clone()
     }
 
     /// Lets whatever is held go on.

@@ -50,6 +50,8 @@ pub(crate) struct Meter {
     record: SessionCost,
     tracker: Option<CostTracker<JsonFileCostSink>>,
     trouble: Option<SinkError>,
+    /// What mends the refusal of a budget, or of a ledger without which none can be kept.
+    remedy: Option<String>,
     /// The budgets over several runs that are meant for this one.
     budgets: Vec<Budget>,
     clock: Clock,
@@ -111,6 +113,7 @@ impl Meter {
         let mut meter = Meter {
             tracker: None,
             trouble: None,
+            remedy: None,
             budgets: Vec::new(),
             clock: env.clock,
             opened: false,
@@ -203,6 +206,11 @@ impl Meter {
         }
     }
 
+    /// What mends the refusal that it met, if it did.
+    pub(super) fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
     /// Whether budgets over several runs hold for it.
     pub(super) fn has_budgets(&self) -> bool {
         !self.budgets.is_empty()
@@ -273,19 +281,19 @@ impl Meter {
 
     /// Opens the record if every budget has room for it.
     fn reserve(&mut self) -> Result<(), LlmError> {
+        self.remedy = None;
         let Some(tracker) = &mut self.tracker else {
-            let why = self
-                .trouble
-                .take()
-                .map_or_else(String::new, |error| error.detail);
-            return Err(LlmError::Io {
-                detail: format!("OMK_BUDGET cannot be kept without a ledger: {why}"),
-            });
+            let trouble = self.trouble.take();
+            let why = trouble.as_ref().map_or("", |error| error.detail.as_str());
+            let detail = format!("OMK_BUDGET cannot be kept without a ledger: {why}");
+            self.remedy = trouble.and_then(|error| error.hint);
+            return Err(LlmError::Io { detail });
         };
         let mut timer = SystemTimer::default();
         let record = &mut self.record;
         let reserved = reserve(tracker, record, &self.budgets, self.clock, &mut timer);
         self.opened = !matches!(reserved, Err(Refusal::Ledger(_)));
+        self.remedy = reserved.as_ref().err().and_then(Refusal::hint);
         reserved.map_err(|refusal| match refusal {
             Refusal::Ledger(error) => LlmError::Io {
                 detail: format!("OMK_BUDGET cannot be kept without a ledger: {error}"),

@@ -272,7 +272,11 @@ impl Asker {
 
     /// The failure that an error of this run is.
     pub(crate) fn failure(&self, error: &LlmError) -> Failure {
-        failure(error, &self.meter.who(), self.deadline)
+        let failure = failure(error, &self.meter.who(), self.deadline);
+        match self.meter.remedy() {
+            Some(remedy) => failure.hint(remedy),
+            None => failure,
+        }
     }
 }
 
