@@ -313,7 +313,11 @@ impl Meter {
         let needed = self.record.worst_case_usd?;
         let now = self.clock.now();
         let standings = standings(tracker, &self.budgets, now, Some(&self.record.id));
-        let (standings, _) = standings.ok()?;
+        let standings = match standings {
+            Ok((standings, _)) => standings,
+            // Whether there is room cannot be known, and a budget that nobody can check is not kept.
+            Err(error) => return Some(Refusal::Ledger(error).to_string()),
+        };
         let over = standings
             .into_iter()
             .find(|standing| !standing.fits(needed))?;
