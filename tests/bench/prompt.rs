@@ -36,6 +36,8 @@ use crate::report::{Table, Times};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const ANSWER: &str = "Four.";
+/// The least that is a plan.
+const PLAN: &str = r#"{"kind": "repair", "complexity_score": 1, "complexity_reasoning": "one line", "slices": [{"id": "mend", "description": "Mend it", "write_set": ["a"], "estimated_difficulty": "easy"}], "dependencies": [], "acceptance_criteria": ["`true` exits 0"]}"#;
 
 /// The moments of one run, since its start.
 #[derive(Clone, Copy)]
@@ -90,8 +92,15 @@ fn answer(mut stream: TcpStream, asked: &Sender<Instant>) -> std::io::Result<()>
             length = value.trim().parse().unwrap();
         }
     }
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    let mut request = String::new();
+    reader.take(length).read_to_string(&mut request)?;
     asked.send(moment).unwrap();
+    // Only a goal comes with the shape of its answer.
+    let answer = if request.contains("\"response_format\"") {
+        PLAN
+    } else {
+        ANSWER
+    };
     let chunk = |choices: Value, usage: Value| {
         let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "kimi-k3",
                            "choices": choices, "usage": usage});
@@ -101,7 +110,7 @@ fn answer(mut stream: TcpStream, asked: &Sender<Instant>) -> std::io::Result<()>
         |delta: Value, end: Value| json!([{"index": 0, "delta": delta, "finish_reason": end}]);
     let body = [
         chunk(
-            delta(json!({"role": "assistant", "content": ANSWER}), Value::Null),
+            delta(json!({"role": "assistant", "content": answer}), Value::Null),
             Value::Null,
         ),
         chunk(delta(json!({}), json!("stop")), Value::Null),
@@ -352,6 +361,20 @@ fn main() {
         "curl",
         if quick { 3 } else { 41 },
         &ours,
+        &theirs,
+    );
+
+    let planned = || {
+        let mut command = command(omk, &home, &[]);
+        command.args(["plan", "--no-stdin", "--base-url", &url, "mend a"]);
+        measure(command, &service)
+    };
+    row(
+        &mut table,
+        "HTTP, a plan",
+        "curl",
+        if quick { 3 } else { 41 },
+        &planned,
         &theirs,
     );
 
