@@ -254,7 +254,7 @@ pub(crate) fn case(kind: Kind, name: &str, case: fn(&Stage)) {
 }
 
 cases! {
-    plain_answer thinking tool_approved tool_approved_by_pattern tool_denied question sub_agent
+    plain_answer thinking tool_approved tool_approved_by_pattern tool_denied written_without_asking question sub_agent
     cancelled_by_the_deadline no_time_to_start budget_ends_a_turn status_400 status_401 status_402 status_404
     status_429_once status_429_for_ever status_429_with_retry_after status_500 html_502 refused cut_for_ever
     cut_once clean_early_end empty_answer overflow slow_first_byte five_mb_each_way usage_missing slash
@@ -433,6 +433,35 @@ fn tool_denied(stage: &Stage) {
         assert_eq!(seen.service.calls().len(), 2);
         assert!(!seen.sandbox.path("work/made").exists());
     }
+}
+
+/// Within a git work tree Kimi Code asks nobody before it writes a file there, so all that is left is to say so.
+fn written_without_asking(stage: &Stage) {
+    let sandbox = stage.sandbox("json");
+    std::fs::create_dir(sandbox.path("work/.git")).unwrap();
+    sandbox.file(".git/HEAD", "ref: refs/heads/main\n");
+    let tool = match stage.kind {
+        Cli => "WriteFile",
+        Code => "Write",
+    };
+    let file = sandbox.path("work/made");
+    let wants = json!({"path": file, "content": "made"});
+    let service = Service::new(move |call: &Call| match call.after_tool() {
+        true => Act::from(Answer::text(["done"])),
+        false => Answer::tool(tool, wants.clone()).into(),
+    });
+    let run = stage.omk(&sandbox, &service.url(), "prompt --json --no-stdin Go.");
+    let outcome = finish(run, &sandbox);
+    let (exit, is_written) = match stage.kind {
+        Cli => (6, false),
+        Code => (0, true),
+    };
+    let result = outcome.code(exit).json();
+    assert_eq!(sandbox.path("work/made").exists(), is_written);
+    let warned = result["warnings"]
+        .to_string()
+        .contains("used Write without asking");
+    outcome.check(warned == is_written, "the warning");
 }
 
 fn question(stage: &Stage) {

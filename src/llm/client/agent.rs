@@ -16,6 +16,7 @@ use crate::llm::client::Observer;
 use crate::llm::client::Permissions;
 use crate::llm::client::Phase;
 use crate::llm::client::Request;
+use crate::llm::client::permissions;
 use crate::llm::error::Charged;
 use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
@@ -196,6 +197,8 @@ impl<L: Launch> Run<'_, L> {
             session: None,
             retries: Vec::new(),
             denials: Vec::new(),
+            unasked: Vec::new(),
+            unbidden: Vec::new(),
         };
         let end = turn.run();
         let exit = self.launcher.stop(&mut turn.link, STOP_GRACE);
@@ -253,6 +256,10 @@ struct Turn<'a, 'o, A: Agent, L: Link, T: Timer, O: Observer> {
     session: Option<String>,
     retries: Vec<Retry>,
     denials: Vec<Denial>,
+    /// Calls of tools that change files and were not allowed, until they are done or ask.
+    unasked: Vec<(String, String)>,
+    /// The tools of those that ran all the same.
+    unbidden: Vec<String>,
 }
 
 impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
@@ -415,13 +422,21 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
                 self.retries.push(retry);
                 Ok(())
             }
-            agent::Event::Tool { call, .. } => {
+            agent::Event::Tool { call, name } => {
+                // Kimi Code writes within a git work tree without asking, so nobody could deny it.
+                if permissions::writes(&name) && !self.permissions.covers(&name) {
+                    self.unasked.push((call.clone(), name));
+                }
                 self.running.push(call);
                 self.emitter.mark_acted();
                 Ok(())
             }
-            agent::Event::ToolDone { call, .. } => {
+            agent::Event::ToolDone { call, ok } => {
                 self.running.retain(|running| *running != call);
+                if let Some(at) = self.unasked.iter().position(|(known, _)| *known == call) {
+                    let (_, tool) = self.unasked.swap_remove(at);
+                    self.unbidden.extend(ok.then_some(tool));
+                }
                 Ok(())
             }
             agent::Event::Usage(_) => self.on_usage(),
@@ -573,6 +588,12 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
             self.emit(Event::Text(&text))?;
         }
         let mut warnings = Vec::new();
+        if !self.unbidden.is_empty() {
+            warnings.push(format!(
+                "the agent used {} without asking, so it could not be denied; Kimi Code does so within a git work tree",
+                self.unbidden.join(", ")
+            ));
+        }
         if usage.total().is_none() {
             let known = at_least::<A>(usage).total();
             warnings.push(format!(

@@ -55,6 +55,17 @@ impl Permissions {
         }
     }
 
+    /// Whether a tool that changes things may run without having asked: some rule has to be about it.
+    pub(super) fn covers(&self, tool: &str) -> bool {
+        match self {
+            Permissions::All => true,
+            Permissions::Nothing => false,
+            Permissions::Tools(rules) => rules
+                .iter()
+                .any(|rule| meaning(&rule.tool) == meaning(tool)),
+        }
+    }
+
     /// The decision on an ask, with the record of it if it is a no.
     pub(super) fn decide(&self, what: &Asked) -> (Answer, Option<Denial>) {
         let refusal = Answer::Deny { reason: None };
@@ -219,6 +230,11 @@ fn meaning(tool: &str) -> String {
         other => other,
     };
     known.to_string()
+}
+
+/// Whether a tool changes files, as far as its name tells.
+pub(super) fn writes(tool: &str) -> bool {
+    matches!(meaning(tool).as_str(), "write" | "edit")
 }
 
 /// Whether `*` can stand for something everywhere so that the pattern is the text. Linear in the text for each star.
