@@ -314,12 +314,12 @@ impl<C: LlmClient> LlmPlanner<C> {
         self.client
     }
 
-    fn ask<T, O: Observer>(
+    fn ask<T>(
         &mut self,
         first: Prompt,
         read: impl Fn(&str) -> Result<T, Findings>,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<T> {
         let mut rounds = Rounds::default();
         let mut prompt = first.clone();
@@ -354,11 +354,11 @@ impl<C: LlmClient> LlmPlanner<C> {
     }
 
     /// One request; what it used is noted in any case.
-    fn round<O: Observer>(
+    fn round(
         &mut self,
         prompt: &Prompt,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
         rounds: &mut Rounds,
     ) -> Result<LlmResponse, LlmError> {
         let mut request = prompt.request();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::llm::client::Emitter;
 use crate::llm::client::Event;
-use crate::llm::client::Observer;
 use crate::llm::error::LlmError;
 use crate::llm::types::LlmResponse;
 use crate::runtime::clock::Timer;
@@ -101,12 +100,12 @@ pub struct Retry {
 /// # Errors
 ///
 /// That of the last attempt, or the observer's wish to stop.
-pub(crate) fn with_retries<O: Observer, T: Timer>(
+pub(crate) fn with_retries(
     policy: &RetryPolicy,
     timeout: Duration,
-    timer: &mut T,
-    emitter: &mut Emitter<'_, O>,
-    mut attempt: impl FnMut(&mut Emitter<'_, O>, &mut T, Duration) -> Result<LlmResponse, LlmError>,
+    timer: &mut dyn Timer,
+    emitter: &mut Emitter<'_>,
+    mut attempt: impl FnMut(&mut Emitter<'_>, &mut dyn Timer, Duration) -> Result<LlmResponse, LlmError>,
 ) -> Result<LlmResponse, LlmError> {
     let started = timer.elapsed();
     let mut retries = Vec::new();

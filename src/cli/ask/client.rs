@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::ask::AskArgs;
-use crate::cli::ask::ledger::Meter;
+use crate::cli::ask::ledger::{Meter, Watch};
 use crate::cli::ask::peer::{self, Peer, Wanted};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -13,8 +13,7 @@ use crate::cli::store::store;
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionLogRef;
 use crate::llm::client::{
-    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Observer, Recorded, Request,
-    WireLlmClient,
+    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Recorded, Request, WireLlmClient,
 };
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
@@ -199,11 +198,11 @@ impl Client {
         }
     }
 
-    pub(super) fn run<O: Observer>(
+    pub(super) fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut Watch<'_>,
     ) -> Result<LlmResponse, LlmError> {
         each!(&mut self.peer, client => client.run(request, budget, observer))
     }

@@ -519,18 +519,18 @@ fn tags(args: &AskArgs, env: &Env) -> BTreeMap<String, String> {
 }
 
 /// Keeps the books while a request runs, in front of whoever else watches it.
-pub(super) struct Watch<'a, O> {
+pub(super) struct Watch<'a> {
     meter: &'a mut Meter,
     max_usd: Option<Usd>,
-    inner: &'a mut O,
+    inner: &'a mut dyn Observer,
 }
 
-impl<'a, O: Observer> Watch<'a, O> {
+impl<'a> Watch<'a> {
     pub(super) fn new(
         meter: &'a mut Meter,
         max_usd: Option<Usd>,
-        inner: &'a mut O,
-    ) -> Watch<'a, O> {
+        inner: &'a mut dyn Observer,
+    ) -> Watch<'a> {
         Watch {
             meter,
             max_usd,
@@ -539,7 +539,7 @@ impl<'a, O: Observer> Watch<'a, O> {
     }
 }
 
-impl<O: Observer> Observer for Watch<'_, O> {
+impl Observer for Watch<'_> {
     fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop> {
         let meter = &mut *self.meter;
         match event {

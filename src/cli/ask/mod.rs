@@ -290,6 +290,17 @@ impl LlmClient for Asker {
         budget: &mut TokenBudget,
         observer: &mut O,
     ) -> Result<LlmResponse, LlmError> {
+        self.ask(request, budget, observer)
+    }
+}
+
+impl Asker {
+    fn ask(
+        &mut self,
+        request: &Request,
+        budget: &mut TokenBudget,
+        observer: &mut dyn Observer,
+    ) -> Result<LlmResponse, LlmError> {
         let mut request = Cow::Borrowed(request);
         let bounds = self.limits.check(&request, budget, &self.meter)?;
         if let Some(most) = bounds.max_output {

@@ -25,13 +25,23 @@ pub(crate) enum Show {
     Stream,
 }
 
+/// When the answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prints {
+    /// As it comes: nothing takes back what a service said.
+    AsItComes,
+    /// Once it is known to be the answer. What an agent says may turn out not to be.
+    WhenWhole,
+    /// Not here: it is still to be checked, or is part of a result.
+    Never,
+}
+
 /// What is shown while the question is answered.
 pub(crate) struct Screen<'a> {
     output: &'a mut Output,
     show: Show,
     show_thinking: bool,
-    /// Text is printed as it comes.
-    streams: bool,
+    prints: Prints,
     /// A terminal watches.
     watched: bool,
     /// What was printed of the answer.
@@ -50,11 +60,11 @@ pub(crate) struct Screen<'a> {
 }
 
 impl<'a> Screen<'a> {
-    /// A screen that prints the answer as it comes only where it `streams`.
+    /// A screen on which nothing happened yet.
     pub(crate) fn new(
         show: Show,
         show_thinking: bool,
-        streams: bool,
+        prints: Prints,
         price: Option<Price>,
         output: &'a mut Output,
     ) -> Screen<'a> {
@@ -62,7 +72,7 @@ impl<'a> Screen<'a> {
             output,
             show,
             show_thinking,
-            streams,
+            prints,
             watched: std::io::stderr().is_terminal(),
             shown: String::new(),
             step: String::new(),
@@ -93,12 +103,14 @@ impl<'a> Screen<'a> {
                 if std::mem::take(&mut self.thinking) {
                     self.output.aside("\n");
                 }
-                if self.streams {
-                    self.shown.push_str(text);
-                    let printed = self.output.print(text).and_then(|()| self.output.flush());
-                    return self.or_stop(printed);
+                if self.prints == Prints::AsItComes {
+                    return self.print(text);
                 }
                 self.step.push_str(text);
+            }
+            Event::Answered if self.prints == Prints::WhenWhole => {
+                let answer = std::mem::take(&mut self.step);
+                return self.print(&answer);
             }
             Event::Thinking(text) if self.show_thinking => {
                 self.thinking = true;
@@ -179,6 +191,13 @@ impl<'a> Screen<'a> {
             _ => return ControlFlow::Continue(()),
         };
         let printed = self.output.json(&line).and_then(|()| self.output.flush());
+        self.or_stop(printed)
+    }
+
+    /// Prints more of the answer, at once.
+    fn print(&mut self, text: &str) -> ControlFlow<Stop> {
+        self.shown.push_str(text);
+        let printed = self.output.print(text).and_then(|()| self.output.flush());
         self.or_stop(printed)
     }
 

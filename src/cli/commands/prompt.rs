@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::cli::ask::screen::{Screen, Show};
+use crate::cli::ask::screen::{Prints, Screen, Show};
 use crate::cli::ask::{AskArgs, Asker, ResultReport, status_of};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -132,14 +132,17 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         );
     }
     let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
-    let streams = args.show == Show::Text
-        && schema.is_none()
-        && asker.meter().record().transport == Transport::Http.name();
+    let is_agent = asker.meter().record().transport != Transport::Http.name();
+    let prints = match args.show {
+        Show::Text if schema.is_none() && is_agent => Prints::WhenWhole,
+        Show::Text if schema.is_none() => Prints::AsItComes,
+        _ => Prints::Never,
+    };
     let mut budget = args.ask.budget();
     let mut screen = Screen::new(
         args.show,
         args.show_thinking,
-        streams,
+        prints,
         asker.price(),
         &mut env.output,
     );

@@ -218,9 +218,17 @@ impl<S> Logged<S> {
 }
 
 impl<S: LogSource> Agent for Logged<S> {
-    const SOURCE: UsageSource = UsageSource::SessionLog;
-    const LOOK_EVERY: Option<Duration> = Some(LOOK_EVERY);
-    const TRUTH_DELAY: Duration = LOG_DELAY;
+    fn source(&self) -> UsageSource {
+        UsageSource::SessionLog
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        Some(LOOK_EVERY)
+    }
+
+    fn truth_delay(&self) -> Duration {
+        LOG_DELAY
+    }
 
     fn start(&mut self) -> String {
         self.acp.start()

@@ -95,11 +95,11 @@ impl Launch for Program {
 /// A state machine, and what its client knows beside it.
 pub(crate) trait Agent {
     /// Who tells its usage.
-    const SOURCE: UsageSource;
+    fn source(&self) -> UsageSource;
     /// How often [`Agent::look`] is worth it while the turn runs; never if `None`.
-    const LOOK_EVERY: Option<Duration>;
+    fn look_every(&self) -> Option<Duration>;
     /// How long after a claimed end the truth may take.
-    const TRUTH_DELAY: Duration;
+    fn truth_delay(&self) -> Duration;
 
     fn start(&mut self) -> String;
     fn prompt(&mut self, prompt: &Prompt) -> String;
@@ -137,11 +137,11 @@ pub(crate) struct Run<'a, L: Launch> {
 
 impl<L: Launch> Run<'_, L> {
     /// Asks until there is an answer or no further attempt may be made; each has an agent of its own.
-    pub(crate) fn ask<A: Agent, T: Timer, O: Observer>(
+    pub(crate) fn ask<A: Agent>(
         &mut self,
         mut agent: impl FnMut() -> A,
-        timer: &mut T,
-        observer: &mut O,
+        timer: &mut dyn Timer,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
         self.config.allowance(self.request, self.budget)?;
         let prompt = prompt(self.request);
@@ -150,7 +150,7 @@ impl<L: Launch> Run<'_, L> {
             self.config.timeout,
             timer,
             &mut Emitter::new(observer),
-            |emitter, timer, left| self.attempt(agent(), &prompt, left, timer, emitter),
+            |emitter, timer, left| self.attempt(&mut agent(), &prompt, left, timer, emitter),
         )?;
         for (asked, what) in [
             (self.request.temperature.is_some(), "temperature"),
@@ -164,20 +164,20 @@ impl<L: Launch> Run<'_, L> {
         Ok(response)
     }
 
-    fn attempt<A: Agent, T: Timer, O: Observer>(
+    fn attempt(
         &mut self,
-        agent: A,
+        agent: &mut dyn Agent,
         prompt: &Prompt,
         left: Duration,
-        timer: &mut T,
-        emitter: &mut Emitter<'_, O>,
+        timer: &mut dyn Timer,
+        emitter: &mut Emitter<'_>,
     ) -> Result<LlmResponse, LlmError> {
         emitter.emit(Event::Phase(Phase::Starting))?;
-        let link = self.launcher.launch().map_err(not_started)?;
+        let mut link = self.launcher.launch().map_err(not_started)?;
         let now = timer.elapsed();
         let mut turn = Turn {
             agent,
-            link,
+            link: &mut link,
             config: self.config,
             permissions: self.permissions,
             prompt,
@@ -201,8 +201,17 @@ impl<L: Launch> Run<'_, L> {
             unbidden: Vec::new(),
         };
         let end = turn.run();
-        let exit = self.launcher.stop(&mut turn.link, STOP_GRACE);
-        turn.conclude(end, exit)
+        let exited =
+            matches!(&end, Ok(Outcome::Failed(failure)) if failure.kind == FailureKind::Exited);
+        // Before the agent is waited for, which can take longer than its last word did.
+        let answer = turn.conclude(end);
+        let exit = self.launcher.stop(&mut link, STOP_GRACE);
+        match exit.filter(|_| exited) {
+            Some(exit) => {
+                answer.map_err(|error| error.with_detail(|detail| format!("{detail} ({exit})")))
+            }
+            None => answer,
+        }
     }
 }
 
@@ -225,15 +234,15 @@ fn prompt(request: &Request) -> Prompt {
 }
 
 /// A turn that runs.
-struct Turn<'a, 'o, A: Agent, L: Link, T: Timer, O: Observer> {
-    agent: A,
-    link: L,
+struct Turn<'a, 'o> {
+    agent: &'a mut dyn Agent,
+    link: &'a mut dyn Link,
     config: &'a LlmClientConfig,
     permissions: &'a Permissions,
     prompt: &'a Prompt,
     budget: &'a mut TokenBudget,
-    emitter: &'a mut Emitter<'o, O>,
-    timer: &'a mut T,
+    emitter: &'a mut Emitter<'o>,
+    timer: &'a mut dyn Timer,
     /// Moments by the timer: when it must be over, when the agent last gave a sign of life, when we last looked for one
     /// beside the link.
     deadline: Duration,
@@ -262,7 +271,7 @@ struct Turn<'a, 'o, A: Agent, L: Link, T: Timer, O: Observer> {
     unbidden: Vec<String>,
 }
 
-impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
+impl Turn<'_, '_> {
     fn run(&mut self) -> Result<Outcome, LlmError> {
         let hello = self.agent.start();
         let end = self.send(&hello).and_then(|()| self.listen());
@@ -308,7 +317,7 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
 
     /// Waits for the agent's next signs of life.
     fn signals(&mut self) -> Result<Vec<Signal>, LlmError> {
-        let look_every = A::LOOK_EVERY.filter(|_| self.asked);
+        let look_every = self.agent.look_every().filter(|_| self.asked);
         let now = self.timer.elapsed();
         // Before the next line: a retry voids what was said before it, not what comes after.
         if look_every.is_some_and(|every| now.saturating_sub(self.looked) >= every) {
@@ -367,7 +376,10 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
 
     /// Waits for the truth about a turn that is said to be over.
     fn settle(&mut self, answered: &Answered) -> Result<Outcome, LlmError> {
-        let end = self.timer.elapsed().saturating_add(A::TRUTH_DELAY);
+        let end = self
+            .timer
+            .elapsed()
+            .saturating_add(self.agent.truth_delay());
         let end = end.min(self.deadline);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -466,8 +478,8 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
             return Ok(());
         }
         self.told = usage;
-        self.emit(Event::Usage(&at_least::<A>(&usage)))?;
-        let used = at_least::<A>(&usage).total();
+        self.emit(Event::Usage(&at_least(&usage, self.agent.source())))?;
+        let used = at_least(&usage, self.agent.source()).total();
         if self.budget.can_afford(used) {
             return Ok(());
         }
@@ -514,16 +526,15 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
     }
 
     /// Books what was used and makes an answer or an error of the end.
-    fn conclude(
-        self,
-        end: Result<Outcome, LlmError>,
-        exit: Option<Exit>,
-    ) -> Result<LlmResponse, LlmError> {
+    fn conclude(self, end: Result<Outcome, LlmError>) -> Result<LlmResponse, LlmError> {
         let usage = self.agent.usage();
-        self.budget.record_usage(at_least::<A>(&usage).total());
+        self.budget
+            .record_usage(at_least(&usage, self.agent.source()).total());
         if usage != self.told {
             // Also to an observer who wants no more: its ledger does.
-            let told = self.emitter.emit(Event::Usage(&at_least::<A>(&usage)));
+            let told = self
+                .emitter
+                .emit(Event::Usage(&at_least(&usage, self.agent.source())));
             if end.is_ok() {
                 told?;
             }
@@ -550,7 +561,7 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
                     true => Charged::Unknown,
                     false => Charged::No,
                 };
-                let error = failed(failure, self.asked, exit);
+                let error = failed(failure, self.asked);
                 return Err(error.of_turn(own.plus(charged)));
             }
         };
@@ -587,6 +598,7 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
             }
             self.emit(Event::Text(&text))?;
         }
+        self.emit(Event::Answered)?;
         let mut warnings = Vec::new();
         if !self.unbidden.is_empty() {
             warnings.push(format!(
@@ -595,7 +607,7 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
             ));
         }
         if usage.total().is_none() {
-            let known = at_least::<A>(usage).total();
+            let known = at_least(usage, self.agent.source()).total();
             warnings.push(format!(
                 "calls of the model that did not tell their usage: {}; the others used {known} tokens",
                 usage.untold
@@ -606,8 +618,8 @@ impl<A: Agent, L: Link, T: Timer, O: Observer> Turn<'_, '_, A, L, T, O> {
             session_id: self.session,
             finish_reason,
             usage: match usage.total() {
-                Some(_) => at_least::<A>(usage),
-                None => LlmUsage::unknown(A::SOURCE),
+                Some(_) => at_least(usage, self.agent.source()),
+                None => LlmUsage::unknown(self.agent.source()),
             },
             retries: self.retries,
             denials: self.denials,
@@ -623,9 +635,9 @@ fn after(wait: Duration) -> Instant {
 }
 
 /// What was told of the usage.
-fn at_least<A: Agent>(usage: &UsageSum) -> LlmUsage {
+fn at_least(usage: &UsageSum, source: UsageSource) -> LlmUsage {
     if usage.calls == 0 {
-        return LlmUsage::unknown(A::SOURCE);
+        return LlmUsage::unknown(source);
     }
     LlmUsage {
         input: Some(usage.told.input),
@@ -633,7 +645,7 @@ fn at_least<A: Agent>(usage: &UsageSum) -> LlmUsage {
         cache_write: Some(usage.told.cache_write),
         output: Some(usage.told.output),
         reasoning: None,
-        source: A::SOURCE,
+        source,
     }
 }
 
@@ -665,8 +677,8 @@ fn failed_call(status: Option<u16>, detail: String) -> LlmError {
 }
 
 /// The error of a turn that failed, or of a handshake if nothing was asked yet.
-fn failed(failure: Failure, asked: bool, exit: Option<Exit>) -> LlmError {
-    let (mut detail, status) = (failure.to_string(), failure.status);
+fn failed(failure: Failure, asked: bool) -> LlmError {
+    let (detail, status) = (failure.to_string(), failure.status);
     match failure.kind {
         FailureKind::Overflow => LlmError::ContextLengthExceeded { detail, status },
         FailureKind::Filtered => LlmError::ContentFiltered { detail, status },
@@ -680,15 +692,8 @@ fn failed(failure: Failure, asked: bool, exit: Option<Exit>) -> LlmError {
         FailureKind::NotConfigured | FailureKind::WrongProtocol | FailureKind::Agent => {
             LlmError::AgentUnavailable { detail }
         }
-        FailureKind::Exited => {
-            if let Some(exit) = exit {
-                detail = format!("{detail} ({exit})");
-            }
-            match asked {
-                true => LlmError::Protocol { detail },
-                false => LlmError::AgentUnavailable { detail },
-            }
-        }
+        FailureKind::Exited if asked => LlmError::Protocol { detail },
+        FailureKind::Exited => LlmError::AgentUnavailable { detail },
         FailureKind::Busy => LlmError::RateLimited {
             detail,
             retry_after: None,

@@ -191,10 +191,10 @@ struct Exchange<'a, H> {
 }
 
 impl<H: Service> Exchange<'_, H> {
-    fn attempt<O: Observer>(
+    fn attempt(
         &mut self,
         left: Duration,
-        emitter: &mut Emitter<'_, O>,
+        emitter: &mut Emitter<'_>,
     ) -> Result<LlmResponse, LlmError> {
         emitter.emit(Event::Phase(Phase::Waiting))?;
         self.http.set_timeout(left);
@@ -240,11 +240,11 @@ impl<H: Service> Exchange<'_, H> {
     }
 
     /// Reads until the service says that there is no more, or the stream ends.
-    fn read<O: Observer>(
+    fn read(
         &self,
-        stream: &mut H::Body,
+        stream: &mut dyn BodyStream,
         answer: &mut Answer,
-        emitter: &mut Emitter<'_, O>,
+        emitter: &mut Emitter<'_>,
     ) -> Result<(), Broken> {
         let limit = self.config.max_answer_bytes;
         let content_type = stream.header("content-type").unwrap_or_default();
@@ -336,7 +336,7 @@ fn broken(error: TransportError, answer: &Answer) -> LlmError {
 }
 
 /// The error of a page where a stream should be: a portal's login form, or a website instead of its API.
-fn no_stream(stream: &mut impl BodyStream, content_type: &str) -> LlmError {
+fn no_stream(stream: &mut dyn BodyStream, content_type: &str) -> LlmError {
     let mut page = vec![0; 4 * MAX_SHOWN_CHARS];
     // The beginning explains it; that it cannot be read explains nothing more.
     let length = stream.read(&mut page).unwrap_or(0);

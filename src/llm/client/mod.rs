@@ -2,8 +2,8 @@
 //!
 //! A caller hands over a [`Request`], a budget and an observer, and gets an answer or an error; who it was that answered,
 //! a service over HTTP, an agent over a pipe or a double in a test, it need not know. Everything that happens on the
-//! way is an [`Event`], and every event is an occasion to stop. The trait refuses to be an object: it is generic over the
-//! observer, so that a caller who watches nothing pays nothing.
+//! way is an [`Event`], and every event is an occasion to stop. The trait is generic over the observer for the caller's
+//! comfort and no deeper: what a client does stands in the binary once, not once for each observer, timer and link.
 
 pub mod acp;
 mod agent;
@@ -385,6 +385,9 @@ pub enum Event<'a> {
     Retry(&'a Retry),
     /// The usage of the whole run so far, in place of what an earlier event told.
     Usage(&'a LlmUsage),
+    /// The text of the step so far is the answer, whole and final. An agent may still take its time to end; a plain service
+    /// has said its last word and needs no such event.
+    Answered,
     /// Nothing happened for a while: an occasion to show how long, or to stop. About once a second with an agent.
     Tick,
 }
@@ -440,16 +443,15 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<Stop>> Observer for F {
 
 /// Hands events to an observer and keeps what every transport must know of them: whether output was shown, and how far the
 /// run is.
-#[derive(Debug)]
-pub(crate) struct Emitter<'o, O: Observer> {
-    observer: &'o mut O,
+pub(crate) struct Emitter<'o> {
+    observer: &'o mut dyn Observer,
     phase: Option<Phase>,
     has_begun: bool,
     has_output: bool,
 }
 
-impl<'o, O: Observer> Emitter<'o, O> {
-    pub(crate) fn new(observer: &'o mut O) -> Emitter<'o, O> {
+impl<'o> Emitter<'o> {
+    pub(crate) fn new(observer: &'o mut dyn Observer) -> Emitter<'o> {
         Emitter {
             observer,
             phase: None,
@@ -485,7 +487,7 @@ impl<'o, O: Observer> Emitter<'o, O> {
                 self.phase = None;
                 None
             }
-            Event::Usage(_) | Event::Tick | Event::Session(_) => None,
+            Event::Usage(_) | Event::Answered | Event::Tick | Event::Session(_) => None,
         };
         // When the first wait is announced nothing was sent yet; whatever else happens shows that something was.
         self.has_begun |= !matches!(

@@ -18,6 +18,7 @@ impl Observer for Notes {
             Event::Retry(retry) => format!("retry {}", retry.attempt),
             Event::Usage(usage) => format!("usage {}", usage.total()),
             Event::Session(session) => format!("session {session}"),
+            Event::Answered => "answered".to_string(),
             Event::Tick => "tick".to_string(),
         });
         ControlFlow::Continue(())

@@ -203,9 +203,17 @@ impl Filed {
 }
 
 impl Agent for Filed {
-    const SOURCE: UsageSource = UsageSource::Provider;
-    const LOOK_EVERY: Option<Duration> = None;
-    const TRUTH_DELAY: Duration = Duration::ZERO;
+    fn source(&self) -> UsageSource {
+        UsageSource::Provider
+    }
+
+    fn look_every(&self) -> Option<Duration> {
+        None
+    }
+
+    fn truth_delay(&self) -> Duration {
+        Duration::ZERO
+    }
 
     fn start(&mut self) -> String {
         self.wire.start()

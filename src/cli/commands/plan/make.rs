@@ -15,8 +15,8 @@ use serde_json::json;
 use crate::cli::ask::AskArgs;
 use crate::cli::ask::Asker;
 use crate::cli::ask::ResultReport;
-use crate::cli::ask::screen::Screen;
 use crate::cli::ask::screen::Show;
+use crate::cli::ask::screen::{Prints, Screen};
 use crate::cli::ask::status_of;
 use crate::cli::commands::estimate::DEFAULT_MODEL;
 use crate::cli::commands::plan;
@@ -190,7 +190,7 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
     let mut screen = Screen::new(
         Show::Json,
         args.show_thinking,
-        false,
+        Prints::Never,
         asker.price(),
         &mut env.output,
     );

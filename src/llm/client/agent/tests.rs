@@ -1,5 +1,6 @@
 //! Whole runs of both clients against what agents really said: recorded conversations, and logs that grow as they did.
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -131,7 +132,8 @@ impl Link for Recording {
 struct Player {
     links: VecDeque<Recording>,
     started: usize,
-    stopped: usize,
+    /// How many there are now.
+    running: Rc<Cell<usize>>,
 }
 
 impl Launch for &mut Player {
@@ -144,11 +146,12 @@ impl Launch for &mut Player {
             not_found: true,
         })?;
         self.started += 1;
+        self.running.update(|running| running + 1);
         Ok(link)
     }
 
     fn stop(&mut self, _: &mut Recording, _: Duration) -> Option<Exit> {
-        self.stopped += 1;
+        self.running.update(|running| running - 1);
         Some(Exit {
             code: Some(1),
             signal: None,
@@ -239,10 +242,11 @@ impl Case {
                 answers: Rc::clone(&answers),
             }
         });
+        let running = Rc::new(Cell::new(0));
         let mut player = Player {
             links: links.collect(),
             started: 0,
-            stopped: 0,
+            running: running.clone(),
         };
         let mut seen: Vec<String> = Vec::new();
         let mut observer = |event: Event<'_>| {
@@ -254,6 +258,14 @@ impl Case {
                 Event::Superseded => "superseded".to_string(),
                 Event::Retry(retry) => format!("retry {}/{}", retry.attempt, retry.of),
                 Event::Usage(usage) => format!("usage {}", usage.total()),
+                Event::Answered => {
+                    assert_eq!(
+                        running.get(),
+                        1,
+                        "nobody waits for the agent's end to hear its answer"
+                    );
+                    "answered".to_string()
+                }
                 Event::Session(_) | Event::Tick => return ControlFlow::Continue(()),
             };
             let stops = self.stop_at.is_some_and(|at| note.starts_with(at));
@@ -287,7 +299,7 @@ impl Case {
                 .with_timer(timer.clone())
                 .run(&request, &mut budget, &mut observer)
         };
-        assert_eq!(player.started, player.stopped, "every agent is ended");
+        assert_eq!(running.get(), 0, "every agent is ended");
         Ran {
             outcome,
             seen: seen.join(" "),
@@ -358,7 +370,7 @@ fn a_plain_turn_is_told_step_by_step() {
     let ran = Case::of("wire_plain").run();
     assert_eq!(
         ran.seen,
-        "starting waiting step 1 waiting thinking (hm) (m) answering \"Hel\" \"lo\" usage 1030"
+        "starting waiting step 1 waiting thinking (hm) (m) answering \"Hel\" \"lo\" usage 1030 answered"
     );
     assert_eq!(ran.used, 1030);
     let answer = ran.answer();
@@ -379,7 +391,7 @@ fn on_acp_the_log_knows_usage_model_and_end() {
     let ran = Case::logged("acp_plain", "code_length").run();
     assert!(
         ran.seen
-            .ends_with("\"Hel\" \"lo\" usage 1030 superseded answering \"cut sho\"")
+            .ends_with("\"Hel\" \"lo\" usage 1030 superseded answering \"cut sho\" answered")
     );
     let answer = ran.answer();
     assert_eq!(answer.text, "cut sho");
@@ -652,7 +664,7 @@ fn an_agent_that_ends_or_never_starts_is_an_error_with_its_last_words() {
     let mut nobody = Player {
         links: VecDeque::new(),
         started: 0,
-        stopped: 0,
+        running: Rc::default(),
     };
     let config = LlmClientConfig::for_model("kimi-k3");
     let mut client = WireLlmClient::new(config, &mut nobody);

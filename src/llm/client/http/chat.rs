@@ -17,7 +17,6 @@ use serde_json::Value;
 
 use crate::llm::client::Emitter;
 use crate::llm::client::Event;
-use crate::llm::client::Observer;
 use crate::llm::client::Request;
 use crate::llm::client::Thinking;
 use crate::llm::error::Charged;
@@ -367,11 +366,7 @@ impl Answer {
     /// # Errors
     ///
     /// The error that the service put there, [`LlmError::Protocol`] for what is no chunk, and the observer's wish to stop.
-    pub(super) fn take<O: Observer>(
-        &mut self,
-        data: &str,
-        emitter: &mut Emitter<'_, O>,
-    ) -> Result<(), LlmError> {
+    pub(super) fn take(&mut self, data: &str, emitter: &mut Emitter<'_>) -> Result<(), LlmError> {
         let data = data.trim();
         match data {
             // Some gateways keep the connection alive with events of nothing.
