@@ -6,8 +6,11 @@
 //! [`crate::transport::session_log`] turns the agent's own log into the outcome, the usage and the exact text.
 //!
 //! Permission requests, plan reviews and questions come as one and the same request; only the options' ids tell them
-//! apart. Refuses to offer what it cannot do: no files, no terminals, no forms. Asked for them anyway, it declines.
+//! apart. Not every change is asked for: within a git work tree the agent writes files unasked. So it can be told to hand
+//! over text files to us ([`Options::files`]), and then nothing is written that we do not write. Refuses to offer what it
+//! cannot do: no terminals, no forms. Asked for them anyway, it declines.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -39,6 +42,8 @@ use crate::transport::jsonrpc::RpcError;
 
 /// The version we ask for; agents answer 1 whatever it is.
 const PROTOCOL_VERSION: u32 = 1;
+/// The file that was asked for is not there.
+pub(super) const NOT_FOUND: i64 = -32002;
 /// How long after the answer the log's last line was ever seen to come, and some: measured 1.5 to 70 ms.
 pub const LOG_DELAY: Duration = Duration::from_secs(2);
 
@@ -57,6 +62,9 @@ pub struct Options {
     pub model: Option<String>,
     /// `on`, `off` or an effort; the agent's default when `None`.
     pub thinking: Option<String>,
+    /// Whether its tools read and write text files through us: [`Asked::ReadFile`] and [`Asked::WriteFile`]. Without the
+    /// reading it would append by itself, and without either write by itself.
+    pub files: bool,
 }
 
 /// Which session.
@@ -126,6 +134,8 @@ struct Turn {
     /// A tool was called since the last text, so the next text is another step's.
     tool: bool,
     calls: Vec<Call>,
+    /// Files whose change was asked for and allowed, until it comes.
+    approved: Vec<String>,
 }
 
 /// A tool call, as far as it was announced.
@@ -141,7 +151,18 @@ struct Call {
 #[derive(Debug)]
 struct Pending {
     id: Id,
-    options: Vec<Choice>,
+    wants: Wants,
+}
+
+/// What shape its answer has.
+#[derive(Debug)]
+enum Wants {
+    /// One of these, about these files.
+    Choice(Vec<Choice>, Vec<String>),
+    /// A file's text.
+    Text,
+    /// That it is done.
+    Done,
 }
 
 impl Acp {
@@ -158,7 +179,7 @@ impl Acp {
         let params = json!({
             "protocolVersion": PROTOCOL_VERSION,
             "clientCapabilities": {
-                "fs": {"readTextFile": false, "writeTextFile": false},
+                "fs": {"readTextFile": self.options.files, "writeTextFile": self.options.files},
                 "terminal": false,
             },
             "clientInfo": {"name": "omk", "version": self.options.client_version},
@@ -174,6 +195,7 @@ impl Acp {
             step: 0,
             tool: false,
             calls: Vec::new(),
+            approved: Vec::new(),
         });
         self.cancelled = false;
         self.pending.clear();
@@ -197,8 +219,31 @@ impl Acp {
             .pending
             .iter()
             .position(|pending| pending.id == ask.0)?;
-        let Pending { id, options } = self.pending.remove(at);
-        Some(Message::result(id, &outcome(&options, answer)).encode())
+        let Pending { id, wants } = self.pending.remove(at);
+        let message = match wants {
+            Wants::Choice(options, paths) => {
+                if let (Answer::Allow | Answer::AllowAlways, Some(turn)) = (answer, &mut self.turn)
+                {
+                    turn.approved.extend(paths);
+                }
+                Message::result(id, &outcome(&options, answer))
+            }
+            Wants::Text | Wants::Done => match answer {
+                Answer::Returned { ok: true, output } => {
+                    let result = match wants {
+                        Wants::Text => json!({"content": output}),
+                        _ => json!({}),
+                    };
+                    Message::result(id, &result)
+                }
+                Answer::NoSuchFile => Message::error(id, NOT_FOUND, "there is no such file"),
+                Answer::Returned { output: why, .. } | Answer::Deny { reason: Some(why) } => {
+                    Message::error(id, jsonrpc::INTERNAL_ERROR, why)
+                }
+                _ => Message::error(id, jsonrpc::INTERNAL_ERROR, "not permitted"),
+            },
+        };
+        Some(message.encode())
     }
 
     /// Takes one line of the agent's.
@@ -467,20 +512,77 @@ impl Acp {
                     .as_ref()
                     .and_then(|request| self.understand(request));
                 if let (Some(what), Some(request)) = (what, request) {
-                    self.pending.push(Pending {
-                        id: id.clone(),
-                        options: request.options,
-                    });
-                    let id = AskId(id);
-                    signals.push(Signal::Ask(Ask { id, what }));
-                    return;
+                    let paths = match &what {
+                        Asked::Permission(permission) => permission.paths.clone(),
+                        _ => Vec::new(),
+                    };
+                    let wants = Wants::Choice(request.options, paths);
+                    return signals.push(self.asked(id, wants, what));
                 }
                 Message::result(id, &json!({"outcome": {"outcome": "cancelled"}}))
+            }
+            "fs/read_text_file" | "fs/write_text_file" if self.options.files => {
+                let is_write = method == "fs/write_text_file";
+                match params.map(Json::read::<TextFile>) {
+                    Some(Ok(file))
+                        if self.is_ours(&file.session_id) && file.content.is_some() == is_write =>
+                    {
+                        return signals.push(self.on_file(id, file));
+                    }
+                    _ => Message::error(id, jsonrpc::INVALID_PARAMS, "no file of this session"),
+                }
             }
             "elicitation/create" => Message::result(id, &json!({"action": "decline"})),
             _ => Message::error(id, jsonrpc::METHOD_NOT_FOUND, "not supported"),
         };
         signals.push(Signal::Send(refusal.encode()));
+    }
+
+    /// Notes that an answer is owed, and asks for it.
+    fn asked(&mut self, id: Id, wants: Wants, what: Asked) -> Signal {
+        self.pending.push(Pending {
+            id: id.clone(),
+            wants,
+        });
+        Signal::Ask(Ask {
+            id: AskId(id),
+            what,
+        })
+    }
+
+    fn on_file(&mut self, id: Id, file: TextFile) -> Signal {
+        let path = file.path;
+        // Tools name files relative to the directory too.
+        let is_it =
+            |named: &String| Path::new(&self.options.directory).join(named) == Path::new(&path);
+        let turn = self.turn.as_mut();
+        let approved = turn.and_then(|turn| {
+            let at = turn.approved.iter().position(is_it)?;
+            Some(turn.approved.swap_remove(at))
+        });
+        let calls = self.turn.iter().flat_map(|turn| turn.calls.iter().rev());
+        let call = calls
+            .into_iter()
+            .find(|call| call.files().iter().any(is_it));
+        let tool = call.map(|call| call.name.clone());
+        let Some(content) = file.content else {
+            return self.asked(id, Wants::Text, Asked::ReadFile { path, tool });
+        };
+        let permission = Permission {
+            call: call.map(|call| call.id.clone()).unwrap_or_default(),
+            // A sub-agent's calls are not announced; what writes is one of two tools, and to a rule the difference is the path.
+            agent: call.is_none().then(String::new),
+            tool: tool.unwrap_or_else(|| "Write".to_string()),
+            action: format!("Writing {path}"),
+            paths: vec![path.clone()],
+            ..Permission::default()
+        };
+        let what = Asked::WriteFile {
+            permission,
+            content,
+            approved: approved.is_some(),
+        };
+        self.asked(id, Wants::Done, what)
     }
 
     /// What is asked, by the options' ids; `None` when they are none that are known.
@@ -538,6 +640,18 @@ impl Call {
         let paths = update.blocks().into_iter().filter_map(|block| block.path);
         self.paths.extend(paths);
         self.paths.dedup();
+    }
+
+    /// The files that it is about, as it names them.
+    fn files(&self) -> Vec<String> {
+        #[derive(Deserialize)]
+        struct OfFile {
+            path: String,
+        }
+        let arguments = self.arguments.as_deref();
+        let named = arguments.and_then(|arguments| serde_json::from_str::<OfFile>(arguments).ok());
+        let named = named.map(|OfFile { path }| path);
+        self.paths.iter().cloned().chain(named).collect()
     }
 }
 
@@ -783,6 +897,17 @@ struct PermissionRequest {
     #[serde(default)]
     options: Vec<Choice>,
     tool_call: ToolCall,
+}
+
+/// A text file that is to be read, or written if it has content.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TextFile {
+    #[serde(default)]
+    session_id: String,
+    path: String,
+    #[serde(default)]
+    content: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -1072,6 +1197,159 @@ mod tests {
                 panic!("{signals:?}");
             };
             assert_eq!(sent(line)[member], value);
+        }
+    }
+
+    /// A session `s` that hands its files over, in which a tool is about one.
+    fn handing_over(tool: &str, arguments: &Value) -> Acp {
+        let mut acp = prompted();
+        acp.options.files = true;
+        acp.options.directory = "/project".to_string();
+        update(
+            &mut acp,
+            &json!({"sessionUpdate": "tool_call", "toolCallId": "0:t", "title": tool}),
+        );
+        update(
+            &mut acp,
+            &json!({"sessionUpdate": "tool_call_update", "toolCallId": "0:t", "rawInput": arguments}),
+        );
+        acp
+    }
+
+    fn file(acp: &mut Acp, id: u64, method: &str, params: &Value) -> Ask {
+        let mut params = params.clone();
+        params["sessionId"] = json!("s");
+        match &receive(acp, &json!({"id": id, "method": method, "params": params}))[..] {
+            [Signal::Ask(ask)] => ask.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn files_are_handed_over_only_if_that_was_agreed() {
+        for files in [false, true] {
+            let options = Options {
+                files,
+                ..Options::default()
+            };
+            let hello = sent(&Acp::new(options).start());
+            let can = &hello["params"]["clientCapabilities"]["fs"];
+            assert_eq!(can, &json!({"readTextFile": files, "writeTextFile": files}));
+        }
+        let mut acp = handing_over("Write", &json!({"path": "a"}));
+        for (method, params) in [
+            (
+                "fs/write_text_file",
+                json!({"sessionId": "s", "path": "/project/a"}),
+            ),
+            (
+                "fs/write_text_file",
+                json!({"sessionId": "other", "path": "/a", "content": ""}),
+            ),
+            ("fs/read_text_file", json!({"sessionId": "s"})),
+        ] {
+            let signals = receive(
+                &mut acp,
+                &json!({"id": 1, "method": method, "params": params}),
+            );
+            let [Signal::Send(line)] = &signals[..] else {
+                panic!("{signals:?}");
+            };
+            assert_eq!(sent(line)["error"]["code"], -32602, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_written_for_the_tool_that_is_about_it() {
+        let mut acp = handing_over("Edit", &json!({"path": "src/a.rs", "old_string": "x"}));
+        let write = json!({"path": "/project/src/a.rs", "content": "new"});
+        let Ask { id, what } = file(&mut acp, 1, "fs/write_text_file", &write);
+        let Asked::WriteFile {
+            permission,
+            content,
+            approved,
+        } = what
+        else {
+            panic!("{what:?}");
+        };
+        assert_eq!(
+            (permission.tool.as_str(), permission.call.as_str()),
+            ("Edit", "0:t")
+        );
+        assert_eq!(permission.paths, ["/project/src/a.rs"]);
+        assert_eq!((content.as_str(), approved), ("new", false));
+        let done = Answer::Returned {
+            ok: true,
+            output: String::new(),
+        };
+        assert_eq!(sent(&acp.answer(&id, &done).unwrap())["result"], json!({}));
+        assert_eq!(acp.answer(&id, &done), None);
+        // A sub-agent's tool is not known.
+        let write = json!({"path": "/project/other", "content": ""});
+        let Asked::WriteFile { permission, .. } =
+            file(&mut acp, 2, "fs/write_text_file", &write).what
+        else {
+            panic!();
+        };
+        assert_eq!(
+            (permission.tool.as_str(), permission.agent),
+            ("Write", Some(String::new()))
+        );
+    }
+
+    #[test]
+    fn what_was_approved_may_be_written_once() {
+        let mut acp = handing_over("Write", &json!({"path": "a"}));
+        update(
+            &mut acp,
+            &json!({"sessionUpdate": "tool_call_update", "toolCallId": "0:t",
+                "content": [{"type": "diff", "path": "a", "newText": "new"}]}),
+        );
+        let signals = receive(&mut acp, &permission(APPROVAL, "Write"));
+        let [Signal::Ask(ask)] = &signals[..] else {
+            panic!("{signals:?}");
+        };
+        acp.answer(&ask.id, &Answer::Allow).unwrap();
+        let mut is_approved = |id| {
+            let write = json!({"path": "/project/a", "content": "new"});
+            let what = file(&mut acp, id, "fs/write_text_file", &write).what;
+            matches!(what, Asked::WriteFile { approved: true, .. })
+        };
+        assert!(is_approved(1));
+        assert!(!is_approved(2));
+    }
+
+    #[test]
+    fn a_file_that_is_not_given_is_an_error_that_says_why() {
+        let mut acp = handing_over("Read", &json!({"path": "/etc/hosts"}));
+        let said = |answer: &Answer, acp: &mut Acp| {
+            let ask = file(acp, 1, "fs/read_text_file", &json!({"path": "/etc/hosts"}));
+            let Asked::ReadFile { tool, .. } = &ask.what else {
+                panic!("{ask:?}");
+            };
+            assert_eq!(tool.as_deref(), Some("Read"));
+            sent(&acp.answer(&ask.id, answer).unwrap())
+        };
+        let text = Answer::Returned {
+            ok: true,
+            output: "localhost".to_string(),
+        };
+        assert_eq!(
+            said(&text, &mut acp)["result"],
+            json!({"content": "localhost"})
+        );
+        assert_eq!(said(&Answer::NoSuchFile, &mut acp)["error"]["code"], -32002);
+        let failed = Answer::Returned {
+            ok: false,
+            output: "it is no text".to_string(),
+        };
+        assert_eq!(said(&failed, &mut acp)["error"]["message"], "it is no text");
+        for no in [
+            Answer::Deny { reason: None },
+            Answer::Allow,
+            Answer::Choose(Vec::new()),
+        ] {
+            assert_eq!(said(&no, &mut acp)["error"]["message"], "not permitted");
         }
     }
 

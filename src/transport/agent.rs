@@ -204,6 +204,22 @@ pub struct Ask {
 pub enum Asked {
     /// May this tool run?
     Permission(Permission),
+    /// What does this text file hold? An agent that hands over the writing of files hands over the reading as well.
+    ReadFile {
+        /// The file, absolute.
+        path: String,
+        /// The tool that wants to know, where that is known.
+        tool: Option<String>,
+    },
+    /// Write this text file, in place of what it holds.
+    WriteFile {
+        /// The tool and the file.
+        permission: Permission,
+        /// What it is to hold.
+        content: String,
+        /// The tool asked for permission and got it.
+        approved: bool,
+    },
     /// Shall this plan be carried out?
     Plan {
         /// The plan, as far as it was shown.
@@ -277,7 +293,9 @@ pub enum Answer {
     },
     /// The chosen labels, question by question; an empty list skips that question.
     Choose(Vec<Vec<String>>),
-    /// What our tool returned.
+    /// There is no such file.
+    NoSuchFile,
+    /// What our tool returned, or the file that was asked for.
     Returned {
         /// Whether it worked.
         ok: bool,

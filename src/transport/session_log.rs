@@ -108,7 +108,8 @@ impl Tail {
     }
 }
 
-/// Where the logs of Kimi Code's sessions are read: in its files, in files that are recorded, or in a recording.
+/// What stands on disk beside the link to Kimi Code: the logs of its sessions, and the text files that its tools hand over to
+/// us. In its files, in files that are recorded, or in a recording.
 pub trait LogSource {
     /// Finds the logs of a session and follows them from where they end now. Says whether there are any.
     ///
@@ -127,6 +128,23 @@ pub trait LogSource {
 
     /// Where they are, or are looked for, in an error.
     fn place(&self) -> String;
+
+    /// Whether a file lies in the directory of the session that is followed.
+    fn owns(&self, path: &str) -> bool;
+
+    /// A text file as a whole. What is no UTF-8 is replaced where it is only to be shown.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, is no regular file, or is no text and is not only to be shown.
+    fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String>;
+
+    /// Writes a text file in place of what it holds. Its directory must be there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written; what it holds is then as with any program that writes.
+    fn write_file(&mut self, path: &str, content: &str) -> io::Result<()>;
 }
 
 /// The logs in an agent's home, its `KIMI_CODE_HOME`.
@@ -208,6 +226,28 @@ impl LogSource for SessionFiles {
     fn place(&self) -> String {
         let main = self.tails.first().map(Tail::path);
         main.unwrap_or(&self.home).display().to_string()
+    }
+
+    fn owns(&self, path: &str) -> bool {
+        let climbs = path.split('/').any(|part| part == "..");
+        let directory = self.directory.as_ref();
+        !climbs && directory.is_some_and(|directory| Path::new(path).starts_with(directory))
+    }
+
+    fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String> {
+        // A pipe or a device may never end.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let bytes = fs::read(path)?;
+        match is_shown {
+            true => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            false => String::from_utf8(bytes).map_err(io::Error::other),
+        }
+    }
+
+    fn write_file(&mut self, path: &str, content: &str) -> io::Result<()> {
+        fs::write(path, content)
     }
 }
 

@@ -254,7 +254,7 @@ pub(crate) fn case(kind: Kind, name: &str, case: fn(&Stage)) {
 }
 
 cases! {
-    plain_answer thinking tool_approved tool_approved_by_pattern tool_denied written_without_asking question sub_agent
+    plain_answer thinking tool_approved tool_approved_by_pattern tool_denied written_in_a_git_tree question sub_agent
     cancelled_by_the_deadline no_time_to_start budget_ends_a_turn status_400 status_401 status_402 status_404
     status_429_once status_429_for_ever status_429_with_retry_after status_500 html_502 refused cut_for_ever
     cut_once clean_early_end empty_answer overflow slow_first_byte five_mb_each_way usage_missing slash
@@ -435,33 +435,73 @@ fn tool_denied(stage: &Stage) {
     }
 }
 
-/// Within a git work tree Kimi Code asks nobody before it writes a file there, so all that is left is to say so.
-fn written_without_asking(stage: &Stage) {
-    let sandbox = stage.sandbox("json");
-    std::fs::create_dir(sandbox.path("work/.git")).unwrap();
-    sandbox.file(".git/HEAD", "ref: refs/heads/main\n");
-    let tool = match stage.kind {
-        Cli => "WriteFile",
-        Code => "Write",
+/// Within a git work tree Kimi Code asks nobody before it writes, appends to or edits a file there. It hands the file over,
+/// and it is not written unless that is allowed.
+fn written_in_a_git_tree(stage: &Stage) {
+    let (write, edit) = match stage.kind {
+        Cli => ("WriteFile", "StrReplaceFile"),
+        Code => ("Write", "Edit"),
     };
-    let file = sandbox.path("work/made");
-    let wants = json!({"path": file, "content": "made"});
-    let service = Service::new(move |call: &Call| match call.after_tool() {
-        true => Act::from(Answer::text(["done"])),
-        false => Answer::tool(tool, wants.clone()).into(),
-    });
-    let run = stage.omk(&sandbox, &service.url(), "prompt --json --no-stdin Go.");
-    let outcome = finish(run, &sandbox);
-    let (exit, is_written) = match stage.kind {
-        Cli => (6, false),
-        Code => (0, true),
+    let change = |old: &str, new: &str| match stage.kind {
+        Cli => json!({"edit": {"old": old, "new": new}}),
+        Code => json!({"old_string": old, "new_string": new}),
     };
-    let result = outcome.code(exit).json();
-    assert_eq!(sandbox.path("work/made").exists(), is_written);
-    let warned = result["warnings"]
-        .to_string()
-        .contains("used Write without asking");
-    outcome.check(warned == is_written, "the warning");
+    let new = json!({"content": "new\n"});
+    let more = json!({"content": "more\n", "mode": "append"});
+    let other = change("here", "there");
+    let elsewhere = "Write(*/another),Edit(*/another)";
+    for (tool, rules, wants, before, after) in [
+        (write, ["", "Write"], &new, None, "new\n"),
+        (
+            write,
+            [elsewhere, "Write(*/made)"],
+            &new,
+            Some("old\n"),
+            "new\n",
+        ),
+        (write, ["", "Write"], &more, Some("some\n"), "some\nmore\n"),
+        (write, ["", "Write"], &more, None, "more\n"),
+        (edit, ["", "Edit"], &other, Some("here\n"), "there\n"),
+    ] {
+        for allow in rules {
+            let sandbox = stage.sandbox("json");
+            std::fs::create_dir(sandbox.path("work/.git")).unwrap();
+            sandbox.file(".git/HEAD", "ref: refs/heads/main\n");
+            let file = sandbox.path("work/made");
+            if let Some(before) = before {
+                sandbox.file("made", before);
+            }
+            let named = json!({"path": file});
+            let mut arguments = wants.clone();
+            arguments["path"] = json!(file);
+            let service = Service::new(move |call: &Call| match call.tools() {
+                // It must have read what it changes.
+                0 => Act::from(Answer::tool(
+                    if tool.ends_with("File") {
+                        "ReadFile"
+                    } else {
+                        "Read"
+                    },
+                    named.clone(),
+                )),
+                1 => Answer::tool(tool, arguments.clone()).into(),
+                _ => Answer::text(["done"]).into(),
+            });
+            let run = stage.omk(&sandbox, &service.url(), "prompt --json --no-stdin Go.");
+            let run = match allow {
+                "" => run,
+                allow => run.arg("--allow").arg(allow),
+            };
+            let outcome = finish(run, &sandbox);
+            let is_allowed = !allow.is_empty() && allow != elsewhere;
+            let result = outcome.code(if is_allowed { 0 } else { 6 }).json();
+            let now = std::fs::read_to_string(sandbox.path("work/made")).ok();
+            let then = if is_allowed { Some(after) } else { before };
+            outcome.check(now.as_deref() == then, &format!("the file: {now:?}"));
+            outcome.check(result["warnings"] == json!([]), "no warning");
+            outcome.check(service.calls().len() == 3, "three calls");
+        }
+    }
 }
 
 fn question(stage: &Stage) {

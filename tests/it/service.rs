@@ -53,6 +53,12 @@ impl Call {
         self.last()["role"] == "tool"
     }
 
+    /// How many tools have run.
+    pub(crate) fn tools(&self) -> usize {
+        let messages = self.body["messages"].as_array().into_iter().flatten();
+        messages.filter(|message| message["role"] == "tool").count()
+    }
+
     /// A message of the user has this text in it.
     pub(crate) fn asks(&self, text: &str) -> bool {
         let messages = self.body["messages"].as_array().into_iter().flatten();

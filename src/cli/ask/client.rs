@@ -20,7 +20,7 @@ use crate::llm::retry::RetryPolicy;
 use crate::llm::types::{LlmResponse, TokenBudget};
 use crate::runtime::clock::SystemTimer;
 use crate::runtime::text::escape_os;
-use crate::transport::acp::{Mode, Options, Session};
+use crate::transport::acp::{Options, Session};
 use crate::transport::child::Program;
 use crate::transport::detect::{Agent, Kind, Protocol};
 use crate::transport::session_log;
@@ -341,8 +341,6 @@ fn options(args: &AskArgs, directory: &Path, session: Option<String>) -> Options
         session: session.map_or(Session::New, Session::Resume),
         model: model(args).map(str::to_string),
         thinking: args.thinking.map(|how| how.name().to_string()),
-        // In its default mode Kimi Code writes to files of a git work tree without asking, so denying is not enough.
-        mode: args.read_only.then_some(Mode::Plan),
         ..Options::default()
     }
 }

@@ -68,8 +68,6 @@ pub(crate) struct AskArgs {
     pub(crate) replay: Option<PathBuf>,
     pub(crate) name: Option<String>,
     pub(crate) tags: Vec<(String, String)>,
-    /// Nothing may be changed, whatever the agent would do without asking.
-    pub(crate) read_only: bool,
 }
 
 impl AskArgs {
@@ -137,7 +135,6 @@ impl AskArgs {
             replay: ask.replay.take(),
             name: ask.name.take(),
             tags: std::mem::take(&mut ask.tag),
-            read_only: false,
         })
     }
 

@@ -747,8 +747,8 @@ before it is sent.",
 Write and Edit with or without File, mean the same; `all` is every tool. A pattern narrows it to commands, or to \
 files, where * stands for anything: Shell(git *) allows one plain git command, never one with ; & | < > $ or a line break \
 in it. The default is none: what is asked for is denied, the answer is printed, and the exit code is 6. Reading files in \
-its directory is something that agents do not ask for, and within a git work tree Kimi Code does not ask before it writes or \
-edits a file there: omk cannot deny that, and says so when it happened.",
+its directory is something that agents do not ask for. Within a git work tree Kimi Code does not ask before it changes a file \
+either; it has to hand the file to omk, which writes what is allowed.",
         repeats: true,
         configurable: true,
         ..ON_PROMPT

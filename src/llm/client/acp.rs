@@ -17,6 +17,7 @@ use crate::llm::client::Request;
 use crate::llm::client::agent::Agent;
 use crate::llm::client::agent::Launch;
 use crate::llm::client::agent::Run;
+use crate::llm::client::permissions;
 use crate::llm::client::tape::Recorded;
 use crate::llm::error::LlmError;
 use crate::llm::types::LlmResponse;
@@ -31,6 +32,7 @@ use crate::transport::acp::Options;
 use crate::transport::agent::Answer;
 use crate::transport::agent::Answered;
 use crate::transport::agent::AskId;
+use crate::transport::agent::Asked;
 use crate::transport::agent::Event;
 use crate::transport::agent::Outcome;
 use crate::transport::agent::Part;
@@ -191,6 +193,11 @@ impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T,
             budget,
         };
         let (options, source) = (&self.options, &self.logs);
+        let options = Options {
+            // In its other modes, and where it may do all, its own writing is what was asked for.
+            files: options.mode == Some(Mode::Default) && self.permissions != Permissions::All,
+            ..options.clone()
+        };
         let agent = || Logged {
             acp: Acp::new(options.clone()),
             source: source.clone(),
@@ -256,6 +263,38 @@ impl<S: LogSource> Agent for Logged<S> {
 
     fn closed(&mut self) -> Option<Signal> {
         self.acp.closed()
+    }
+
+    fn on_file(&mut self, what: &Asked) -> Answer {
+        let done = match what {
+            Asked::ReadFile { path, tool } => {
+                // What a tool shows may be shown with replacements; what one writes back may not.
+                let is_shown = tool.as_deref().is_some_and(permissions::reads);
+                self.source.read_file(path, is_shown)
+            }
+            Asked::WriteFile {
+                permission,
+                content,
+                ..
+            } => permission
+                .paths
+                .iter()
+                .try_for_each(|path| self.source.write_file(path, content))
+                .map(|()| String::new()),
+            _ => return Answer::Deny { reason: None },
+        };
+        match done {
+            Ok(output) => Answer::Returned { ok: true, output },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Answer::NoSuchFile,
+            Err(error) => Answer::Returned {
+                ok: false,
+                output: error.to_string(),
+            },
+        }
+    }
+
+    fn owns(&self, path: &str) -> bool {
+        self.source.owns(path)
     }
 
     fn ready(&mut self, peer: &Peer) -> Result<(), LlmError> {

@@ -34,6 +34,7 @@ use crate::transport::agent::Answer;
 use crate::transport::agent::Answered;
 use crate::transport::agent::Ask;
 use crate::transport::agent::AskId;
+use crate::transport::agent::Asked;
 use crate::transport::agent::Failure;
 use crate::transport::agent::FailureKind;
 use crate::transport::agent::Finish;
@@ -107,6 +108,11 @@ pub(crate) trait Agent {
     fn answer(&mut self, ask: &AskId, answer: &Answer) -> Option<String>;
     fn receive(&mut self, line: &[u8]) -> Vec<Signal>;
     fn closed(&mut self) -> Option<Signal>;
+
+    /// Reads or writes a text file that it handed over. Only what is permitted gets here.
+    fn on_file(&mut self, what: &Asked) -> Answer;
+    /// Whether a file is the agent's own, in which it keeps the session.
+    fn owns(&self, path: &str) -> bool;
 
     /// The session is there and nothing was asked in it yet.
     fn ready(&mut self, peer: &Peer) -> Result<(), LlmError>;
@@ -197,8 +203,8 @@ impl<L: Launch> Run<'_, L> {
             session: None,
             retries: Vec::new(),
             denials: Vec::new(),
-            unasked: Vec::new(),
-            unbidden: Vec::new(),
+            forbidden: Vec::new(),
+            disobeyed: Vec::new(),
         };
         let end = turn.run();
         let exited =
@@ -265,10 +271,10 @@ struct Turn<'a, 'o> {
     session: Option<String>,
     retries: Vec<Retry>,
     denials: Vec<Denial>,
-    /// Calls of tools that change files and were not allowed, until they are done or ask.
-    unasked: Vec<(String, String)>,
+    /// Calls of tools that change files and are not allowed, until they are over.
+    forbidden: Vec<(String, String)>,
     /// The tools of those that ran all the same.
-    unbidden: Vec<String>,
+    disobeyed: Vec<String>,
 }
 
 impl Turn<'_, '_> {
@@ -435,9 +441,9 @@ impl Turn<'_, '_> {
                 Ok(())
             }
             agent::Event::Tool { call, name } => {
-                // Kimi Code writes within a git work tree without asking, so nobody could deny it.
+                // A version may come that neither asks nor hands over the file. That is at least said.
                 if permissions::writes(&name) && !self.permissions.covers(&name) {
-                    self.unasked.push((call.clone(), name));
+                    self.forbidden.push((call.clone(), name));
                 }
                 self.running.push(call);
                 self.emitter.mark_acted();
@@ -445,9 +451,9 @@ impl Turn<'_, '_> {
             }
             agent::Event::ToolDone { call, ok } => {
                 self.running.retain(|running| *running != call);
-                if let Some(at) = self.unasked.iter().position(|(known, _)| *known == call) {
-                    let (_, tool) = self.unasked.swap_remove(at);
-                    self.unbidden.extend(ok.then_some(tool));
+                if let Some(at) = self.forbidden.iter().position(|(known, _)| *known == call) {
+                    let (_, tool) = self.forbidden.swap_remove(at);
+                    self.disobeyed.extend(ok.then_some(tool));
                 }
                 Ok(())
             }
@@ -494,13 +500,24 @@ impl Turn<'_, '_> {
     }
 
     fn on_ask(&mut self, ask: &Ask) -> Result<(), LlmError> {
-        let (answer, denial) = match self.quiet {
+        let (mut answer, denial) = match &ask.what {
             // What is asked of a turn that was given up is moot.
-            true => (Answer::Deny { reason: None }, None),
-            false => self.permissions.decide(&ask.what),
+            _ if self.quiet => (Answer::Deny { reason: None }, None),
+            Asked::WriteFile { permission, .. }
+                if permission.paths.iter().all(|path| self.agent.owns(path)) =>
+            {
+                (Answer::Allow, None)
+            }
+            what => self.permissions.decide(what),
         };
+        let is_file = matches!(ask.what, Asked::ReadFile { .. } | Asked::WriteFile { .. });
         if answer == Answer::Allow {
-            self.emitter.mark_acted();
+            if !matches!(ask.what, Asked::ReadFile { .. }) {
+                self.emitter.mark_acted();
+            }
+            if is_file {
+                answer = self.agent.on_file(&ask.what);
+            }
         }
         self.denials.extend(denial);
         match self.agent.answer(&ask.id, &answer) {
@@ -600,10 +617,10 @@ impl Turn<'_, '_> {
         }
         self.emit(Event::Answered)?;
         let mut warnings = Vec::new();
-        if !self.unbidden.is_empty() {
+        if !self.disobeyed.is_empty() {
             warnings.push(format!(
-                "the agent used {} without asking, so it could not be denied; Kimi Code does so within a git work tree",
-                self.unbidden.join(", ")
+                "the agent used {}, which was not allowed: look at what it changed",
+                self.disobeyed.join(", ")
             ));
         }
         if usage.total().is_none() {

@@ -84,6 +84,12 @@ impl Permissions {
                 },
                 denial(DenialKind::Tool, &permission.tool, &permission.action),
             ),
+            // It reads whatever it wants without asking anyway.
+            Asked::ReadFile { .. } => (Answer::Allow, None),
+            Asked::WriteFile { approved: true, .. } => (Answer::Allow, None),
+            Asked::WriteFile { permission, .. } => {
+                self.decide(&Asked::Permission(permission.clone()))
+            }
             // A reason would have the plan revised and shown again.
             Asked::Plan { text } => (refusal, denial(DenialKind::Plan, "", text)),
             Asked::Questions(questions) => {
@@ -237,6 +243,11 @@ pub(super) fn writes(tool: &str) -> bool {
     matches!(meaning(tool).as_str(), "write" | "edit")
 }
 
+/// Whether a tool shows a file and changes none.
+pub(super) fn reads(tool: &str) -> bool {
+    meaning(tool) == "read"
+}
+
 /// Whether `*` can stand for something everywhere so that the pattern is the text. Linear in the text for each star.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -371,5 +382,39 @@ mod tests {
             let text = format!("{}{}{}", a, b, c);
             prop_assert!(matches(&pattern, &text));
         }
+    }
+
+    #[test]
+    fn a_file_is_written_if_its_tool_was_approved_or_a_rule_is_about_it() {
+        let rules = |rules| Permissions::of(Rule::parse_list(rules).unwrap());
+        let write = |approved| Asked::WriteFile {
+            permission: Permission {
+                tool: "Write".to_string(),
+                action: "Writing /p/a".to_string(),
+                paths: vec!["/p/a".to_string()],
+                ..Permission::default()
+            },
+            content: String::new(),
+            approved,
+        };
+        for (permissions, approved, is_allowed) in [
+            (Permissions::Nothing, false, false),
+            (Permissions::Nothing, true, true),
+            (rules("Edit"), false, false),
+            (rules("Write(/p/*)"), false, true),
+            (rules("Write(/q/*)"), false, false),
+        ] {
+            let (answer, denial) = permissions.decide(&write(approved));
+            assert_eq!(answer == Answer::Allow, is_allowed);
+            assert_eq!(
+                denial.map(|denial| denial.tool),
+                (!is_allowed).then(|| "Write".to_string())
+            );
+        }
+        let read = Asked::ReadFile {
+            path: "/p/a".to_string(),
+            tool: None,
+        };
+        assert_eq!(Permissions::Nothing.decide(&read), (Answer::Allow, None));
     }
 }

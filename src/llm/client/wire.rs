@@ -31,6 +31,7 @@ use crate::runtime::clock::Timer;
 use crate::transport::agent::Answer;
 use crate::transport::agent::Answered;
 use crate::transport::agent::AskId;
+use crate::transport::agent::Asked;
 use crate::transport::agent::Event;
 use crate::transport::agent::Finish;
 use crate::transport::agent::Outcome;
@@ -244,6 +245,15 @@ impl Agent for Filed {
 
     fn closed(&mut self) -> Option<Signal> {
         self.wire.closed()
+    }
+
+    /// Wire has no such request.
+    fn on_file(&mut self, _: &Asked) -> Answer {
+        Answer::Deny { reason: None }
+    }
+
+    fn owns(&self, _: &str) -> bool {
+        false
     }
 
     fn ready(&mut self, _: &Peer) -> Result<(), LlmError> {

@@ -17,11 +17,13 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::runtime::clock::Timer;
 use crate::runtime::secret::Secret;
 use crate::runtime::text;
+use crate::transport::acp;
 use crate::transport::child::Exit;
 use crate::transport::http::BodyStream;
 use crate::transport::http::HttpResponse;
@@ -307,6 +309,38 @@ impl Link for PlayedLink {
 #[derive(Clone, Debug)]
 pub struct PlayedLogs(Player);
 
+impl PlayedLogs {
+    /// What the agent is told next about a file that it handed over: its text, nothing if it was written, or what was wrong.
+    fn replied(&self) -> io::Result<String> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Reply {
+            result: Text,
+            error: Option<Fault>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Text {
+            content: String,
+        }
+        #[derive(Deserialize)]
+        struct Fault {
+            code: i64,
+            message: String,
+        }
+        let next = self.0.0.borrow();
+        let reply: Reply = match next.entries.front() {
+            Some((_, Entry::Send(line))) => serde_json::from_slice(line).unwrap_or_default(),
+            _ => Reply::default(),
+        };
+        match reply.error {
+            Some(fault) if fault.code == acp::NOT_FOUND => Err(io::ErrorKind::NotFound.into()),
+            Some(fault) => Err(io::Error::other(fault.message)),
+            None => Ok(reply.result.content),
+        }
+    }
+}
+
 impl LogSource for PlayedLogs {
     fn follow(&mut self, _: &str) -> io::Result<bool> {
         let found = self
@@ -337,6 +371,19 @@ impl LogSource for PlayedLogs {
 
     fn place(&self) -> String {
         "the tape".to_string()
+    }
+
+    fn owns(&self, _: &str) -> bool {
+        self.replied().is_ok()
+    }
+
+    fn read_file(&self, _: &str, _: bool) -> io::Result<String> {
+        self.replied()
+    }
+
+    /// Nothing is written: what is told is how it went then.
+    fn write_file(&mut self, _: &str, _: &str) -> io::Result<()> {
+        self.replied().map(drop)
     }
 }
 

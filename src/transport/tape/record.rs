@@ -393,6 +393,19 @@ impl<S: LogSource> LogSource for RecordedLogs<S> {
     fn place(&self) -> String {
         self.logs.place()
     }
+
+    fn owns(&self, path: &str) -> bool {
+        self.logs.owns(path)
+    }
+
+    /// What it holds is on the tape as what is sent.
+    fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String> {
+        self.logs.read_file(path, is_shown)
+    }
+
+    fn write_file(&mut self, path: &str, content: &str) -> io::Result<()> {
+        self.logs.write_file(path, content)
+    }
 }
 
 /// A service that is recorded.

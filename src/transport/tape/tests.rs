@@ -1,5 +1,6 @@
 //! The format, what is kept out of it, and what playing compares. Whole clients on a tape are tested with the clients.
 
+use std::io;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -538,6 +539,24 @@ impl LogSource for Logs {
 
     fn place(&self) -> String {
         "here".to_string()
+    }
+
+    fn owns(&self, path: &str) -> bool {
+        path.starts_with("/session/")
+    }
+
+    fn read_file(&self, path: &str, _: bool) -> io::Result<String> {
+        match path {
+            "/there" => Ok("what it holds".to_string()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn write_file(&mut self, path: &str, _: &str) -> io::Result<()> {
+        match path {
+            "/full" => Err(io::Error::other("no space is left")),
+            _ => Ok(()),
+        }
     }
 }
 

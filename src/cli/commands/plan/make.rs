@@ -86,8 +86,7 @@ impl MakeArgs {
             Format::Csv,
         ];
         let Invocation { mut low, given, .. } = invocation;
-        let mut ask = AskArgs::resolve(&mut low, &given, env)?;
-        ask.read_only = true;
+        let ask = AskArgs::resolve(&mut low, &given, env)?;
         let format = plan::format(&low, KNOWN)?;
         let mut words = Vec::new();
         let mut dashes = 0;

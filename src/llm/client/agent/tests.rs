@@ -416,6 +416,19 @@ fn sub_agents_are_on_the_same_bill() {
 }
 
 #[test]
+fn an_agent_that_changes_files_in_spite_of_a_no_is_found_out() {
+    // It was allowed when this was recorded, so it goes on as no agent should.
+    let answer = Case::logged("acp_write_edit", "code_tool").run().answer();
+    assert_eq!(answer.denials.len(), 2);
+    let [warning] = &answer.warnings[..] else {
+        panic!("{:?}", answer.warnings);
+    };
+    assert!(warning.contains("used Write, Edit, which was not allowed"));
+    let case = Case::logged("acp_write_edit", "code_tool").allowing(tools(&["Write", "Edit"]));
+    assert!(case.run().answer().warnings.is_empty());
+}
+
+#[test]
 fn an_allowed_tool_runs_and_its_step_is_not_the_answer() {
     for (case, tool, text) in [
         (Case::of("wire_approve"), "Shell", "done"),

@@ -205,6 +205,24 @@ impl LogSource for Growing {
     fn place(&self) -> String {
         "the tape".to_string()
     }
+
+    fn owns(&self, path: &str) -> bool {
+        path.starts_with("/session/")
+    }
+
+    fn read_file(&self, path: &str, _: bool) -> io::Result<String> {
+        match path {
+            "/there" => Ok("what it holds".to_string()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn write_file(&mut self, path: &str, _: &str) -> io::Result<()> {
+        match path {
+            "/full" => Err(io::Error::other("no space is left")),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[test]
