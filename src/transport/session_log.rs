@@ -211,6 +211,51 @@ impl LogSource for SessionFiles {
     }
 }
 
+/// What kimi-cli and kimi-agent keep of a conversation and do not say: read in the session's file, in one that is recorded,
+/// or in a recording. What cannot be read says nothing, which is what was known before.
+pub trait ContextSource {
+    /// The answer of the turn that has ended, where it is less than what was sent: after a stream that broke, that is what
+    /// both tries said.
+    fn answer(&self, sent: &str) -> Option<String>;
+
+    /// Whether nothing is left of what the user said.
+    fn has_lost_prompt(&self) -> bool;
+}
+
+/// A session's `context.jsonl` in an agent's home, its `KIMI_SHARE_DIR`; by default that of no session.
+#[derive(Clone, Debug, Default)]
+pub struct SessionContext {
+    kept: Option<(PathBuf, String)>,
+}
+
+impl SessionContext {
+    /// That of this session.
+    pub fn new(home: impl Into<PathBuf>, session: impl Into<String>) -> SessionContext {
+        SessionContext {
+            kept: Some((home.into(), session.into())),
+        }
+    }
+
+    fn read(&self) -> Option<Vec<u8>> {
+        let (home, session) = self.kept.as_ref()?;
+        let directory = find_session(&home.join("sessions"), session).ok()??;
+        fs::read(directory.join("context.jsonl")).ok()
+    }
+}
+
+impl ContextSource for SessionContext {
+    fn answer(&self, sent: &str) -> Option<String> {
+        let kept = legacy_answer(&self.read()?)?;
+        // The try that broke was sent first. Anything else is not what this is about.
+        let is_less = !kept.is_empty() && kept.len() < sent.len() && sent.ends_with(kept.as_str());
+        is_less.then_some(kept)
+    }
+
+    fn has_lost_prompt(&self) -> bool {
+        self.read().is_some_and(|kept| !legacy_has_prompt(&kept))
+    }
+}
+
 /// A fact from a line of Kimi Code's log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

@@ -224,6 +224,40 @@ fn every_recorded_conversation_has_its_exit_code() {
     assert_eq!(found, std::fs::read_to_string(&path).unwrap());
 }
 
+/// What omk took from the session's own file is on the tape, so a replay needs no such file.
+#[test]
+fn a_stream_that_was_cut_is_repaired_again_from_the_tape() {
+    let sandbox = Sandbox::new("a_stream_that_was_cut_is_repaired_again_from_the_tape");
+    let agent = install(&sandbox, "wire_err_cutonce");
+    let session = sandbox.path("home/.kimi/sessions/hash/nightly");
+    std::fs::create_dir_all(&session).unwrap();
+    let kept = "{\"role\":\"user\",\"content\":\"secret of an earlier run\"}\n\
+                {\"role\":\"assistant\",\"content\":\"whole\"}\n";
+    std::fs::write(session.join("context.jsonl"), kept).unwrap();
+    let run = |flags: &str| {
+        let flags = format!("--stream-json -m kimi-k2.6 {flags} Go.");
+        let outcome = ask(&sandbox, &agent, &flags).run();
+        let mut lines = outcome.code(0).stdout_text().lines();
+        let mut result: Value = serde_json::from_str(lines.next_back().unwrap()).unwrap();
+        // Whom, when and for how much: a replay is another run, and costs nothing.
+        for name in ["run_id", "session_id", "peer", "timing", "cost"] {
+            result.as_object_mut().unwrap().remove(name);
+        }
+        let events: Vec<String> = lines.map(str::to_string).collect();
+        (events, result)
+    };
+    let first = run("--session nightly --record cut.tape");
+    assert_eq!(first.1["text"], "whole");
+    let tape = std::fs::read_to_string(sandbox.path("work/cut.tape")).unwrap();
+    assert!(!tape.contains("secret"), "{tape}");
+    std::fs::remove_dir_all(&session).unwrap();
+    assert_eq!(run("--replay cut.tape"), first);
+    ask(&sandbox, &agent, "-m kimi-k2.6 --replay cut.tape Go.")
+        .run()
+        .code(0)
+        .stdout("whole");
+}
+
 #[test]
 fn a_tool_is_denied_or_allowed() {
     let sandbox = Sandbox::new("a_tool_is_denied_or_allowed");
