@@ -365,13 +365,17 @@ impl CodeLog {
                 self.usage.add(*usage);
             }
             CodeFact::Compacted { elided } => self.elided |= *elided && !self.answered,
-            CodeFact::Retry(_) => self.close_call(false),
+            CodeFact::Retry(retry) => self.close_call(retry.was_empty()),
             CodeFact::Message { text, finish } if self.end.is_none() => {
                 self.text = Some(text.clone());
                 self.finish = Some(finish.clone());
             }
             CodeFact::Ended { turn, end } => {
-                self.close_call(*end == TurnEnd::Cancelled);
+                self.close_call(match end {
+                    TurnEnd::Cancelled => true,
+                    TurnEnd::Failed(failure) => failure.kind == FailureKind::Empty,
+                    _ => false,
+                });
                 if self.turn.is_none_or(|own| own == *turn) {
                     self.end = Some(end.clone());
                 }
@@ -382,9 +386,9 @@ impl CodeLog {
     }
 
     /// Books a call that left no usage: one that said something before it broke may be on the bill, and one that was
-    /// cancelled in any case.
-    fn close_call(&mut self, cancelled: bool) {
-        if std::mem::take(&mut self.open) && (self.said || cancelled) {
+    /// cancelled, or answered with nothing, in any case.
+    fn close_call(&mut self, charged: bool) {
+        if std::mem::take(&mut self.open) && (self.said || charged) {
             self.usage.add(None);
         }
     }
@@ -1065,7 +1069,12 @@ mod tests {
         let part = r#"{"type":"context.append_loop_event","event":{"type":"content.part"}}"#;
         let cancelled = r#"{"type":"turn.ended","turnId":0,"reason":"cancelled"}"#;
         let failed = r#"{"type":"turn.ended","turnId":0,"reason":"failed"}"#;
+        let empty = r#"{"type":"turn.step.retrying","errorMessage":"The API returned an empty response (none)."}"#;
+        let refused = r#"{"type":"turn.step.retrying","errorMessage":"429 busy","statusCode":429}"#;
+        let nothing = r#"{"type":"turn.ended","turnId":0,"reason":"failed","error":{"code":"provider.api_error","message":"The API returned an empty response."}}"#;
         for (lines, untold) in [
+            (vec![call, empty, call, refused], 1),
+            (vec![call, empty, call, nothing], 2),
             (vec![call, cancelled], 1),
             (vec![call, failed], 0),
             (vec![call, part, failed], 1),

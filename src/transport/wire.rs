@@ -364,19 +364,20 @@ impl Wire {
                 if turn.said {
                     signals.push(Signal::Event(Event::Superseded { step }));
                 }
-                // An attempt that said something, or ended well with nothing said, was paid for.
-                if turn.said || retry.error_type.contains("EmptyResponse") {
-                    self.usage.add(None);
-                }
-                turn.said = false;
-                self.text.clear();
-                signals.push(Signal::Event(Event::Retry(Retry {
+                let retry = Retry {
                     attempt: retry.next_attempt,
                     of: retry.max_attempts,
                     wait: Duration::try_from_secs_f64(retry.wait_s).unwrap_or_default(),
                     status: retry.status_code,
                     reason: retry.error_type,
-                })));
+                };
+                // An attempt that said something, or ended well with nothing said, was paid for.
+                if turn.said || retry.was_empty() {
+                    self.usage.add(None);
+                }
+                turn.said = false;
+                self.text.clear();
+                signals.push(Signal::Event(Event::Retry(retry)));
             }
             "ToolCall" => {
                 let Some(call) = event.payload::<ToolCall>() else {
