@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::result::same_again;
 use crate::sandbox::{Run, Sandbox};
 
 /// Names the conversation that the player plays.
@@ -236,15 +237,7 @@ fn a_stream_that_was_cut_is_repaired_again_from_the_tape() {
     std::fs::write(session.join("context.jsonl"), kept).unwrap();
     let run = |flags: &str| {
         let flags = format!("--stream-json -m kimi-k2.6 {flags} Go.");
-        let outcome = ask(&sandbox, &agent, &flags).run();
-        let mut lines = outcome.code(0).stdout_text().lines();
-        let mut result: Value = serde_json::from_str(lines.next_back().unwrap()).unwrap();
-        // Whom, when and for how much: a replay is another run, and costs nothing.
-        for name in ["run_id", "session_id", "peer", "timing", "cost"] {
-            result.as_object_mut().unwrap().remove(name);
-        }
-        let events: Vec<String> = lines.map(str::to_string).collect();
-        (events, result)
+        same_again(ask(&sandbox, &agent, &flags).run().code(0))
     };
     let first = run("--session nightly --record cut.tape");
     assert_eq!(first.1["text"], "whole");
