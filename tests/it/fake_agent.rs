@@ -261,6 +261,16 @@ fn a_tool_is_denied_or_allowed() {
     let outcome = ask(&sandbox, &agent, "--json Go.").run();
     let result = outcome.code(6).json();
     outcome.check(result["denials"][0]["tool"] == "Shell", "the tool");
+    // An agent that ends the turn over a refusal is told the reason by a second prompt, and answers then.
+    let agent = install(&sandbox, "rust_reject");
+    let outcome = ask(&sandbox, &agent, "-m kimi-k2.6 Go.").run();
+    outcome.code(6).stdout("Hello wörld, all of it.");
+    outcome.stderr_contains("Let me run it.\nomk: denied: Shell: ");
+    let outcome = ask(&sandbox, &agent, "--json Go.").run();
+    let result = outcome.code(6).json();
+    let denials = result["denials"].as_array().unwrap();
+    outcome.check(denials.len() == 1, "one denial");
+    outcome.check(result["usage"]["input"] == 2000, "both prompts' usage");
     let agent = install(&sandbox, "wire_approve");
     ask(&sandbox, &agent, "--allow Shell -q Go.")
         .run()

@@ -4,9 +4,13 @@
 //! asks questions, since nobody is there to answer. Refuses tools and hooks of our own, and keeps no conversation: each run
 //! is a process of its own, in the session that its arguments name.
 //!
-//! Two things it does not say. kimi-cli makes a second try after a stream that broke, and sends both tries' text; and it
+//! Two things kimi-cli does not say. It makes a second try after a stream that broke, and sends both tries' text; and it
 //! drops a new session's first prompt that is too long for the window, and asks without it. Where the session's file is
 //! known, [`WireLlmClient::in_session`], the answer is taken from there and the missing prompt is an error.
+//!
+//! kimi-agent 1.8 does neither, and hides others that no file tells: how often it asked again, so an empty answer that it
+//! asked again for is missing from the usage; and that it drops what came in one piece with the end of a stream. So an
+//! answer over Wire is never said to be complete.
 
 use std::io;
 use std::path::PathBuf;
