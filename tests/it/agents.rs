@@ -970,7 +970,7 @@ fn prompt_beyond_the_agents_window(stage: &Stage) {
     let service = Service::new(|_| Answer::text(["I see no question."]));
     let prompt = "internationalisation ".repeat(40_000);
     let run = stage
-        .ask(&sandbox, &service.url(), "--json")
+        .ask(&sandbox, &service.url(), "--record window.tape --json")
         .env("KIMI_MODEL_MAX_CONTEXT_SIZE", "60000")
         .stdin(prompt.clone());
     let outcome = finish(run, &sandbox);
@@ -986,6 +986,18 @@ fn prompt_beyond_the_agents_window(stage: &Stage) {
         outcome.check(result["error"]["kind"] == kind, "the kind");
         outcome.check(result["text"].is_null(), "no text");
         outcome.check(result["cost"]["charged"] != "no", "it may have asked");
+    }
+    // That the prompt was dropped is on the tape, without the file that showed it.
+    std::fs::remove_dir_all(sandbox.path("home/.kimi/sessions")).unwrap_or_default();
+    let replayed = sandbox.omk("prompt --replay window.tape --json");
+    let replayed = replayed.stdin(prompt).run();
+    let (first, again) = (outcome.json(), replayed.json());
+    for field in ["/exit", "/text", "/usage", "/error/kind"] {
+        let (first, again) = (first.pointer(field), again.pointer(field));
+        replayed.check(
+            again == first,
+            &format!("{field}: {again:?}, not {first:?}"),
+        );
     }
     // A prompt that is too long for the model is not even given to the agent.
     let calls = service.calls().len();
