@@ -86,7 +86,11 @@ fn program(kind: Kind) -> Option<PathBuf> {
     assert!(!required, "{text}, and OMK_REQUIRE_AGENTS is set");
     SAID[kind as usize].call_once(|| {
         // Past the harness, which keeps what a passing test prints to itself.
-        let line = format!("skipped: {text}: none of its tests says anything; see .ci/run\n");
+        let how = match kind {
+            Cli | Code => "see .ci/run",
+            Agent => "no registry has it",
+        };
+        let line = format!("skipped: {text}: none of its tests says anything; {how}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
     });
     None
