@@ -179,6 +179,14 @@ pub struct Retry {
     pub reason: String,
 }
 
+impl Retry {
+    /// Whether the call was answered, and with nothing: that is on the bill. kimi-cli names the error, Kimi Code words it.
+    pub(super) fn was_empty(&self) -> bool {
+        let lower = self.reason.to_lowercase();
+        lower.contains("emptyresponse") || EMPTY.iter().any(|words| lower.contains(words))
+    }
+}
+
 /// Names one [`Ask`] until it is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AskId(pub(super) Id);

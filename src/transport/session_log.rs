@@ -251,6 +251,51 @@ impl LogSource for SessionFiles {
     }
 }
 
+/// What kimi-cli and kimi-agent keep of a conversation and do not say: read in the session's file, in one that is recorded,
+/// or in a recording. What cannot be read says nothing, which is what was known before.
+pub trait ContextSource {
+    /// The answer of the turn that has ended, where it is less than what was sent: after a stream that broke, that is what
+    /// both tries said.
+    fn answer(&self, sent: &str) -> Option<String>;
+
+    /// Whether nothing is left of what the user said.
+    fn has_lost_prompt(&self) -> bool;
+}
+
+/// A session's `context.jsonl` in an agent's home, its `KIMI_SHARE_DIR`; by default that of no session.
+#[derive(Clone, Debug, Default)]
+pub struct SessionContext {
+    kept: Option<(PathBuf, String)>,
+}
+
+impl SessionContext {
+    /// That of this session.
+    pub fn new(home: impl Into<PathBuf>, session: impl Into<String>) -> SessionContext {
+        SessionContext {
+            kept: Some((home.into(), session.into())),
+        }
+    }
+
+    fn read(&self) -> Option<Vec<u8>> {
+        let (home, session) = self.kept.as_ref()?;
+        let directory = find_session(&home.join("sessions"), session).ok()??;
+        fs::read(directory.join("context.jsonl")).ok()
+    }
+}
+
+impl ContextSource for SessionContext {
+    fn answer(&self, sent: &str) -> Option<String> {
+        let kept = legacy_answer(&self.read()?)?;
+        // The try that broke was sent first. Anything else is not what this is about.
+        let is_less = !kept.is_empty() && kept.len() < sent.len() && sent.ends_with(kept.as_str());
+        is_less.then_some(kept)
+    }
+
+    fn has_lost_prompt(&self) -> bool {
+        self.read().is_some_and(|kept| !legacy_has_prompt(&kept))
+    }
+}
+
 /// A fact from a line of Kimi Code's log.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -360,13 +405,17 @@ impl CodeLog {
                 self.usage.add(*usage);
             }
             CodeFact::Compacted { elided } => self.elided |= *elided && !self.answered,
-            CodeFact::Retry(_) => self.close_call(false),
+            CodeFact::Retry(retry) => self.close_call(retry.was_empty()),
             CodeFact::Message { text, finish } if self.end.is_none() => {
                 self.text = Some(text.clone());
                 self.finish = Some(finish.clone());
             }
             CodeFact::Ended { turn, end } => {
-                self.close_call(*end == TurnEnd::Cancelled);
+                self.close_call(match end {
+                    TurnEnd::Cancelled => true,
+                    TurnEnd::Failed(failure) => failure.kind == FailureKind::Empty,
+                    _ => false,
+                });
                 if self.turn.is_none_or(|own| own == *turn) {
                     self.end = Some(end.clone());
                 }
@@ -377,9 +426,9 @@ impl CodeLog {
     }
 
     /// Books a call that left no usage: one that said something before it broke may be on the bill, and one that was
-    /// cancelled in any case.
-    fn close_call(&mut self, cancelled: bool) {
-        if std::mem::take(&mut self.open) && (self.said || cancelled) {
+    /// cancelled, or answered with nothing, in any case.
+    fn close_call(&mut self, charged: bool) {
+        if std::mem::take(&mut self.open) && (self.said || charged) {
             self.usage.add(None);
         }
     }
@@ -1060,7 +1109,12 @@ mod tests {
         let part = r#"{"type":"context.append_loop_event","event":{"type":"content.part"}}"#;
         let cancelled = r#"{"type":"turn.ended","turnId":0,"reason":"cancelled"}"#;
         let failed = r#"{"type":"turn.ended","turnId":0,"reason":"failed"}"#;
+        let empty = r#"{"type":"turn.step.retrying","errorMessage":"The API returned an empty response (none)."}"#;
+        let refused = r#"{"type":"turn.step.retrying","errorMessage":"429 busy","statusCode":429}"#;
+        let nothing = r#"{"type":"turn.ended","turnId":0,"reason":"failed","error":{"code":"provider.api_error","message":"The API returned an empty response."}}"#;
         for (lines, untold) in [
+            (vec![call, empty, call, refused], 1),
+            (vec![call, empty, call, nothing], 2),
             (vec![call, cancelled], 1),
             (vec![call, failed], 0),
             (vec![call, part, failed], 1),

@@ -5,6 +5,9 @@
 //! bound; text of an attempt that failed is taken back; the answer to `prompt` is the end of the turn, whatever events
 //! came before. Event types it does not know are skipped: a newer agent must not break an older client.
 //!
+//! An older agent, kimi-agent 1.8 among them, takes no reason with a refusal and ends the turn over it, without an answer.
+//! The reason is then given as a prompt, so that a refused tool is gone without there too; for us it is one turn.
+//!
 //! One thing it cannot see: kimi-cli makes a second try after a stream that broke, without a word, and sends the first
 //! try's text before the second's. [`Wire::text`] then holds both. The exact answer is in the session's `context.jsonl`,
 //! see [`crate::transport::session_log::legacy_answer`].
@@ -46,6 +49,8 @@ use crate::transport::jsonrpc::RpcError;
 const PROTOCOL_VERSION: &str = "1.10";
 /// Put before a prompt that begins with a slash: an agent looks for its commands in the first words only.
 const SLASH_GUARD: &str = "The user's message:";
+/// How often a turn that a refusal ended is gone on with. Who goes on asking for what is refused is not told for ever.
+const MOST_PROMPTS_AFTER_REFUSALS: u32 = 10;
 /// The tool whose question is about a plan.
 const EXIT_PLAN_MODE: &str = "ExitPlanMode";
 
@@ -106,6 +111,11 @@ pub struct Wire {
 struct Turn {
     id: Id,
     step: u32,
+    /// The steps of the prompts before, where a refusal ended what is one turn for us.
+    steps_before: u32,
+    prompts_after_refusals: u32,
+    /// The reason of a refusal in this step, until the agent shows that it takes reasons.
+    refusal: Option<String>,
     /// A call of the model was begun and has not told its usage.
     open: bool,
     /// It has said something.
@@ -180,6 +190,9 @@ impl Wire {
         self.turn = Some(Turn {
             id: id.clone(),
             step: 0,
+            steps_before: 0,
+            prompts_after_refusals: 0,
+            refusal: None,
             open: false,
             said: false,
             calls: Vec::new(),
@@ -208,6 +221,11 @@ impl Wire {
             .iter()
             .position(|pending| pending.id == ask.0)?;
         let Pending { id, shape } = self.pending.remove(at);
+        if let (Shape::Approval(_), Answer::Deny { reason }, Some(turn)) =
+            (&shape, answer, &mut self.turn)
+        {
+            turn.refusal.clone_from(reason);
+        }
         Some(Message::result(id, &shape.answer(answer)).encode())
     }
 
@@ -277,8 +295,31 @@ impl Wire {
                 Ok(result) => outcome(&result),
                 Err(error) => Outcome::Failed(failure(&error)),
             };
-            signals.push(self.end(outcome));
+            let prompt = match outcome {
+                Outcome::Finished(_) => self.prompt_after_refusal(),
+                _ => None,
+            };
+            signals.push(match prompt {
+                Some(line) => Signal::Send(line),
+                None => self.end(outcome),
+            });
         }
+    }
+
+    /// The line that goes on with a turn that a refusal ended, giving its reason.
+    fn prompt_after_refusal(&mut self) -> Option<String> {
+        let turn = self.turn.as_ref()?;
+        if self.cancelled || turn.prompts_after_refusals == MOST_PROMPTS_AFTER_REFUSALS {
+            return None;
+        }
+        let reason = Prompt::text(turn.refusal.as_deref()?);
+        let id = self.next_id();
+        let turn = self.turn.as_mut()?;
+        turn.refusal = None;
+        turn.id = id.clone();
+        turn.steps_before = turn.step;
+        turn.prompts_after_refusals += 1;
+        Some(Message::request(id, "prompt", &json!({"user_input": user_input(&reason)})).encode())
     }
 
     fn on_event(&mut self, event: &Typed<'_>, signals: &mut Vec<Signal>) {
@@ -287,7 +328,9 @@ impl Wire {
         };
         match event.kind.as_ref() {
             "StepBegin" => {
-                let step = event.payload::<StepBegin>().map_or(turn.step, |s| s.n);
+                let begun = event.payload::<StepBegin>();
+                let step = begun.map_or(turn.step, |s| s.n.saturating_add(turn.steps_before));
+                turn.refusal = None;
                 if turn.open && turn.step == step && turn.said {
                     signals.push(Signal::Event(Event::Superseded { step }));
                 }
@@ -321,19 +364,20 @@ impl Wire {
                 if turn.said {
                     signals.push(Signal::Event(Event::Superseded { step }));
                 }
-                // An attempt that said something, or ended well with nothing said, was paid for.
-                if turn.said || retry.error_type.contains("EmptyResponse") {
-                    self.usage.add(None);
-                }
-                turn.said = false;
-                self.text.clear();
-                signals.push(Signal::Event(Event::Retry(Retry {
+                let retry = Retry {
                     attempt: retry.next_attempt,
                     of: retry.max_attempts,
                     wait: Duration::try_from_secs_f64(retry.wait_s).unwrap_or_default(),
                     status: retry.status_code,
                     reason: retry.error_type,
-                })));
+                };
+                // An attempt that said something, or ended well with nothing said, was paid for.
+                if turn.said || retry.was_empty() {
+                    self.usage.add(None);
+                }
+                turn.said = false;
+                self.text.clear();
+                signals.push(Signal::Event(Event::Retry(retry)));
             }
             "ToolCall" => {
                 let Some(call) = event.payload::<ToolCall>() else {
@@ -383,6 +427,13 @@ impl Wire {
             "CompactionBegin" => {
                 self.usage.add(None);
                 signals.push(Signal::Event(Event::Compaction { done: false }));
+            }
+            "ApprovalResponse" => {
+                // What it repeats it has read.
+                let echo = event.payload::<ApprovalResponse>();
+                if echo.is_some_and(|echo| echo.feedback.is_some()) {
+                    turn.refusal = None;
+                }
             }
             "CompactionEnd" => signals.push(Signal::Event(Event::Compaction { done: true })),
             "PlanDisplay" => {
@@ -886,6 +937,11 @@ impl ApprovalRequest {
 }
 
 #[derive(Deserialize)]
+struct ApprovalResponse {
+    feedback: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct QuestionRequest {
     id: String,
     #[serde(default)]
@@ -1096,6 +1152,82 @@ mod tests {
         assert_eq!(result["feedback"], "use ls");
     }
 
+    /// Refuses a command in the turn's first step; the agent ends the turn over it, whether it repeats the reason or not.
+    fn refused(wire: &mut Wire, prompt: &str, echo: &Value) -> Vec<Signal> {
+        event(wire, "StepBegin", &json!({"n": 1}));
+        let payload =
+            json!({"id": "r", "tool_call_id": "t", "sender": "Shell", "action": "run command"});
+        let params = json!({"type": "ApprovalRequest", "payload": payload});
+        let line = Message::request(Id::text("r"), "request", &params).encode();
+        let [Signal::Ask(ask)] = &wire.receive(line.as_bytes())[..] else {
+            panic!("no ask");
+        };
+        let deny = Answer::Deny {
+            reason: Some("not here".to_string()),
+        };
+        wire.answer(&ask.id, &deny).unwrap();
+        event(wire, "ApprovalResponse", echo);
+        let line = json!({"id": prompt, "result": {"status": "finished"}}).to_string();
+        wire.receive(line.as_bytes())
+    }
+
+    #[test]
+    fn a_reason_that_an_agent_does_not_take_is_given_as_a_prompt() {
+        let deaf = json!({"request_id": "r", "response": "reject"});
+        let mut wire = prompted();
+        let [Signal::Send(line)] = &refused(&mut wire, "1", &deaf)[..] else {
+            panic!("no prompt");
+        };
+        let line = sent(line);
+        assert_eq!(
+            (&line["id"], &line["method"]),
+            (&json!("2"), &json!("prompt"))
+        );
+        assert_eq!(line["params"]["user_input"], "not here");
+        // The same turn goes on, and so do its steps.
+        let begun = event(&mut wire, "StepBegin", &json!({"n": 1}));
+        assert_eq!(begun.last(), Some(&Signal::Event(Event::Step { step: 2 })));
+        event(
+            &mut wire,
+            "ContentPart",
+            &json!({"type": "text", "text": "without"}),
+        );
+        let end = wire.receive(br#"{"id":"2","result":{"status":"finished"}}"#);
+        assert!(matches!(end[..], [Signal::Ended(Outcome::Finished(_))]));
+        assert_eq!(wire.text(), "without");
+    }
+
+    #[test]
+    fn a_reason_that_was_taken_is_not_given_twice_nor_for_ever() {
+        let heard = json!({"request_id": "r", "response": "reject", "feedback": ""});
+        let mut wire = prompted();
+        let end = refused(&mut wire, "1", &heard);
+        assert!(matches!(end[..], [Signal::Ended(_)]));
+        // Nor is who has cancelled the turn interested.
+        let deaf = json!({"request_id": "r", "response": "reject"});
+        let mut wire = prompted();
+        wire.cancel().unwrap();
+        assert!(matches!(
+            refused(&mut wire, "1", &deaf)[..],
+            [Signal::Ended(_)]
+        ));
+        let mut wire = prompted();
+        let mut prompts = 0;
+        for prompt in 1_u32.. {
+            match &refused(&mut wire, &prompt.to_string(), &deaf)[..] {
+                [Signal::Send(_)] => prompts += 1,
+                end => {
+                    assert!(
+                        matches!(end, [Signal::Ended(Outcome::Finished(_))]),
+                        "{end:?}"
+                    );
+                    break;
+                }
+            }
+        }
+        assert_eq!(prompts, MOST_PROMPTS_AFTER_REFUSALS);
+    }
+
     #[test]
     fn an_unknown_request_is_answered_at_once() {
         let mut wire = prompted();
@@ -1146,7 +1278,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_payload_is_taken(
-            kind in "StepBegin|ContentPart|StepRetry|ToolCall|ToolResult|StatusUpdate|SubagentEvent|ApprovalRequest|QuestionRequest|HookRequest",
+            kind in "StepBegin|ContentPart|StepRetry|ToolCall|ToolResult|StatusUpdate|SubagentEvent|ApprovalRequest|ApprovalResponse|QuestionRequest|HookRequest",
             name in "n|type|text|id|event|token_usage|payload|questions|function",
             method in "event|request",
             value in prop_oneof![Just(json!(null)), Just(json!(-1)), Just(json!("x")), Just(json!([])), Just(json!({"type": "SubagentEvent"}))],

@@ -1,10 +1,11 @@
 //! `omk prompt` against the real agents, with a service of our own as their model.
 //!
-//! Each case is run with kimi-cli and with Kimi Code, as text and as JSON, each time in a home of its own. It holds the exit
-//! code, standard output to the byte, the result's fields, the ledger's record, the number of calls of the model, the bill,
-//! and that no process is left behind. The agents are looked for in `OMK_TEST_AGENTS`, else in `target/agents` below the repository: a virtual
-//! environment `kimi-cli` and an npm prefix `kimi-code`. An agent that is not there is skipped, and said so; with
-//! `OMK_REQUIRE_AGENTS` that is a failure.
+//! Each case is run with kimi-cli, with Kimi Code and with kimi-agent, as text and as JSON, each time in a home of its own. It
+//! holds the exit code, standard output to the byte, the result's fields, the ledger's record, the number of calls of the
+//! model, the bill, and that no process is left behind. The agents are looked for in `OMK_TEST_AGENTS`, else in
+//! `target/agents` below the repository: a virtual environment `kimi-cli`, an npm prefix `kimi-code` and a
+//! `kimi-agent/bin/kimi-agent`. An agent that is not there is skipped, and said so; with `OMK_REQUIRE_AGENTS` that is a
+//! failure, but not of kimi-agent, which no registry has.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::result::{billed, document, ledger, recorded, unbilled, unknown};
+use crate::result::{billed, document, ledger, recorded, same_again, unbilled, unknown};
 use crate::sandbox::{Outcome, Run, Sandbox};
 use crate::server::nobody;
 use crate::service::{Act, Answer, Call, End, Service, Told};
@@ -28,29 +29,31 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Kind {
     Cli,
     Code,
+    Agent,
 }
 
-pub(crate) use Kind::{Cli, Code};
+pub(crate) use Kind::{Agent, Cli, Code};
 
 impl Kind {
     fn directory(self) -> &'static str {
         match self {
             Cli => "kimi-cli",
             Code => "kimi-code",
+            Agent => "kimi-agent",
         }
     }
 
     /// What the agent calls its shell.
     pub(crate) fn shell(self) -> &'static str {
         match self {
-            Cli => "Shell",
+            Cli | Agent => "Shell",
             Code => "Bash",
         }
     }
 
     pub(crate) fn transport(self) -> &'static str {
         match self {
-            Cli => "wire",
+            Cli | Agent => "wire",
             Code => "acp",
         }
     }
@@ -68,21 +71,26 @@ fn program(kind: Kind) -> Option<PathBuf> {
     let program = match kind {
         Cli => directory.join("bin/kimi"),
         Code => directory.join("node_modules/.bin/kimi"),
+        Agent => directory.join("bin/kimi-agent"),
     };
     if program.is_file() {
         return Some(program);
     }
-    static SAID: [Once; 2] = [Once::new(), Once::new()];
+    static SAID: [Once; 3] = [const { Once::new() }; 3];
     let text = format!(
         "{} is not installed in {}",
         kind.directory(),
         agents().display()
     );
-    let required = std::env::var_os("OMK_REQUIRE_AGENTS").is_some();
+    let required = kind != Agent && std::env::var_os("OMK_REQUIRE_AGENTS").is_some();
     assert!(!required, "{text}, and OMK_REQUIRE_AGENTS is set");
     SAID[kind as usize].call_once(|| {
         // Past the harness, which keeps what a passing test prints to itself.
-        let line = format!("skipped: {text}: none of its tests says anything; see .ci/run\n");
+        let how = match kind {
+            Cli | Code => "see .ci/run",
+            Agent => "no registry has it",
+        };
+        let line = format!("skipped: {text}: none of its tests says anything; {how}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
     });
     None
@@ -120,7 +128,7 @@ impl Stage {
             .arg(&self.program)
             .env("KIMI_MODEL_NAME", MODEL);
         match self.kind {
-            Cli => {
+            Cli | Agent => {
                 let config = format!(
                     "default_model = \"m\"\n[models.m]\nprovider = \"p\"\nmodel = \"{MODEL}\"\n\
                      max_context_size = 262144\ncapabilities = [\"thinking\"]\n[providers.p]\ntype = \"kimi\"\n\
@@ -239,6 +247,9 @@ macro_rules! cases {
         mod kimi_code {
             $(#[test] fn $name() { super::case(super::Code, stringify!($name), super::$name); })*
         }
+        mod kimi_agent {
+            $(#[test] fn $name() { super::case(super::Agent, stringify!($name), super::$name); })*
+        }
     };
 }
 pub(crate) use cases;
@@ -257,7 +268,7 @@ cases! {
     plain_answer thinking tool_approved tool_approved_by_pattern tool_denied written_in_a_git_tree question sub_agent
     cancelled_by_the_deadline no_time_to_start budget_ends_a_turn status_400 status_401 status_402 status_404
     status_429_once status_429_for_ever status_429_with_retry_after status_500 html_502 refused cut_for_ever
-    cut_once clean_early_end empty_answer overflow slow_first_byte five_mb_each_way usage_missing slash
+    cut_once clean_early_end empty_answer empty_once overflow slow_first_byte five_mb_each_way usage_missing slash
     conversation schema omk_is_killed prompt_beyond_the_agents_window
 }
 
@@ -319,6 +330,7 @@ fn fails(
     plain.outcome.code(exit).stdout("");
     let who = match stage.kind {
         Cli => "kimi-cli 1.51.0 over wire",
+        Agent => "kimi-agent 1.",
         Code => "Kimi Code 2.",
     };
     plain
@@ -345,7 +357,7 @@ fn plain_answer(stage: &Stage) {
     let result = good(stage, &json, text, 1);
     billed(&json.outcome, &json.service);
     let (source, reported, finish) = match stage.kind {
-        Cli => ("provider", Value::Null, Value::Null),
+        Cli | Agent => ("provider", Value::Null, Value::Null),
         Code => ("session-log", json!(MODEL), json!("stop")),
     };
     let outcome = &json.outcome;
@@ -439,11 +451,11 @@ fn tool_denied(stage: &Stage) {
 /// and it is not written unless that is allowed.
 fn written_in_a_git_tree(stage: &Stage) {
     let (write, edit) = match stage.kind {
-        Cli => ("WriteFile", "StrReplaceFile"),
+        Cli | Agent => ("WriteFile", "StrReplaceFile"),
         Code => ("Write", "Edit"),
     };
     let change = |old: &str, new: &str| match stage.kind {
-        Cli => json!({"edit": {"old": old, "new": new}}),
+        Cli | Agent => json!({"edit": {"old": old, "new": new}}),
         Code => json!({"old_string": old, "new_string": new}),
     };
     let new = json!({"content": "new\n"});
@@ -515,7 +527,7 @@ fn question(stage: &Stage) {
     let [plain, json] = stage.both(&["--allow", "all", "Go."], behaviour);
     // kimi-cli is told that nobody is there, so its model has no such tool; Kimi Code asks, and is told then.
     let (exit, denials) = match stage.kind {
-        Cli => (0, 0),
+        Cli | Agent => (0, 0),
         Code => (6, 1),
     };
     plain.outcome.code(exit).stdout("done");
@@ -539,13 +551,18 @@ fn question(stage: &Stage) {
 }
 
 fn sub_agent(stage: &Stage) {
-    let shell = stage.kind.shell();
+    let (kind, shell) = (stage.kind, stage.kind.shell());
     let behaviour = move |call: &Call| -> Act {
         let is_sub = call.asks("SUBTASK");
         match (is_sub, call.after_tool()) {
             (false, false) => {
-                let task = json!({"description": "do sub", "prompt": "SUBTASK please", "subagent_type": "coder"});
-                Answer::tool("Agent", task).into()
+                let (tool, which) = match kind {
+                    Cli | Code => ("Agent", "subagent_type"),
+                    Agent => ("Task", "subagent_name"),
+                };
+                let task =
+                    json!({"description": "do sub", "prompt": "SUBTASK please", which: "coder"});
+                Answer::tool(tool, task).into()
             }
             (true, false) => Answer::tool(shell, json!({"command": "echo sub"}))
                 .saying("sub working")
@@ -583,8 +600,12 @@ fn cancelled_by_the_deadline(stage: &Stage) {
 }
 
 fn no_time_to_start(stage: &Stage) {
-    // It runs out while the agent is asked for its version, or while it starts.
-    let [plain, json] = stage.both(&["--deadline", "250ms", "Why?"], text("never"));
+    // It runs out while the agent is asked for its version, or while it starts: kimi-agent does both in 10 ms.
+    let deadline = match stage.kind {
+        Cli | Code => "250ms",
+        Agent => "1ms",
+    };
+    let [plain, json] = stage.both(&["--deadline", deadline, "Why?"], text("never"));
     plain.outcome.code(124).stdout("");
     let result = json.outcome.code(124).json();
     json.outcome
@@ -650,7 +671,7 @@ fn status_429_once(stage: &Stage) {
     // kimi-cli's library tries again without a word.
     let retries = result["retries"].as_array().unwrap();
     match stage.kind {
-        Cli => assert_eq!(retries.len(), 0),
+        Cli | Agent => assert_eq!(retries.len(), 0),
         Code => assert_eq!(
             (retries.len(), &retries[0]["http_status"]),
             (1, &json!(429))
@@ -662,7 +683,7 @@ fn status_429_once(stage: &Stage) {
 fn attempts(kind: Kind) -> usize {
     match kind {
         Cli => 6,
-        Code => 2,
+        Code | Agent => 2,
     }
 }
 
@@ -679,7 +700,9 @@ fn status_429_for_ever(stage: &Stage) {
         calls,
     );
     assert_eq!(result["cost"]["charged"], "no");
-    assert_eq!(result["retries"].as_array().unwrap().len(), 1);
+    // kimi-agent tries again without a word.
+    let told = usize::from(stage.kind != Agent);
+    assert_eq!(result["retries"].as_array().unwrap().len(), told);
 }
 
 fn status_429_with_retry_after(stage: &Stage) {
@@ -738,6 +761,8 @@ fn cut_for_ever(stage: &Stage) {
         // One unannounced second try.
         Cli => 2,
         Code => 2,
+        // Not tried again.
+        Agent => 1,
     };
     let act = Answer::text(["part ", "one"]).end(End::Cut).into();
     let result = fails(stage, &["--retries", "1"], act, 75, "network", None, calls);
@@ -750,6 +775,13 @@ fn cut_once(stage: &Stage) {
         _ => Answer::text(["part ", "one and two"]).into(),
     };
     let [plain, json] = stage.both(&["Why?"], behaviour);
+    if stage.kind == Agent {
+        // It makes no second try once an answer has begun, and omk none after an agent.
+        plain.outcome.code(75).stdout("");
+        bad(&json, 75, "network", None);
+        assert_eq!(json.service.calls().len(), 1);
+        return;
+    }
     plain.outcome.code(0).stdout("part one and two");
     good(stage, &json, "part one and two", 2);
     // The first try is on the bill, and nobody told for how much.
@@ -766,6 +798,17 @@ fn cut_once(stage: &Stage) {
     }
     assert_eq!(shown, "part one and two", "what a reader of the events has");
     assert_eq!(document(&streamed.outcome)["text"], "part one and two");
+    // A replay has neither the agent nor its files, and comes to the same.
+    let sandbox = stage.sandbox("record");
+    let service = Service::new(behaviour);
+    let line = "prompt --record cut.tape --stream-json Why?";
+    let first = finish(stage.omk(&sandbox, &service.url(), line), &sandbox);
+    std::fs::remove_dir_all(sandbox.path("home")).unwrap();
+    let again = |flags: &str| sandbox.omk(&format!("prompt --replay cut.tape {flags} Why?"));
+    let replayed = again("--stream-json").run();
+    assert_eq!(same_again(replayed.code(0)), same_again(first.code(0)));
+    again("").run().code(0).stdout("part one and two");
+    assert_eq!(service.calls().len(), 2);
 }
 
 fn clean_early_end(stage: &Stage) {
@@ -800,12 +843,30 @@ fn empty_answer(stage: &Stage) {
     assert_eq!(json.service.calls().len(), 2);
 }
 
+fn empty_once(stage: &Stage) {
+    let behaviour = |call: &Call| match call.number {
+        1 => Answer::text([""; 0]),
+        _ => Answer::text(["fine"]),
+    };
+    let json = stage.once(&["--json", "Why?"], move |call| behaviour(call).into());
+    let result = good(stage, &json, "fine", 2);
+    match stage.kind {
+        // The empty answer is on the bill, and nobody told for how much.
+        Cli | Code => unknown(&json.outcome),
+        // Nor does kimi-agent say that there was one, so nothing but the second can be known.
+        Agent => {
+            assert_eq!(result["usage"]["output"], 27);
+            assert_eq!(result["retries"], json!([]));
+        }
+    }
+}
+
 fn overflow(stage: &Stage) {
     let message = "Invalid request: Your request exceeded model token limit: 262144";
     let act = Act::error("400 Bad Request", "invalid_request_error", message);
     // Kimi Code tries to compact what there is.
     let calls = match stage.kind {
-        Cli => 1,
+        Cli | Agent => 1,
         Code => 3,
     };
     let kind = "context length exceeded";
@@ -947,19 +1008,41 @@ fn omk_is_killed(stage: &Stage) {
 
 fn prompt_beyond_the_agents_window(stage: &Stage) {
     // It fits the model's window, and not the one that the agent was configured with. kimi-cli drops such a prompt and
-    // Kimi Code its middle; both ask with what is left and are content with the answer.
+    // Kimi Code its middle; both ask with what is left and are content with the answer. kimi-agent does not count before it
+    // asks, so its prompt is whole and the service decides.
     let sandbox = stage.sandbox("json");
     let service = Service::new(|_| Answer::text(["I see no question."]));
+    let prompt = "internationalisation ".repeat(40_000);
     let run = stage
-        .ask(&sandbox, &service.url(), "--json")
+        .ask(&sandbox, &service.url(), "--record window.tape --json")
         .env("KIMI_MODEL_MAX_CONTEXT_SIZE", "60000")
-        .stdin("internationalisation ".repeat(40_000));
+        .stdin(prompt.clone());
     let outcome = finish(run, &sandbox);
-    let result = outcome.code(5).json();
     let kind = "context length exceeded";
-    outcome.check(result["error"]["kind"] == kind, "the kind");
-    outcome.check(result["text"].is_null(), "no text");
-    outcome.check(result["cost"]["charged"] != "no", "it may have asked");
+    if stage.kind == Agent {
+        let result = outcome.code(0).json();
+        outcome.check(result["text"] == "I see no question.", "the text");
+        let calls = service.calls();
+        assert_eq!(calls.len(), 1);
+        assert!(calls[0].asks(&prompt), "the prompt");
+    } else {
+        let result = outcome.code(5).json();
+        outcome.check(result["error"]["kind"] == kind, "the kind");
+        outcome.check(result["text"].is_null(), "no text");
+        outcome.check(result["cost"]["charged"] != "no", "it may have asked");
+    }
+    // That the prompt was dropped is on the tape, without the file that showed it.
+    std::fs::remove_dir_all(sandbox.path("home/.kimi/sessions")).unwrap_or_default();
+    let replayed = sandbox.omk("prompt --replay window.tape --json");
+    let replayed = replayed.stdin(prompt).run();
+    let (first, again) = (outcome.json(), replayed.json());
+    for field in ["/exit", "/text", "/usage", "/error/kind"] {
+        let (first, again) = (first.pointer(field), again.pointer(field));
+        replayed.check(
+            again == first,
+            &format!("{field}: {again:?}, not {first:?}"),
+        );
+    }
     // A prompt that is too long for the model is not even given to the agent.
     let calls = service.calls().len();
     let run = stage.ask(&sandbox, &service.url(), "--json");

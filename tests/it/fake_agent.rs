@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::result::same_again;
 use crate::sandbox::{Run, Sandbox};
 
 /// Names the conversation that the player plays.
@@ -224,6 +225,32 @@ fn every_recorded_conversation_has_its_exit_code() {
     assert_eq!(found, std::fs::read_to_string(&path).unwrap());
 }
 
+/// What omk took from the session's own file is on the tape, so a replay needs no such file.
+#[test]
+fn a_stream_that_was_cut_is_repaired_again_from_the_tape() {
+    let sandbox = Sandbox::new("a_stream_that_was_cut_is_repaired_again_from_the_tape");
+    let agent = install(&sandbox, "wire_err_cutonce");
+    let session = sandbox.path("home/.kimi/sessions/hash/nightly");
+    std::fs::create_dir_all(&session).unwrap();
+    let kept = "{\"role\":\"user\",\"content\":\"secret of an earlier run\"}\n\
+                {\"role\":\"assistant\",\"content\":\"whole\"}\n";
+    std::fs::write(session.join("context.jsonl"), kept).unwrap();
+    let run = |flags: &str| {
+        let flags = format!("--stream-json -m kimi-k2.6 {flags} Go.");
+        same_again(ask(&sandbox, &agent, &flags).run().code(0))
+    };
+    let first = run("--session nightly --record cut.tape");
+    assert_eq!(first.1["text"], "whole");
+    let tape = std::fs::read_to_string(sandbox.path("work/cut.tape")).unwrap();
+    assert!(!tape.contains("secret"), "{tape}");
+    std::fs::remove_dir_all(&session).unwrap();
+    assert_eq!(run("--replay cut.tape"), first);
+    ask(&sandbox, &agent, "-m kimi-k2.6 --replay cut.tape Go.")
+        .run()
+        .code(0)
+        .stdout("whole");
+}
+
 #[test]
 fn a_tool_is_denied_or_allowed() {
     let sandbox = Sandbox::new("a_tool_is_denied_or_allowed");
@@ -234,6 +261,16 @@ fn a_tool_is_denied_or_allowed() {
     let outcome = ask(&sandbox, &agent, "--json Go.").run();
     let result = outcome.code(6).json();
     outcome.check(result["denials"][0]["tool"] == "Shell", "the tool");
+    // An agent that ends the turn over a refusal is told the reason by a second prompt, and answers then.
+    let agent = install(&sandbox, "rust_reject");
+    let outcome = ask(&sandbox, &agent, "-m kimi-k2.6 Go.").run();
+    outcome.code(6).stdout("Hello wörld, all of it.");
+    outcome.stderr_contains("Let me run it.\nomk: denied: Shell: ");
+    let outcome = ask(&sandbox, &agent, "--json Go.").run();
+    let result = outcome.code(6).json();
+    let denials = result["denials"].as_array().unwrap();
+    outcome.check(denials.len() == 1, "one denial");
+    outcome.check(result["usage"]["input"] == 2000, "both prompts' usage");
     let agent = install(&sandbox, "wire_approve");
     ask(&sandbox, &agent, "--allow Shell -q Go.")
         .run()

@@ -1,6 +1,6 @@
 //! `omk plan GOAL` against the real agents, with a service of our own as their model.
 //!
-//! Each case is run with kimi-cli and with Kimi Code, each time in a home of its own. It holds the exit code, the document,
+//! Each case is run with kimi-cli, with Kimi Code and with kimi-agent, each time in a home of its own. It holds the exit code, the document,
 //! the number of calls of the model and the bill, that no process is left behind, and that the work directory is afterwards
 //! what it was before: planning changes nothing. Where the agents are looked for is said in [`crate::agents`].
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::agents::{Cli, Code, MODEL, Stage, case, cases, finish};
+use crate::agents::{Agent, Cli, Code, MODEL, Stage, case, cases, finish};
 use crate::plan_ask::{FINDING, GOOD, circle, vague};
 use crate::result::{billed, ledger, unbilled, unknown};
 use crate::sandbox::{Outcome, Sandbox};
@@ -287,7 +287,7 @@ fn plan_tool_is_denied_whatever_the_config_allows(stage: &Stage) {
 
 fn plan_writing_is_denied(stage: &Stage) {
     let tool = match stage.kind {
-        Cli => "WriteFile",
+        Cli | Agent => "WriteFile",
         Code => "Write",
     };
     let sandbox = stage.sandbox("json");

@@ -73,6 +73,19 @@ pub(crate) fn document(outcome: &Outcome) -> Value {
     document
 }
 
+/// Every event of a run that streamed them, and its result without what no replay has again: who, when and for how much.
+#[track_caller]
+pub(crate) fn same_again(outcome: &Outcome) -> (Vec<String>, Value) {
+    let mut result = document(outcome);
+    for name in ["run_id", "session_id", "peer", "timing", "cost"] {
+        result.as_object_mut().unwrap().remove(name);
+    }
+    let events = outcome.stdout_text().lines().map(str::to_string);
+    let mut events: Vec<String> = events.collect();
+    events.pop();
+    (events, result)
+}
+
 /// The usage is the service's bill to the token, and so is the amount.
 #[track_caller]
 pub(crate) fn billed(outcome: &Outcome, service: &Service) {

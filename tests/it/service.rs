@@ -48,9 +48,10 @@ impl Call {
         messages.and_then(|all| all.last()).unwrap_or(&Value::Null)
     }
 
-    /// A tool has answered.
+    /// A tool has answered, whatever was said since.
     pub(crate) fn after_tool(&self) -> bool {
-        self.last()["role"] == "tool"
+        let mut messages = self.body["messages"].as_array().into_iter().flatten();
+        messages.any(|message| message["role"] == "tool")
     }
 
     /// How many tools have run.

@@ -25,14 +25,15 @@ use crate::transport::child::Program;
 use crate::transport::detect::{Agent, Kind, Protocol};
 use crate::transport::session_log;
 use crate::transport::tape::{
-    self, PlayedLogs, PlayedService, PlayedTime, Player, RecordedLogs, RecordedService, Recorder,
-    Tape, TapeError,
+    self, PlayedContext, PlayedLogs, PlayedService, PlayedTime, Player, RecordedContext,
+    RecordedLogs, RecordedService, Recorder, Tape, TapeError,
 };
 
 /// A service, on its way to a tape or not.
 type Http = HttpLlmClient<SystemTimer, RecordedService<crate::transport::http::Http>>;
 /// An agent over Wire, the same.
-type Wire = WireLlmClient<Recorded<Program>>;
+type Wire =
+    WireLlmClient<Recorded<Program>, SystemTimer, RecordedContext<session_log::SessionContext>>;
 /// An agent over ACP, the same.
 type Acp = AcpLlmClient<Recorded<Program>, SystemTimer, RecordedLogs<session_log::SessionFiles>>;
 
@@ -50,7 +51,7 @@ enum AnyClient {
     Wire(Box<Wire>, Books),
     Acp(Box<Acp>, Books),
     PlayedHttp(Box<HttpLlmClient<PlayedTime, PlayedService>>),
-    PlayedWire(Box<WireLlmClient<Player, PlayedTime>>),
+    PlayedWire(Box<WireLlmClient<Player, PlayedTime, PlayedContext>>),
     PlayedAcp(Box<AcpLlmClient<Player, PlayedTime, PlayedLogs>>),
 }
 

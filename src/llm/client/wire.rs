@@ -4,11 +4,14 @@
 //! asks questions, since nobody is there to answer. Refuses tools and hooks of our own, and keeps no conversation: each run
 //! is a process of its own, in the session that its arguments name.
 //!
-//! Two things it does not say. kimi-cli makes a second try after a stream that broke, and sends both tries' text; and it
+//! Two things kimi-cli does not say. It makes a second try after a stream that broke, and sends both tries' text; and it
 //! drops a new session's first prompt that is too long for the window, and asks without it. Where the session's file is
 //! known, [`WireLlmClient::in_session`], the answer is taken from there and the missing prompt is an error.
+//!
+//! kimi-agent 1.8 does neither, and hides others that no file tells: how often it asked again, so an empty answer that it
+//! asked again for is missing from the usage; and that it drops what came in one piece with the end of a stream. So an
+//! answer over Wire is never said to be complete.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,9 +43,12 @@ use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
 use crate::transport::child::Program;
-use crate::transport::session_log;
+use crate::transport::session_log::ContextSource;
+use crate::transport::session_log::SessionContext;
+use crate::transport::tape::PlayedContext;
 use crate::transport::tape::PlayedTime;
 use crate::transport::tape::Player;
+use crate::transport::tape::RecordedContext;
 use crate::transport::tape::Recorder;
 use crate::transport::wire::Options;
 use crate::transport::wire::Wire;
@@ -65,19 +71,16 @@ use crate::transport::wire::Wire;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct WireLlmClient<L: Launch = Program, T: Timer = SystemTimer> {
+pub struct WireLlmClient<
+    L: Launch = Program,
+    T: Timer = SystemTimer,
+    C: ContextSource = SessionContext,
+> {
     config: LlmClientConfig,
     permissions: Permissions,
     launcher: L,
-    kept: Option<Kept>,
+    context: C,
     timer: T,
-}
-
-/// Where the agent keeps the conversation.
-#[derive(Clone, Debug)]
-struct Kept {
-    home: PathBuf,
-    session: String,
 }
 
 impl<L: Launch> WireLlmClient<L> {
@@ -87,40 +90,23 @@ impl<L: Launch> WireLlmClient<L> {
             config,
             permissions: Permissions::default(),
             launcher,
-            kept: None,
+            context: SessionContext::default(),
             timer: SystemTimer::default(),
         }
     }
 }
 
-impl WireLlmClient<Player, PlayedTime> {
-    /// A client for the agent on a tape. Nothing is started.
+impl WireLlmClient<Player, PlayedTime, PlayedContext> {
+    /// A client for the agent on a tape. Nothing is started and no file is read.
     pub fn replay(config: LlmClientConfig, player: &Player) -> Self {
-        WireLlmClient::new(config, player.clone()).with_timer(player.timer())
+        let client = WireLlmClient::new(config, player.clone());
+        client
+            .with_context(player.context())
+            .with_timer(player.timer())
     }
 }
 
 impl<L: Launch, T: Timer> WireLlmClient<L, T> {
-    /// The same client with other permissions.
-    #[must_use]
-    pub fn with_permissions(self, permissions: Permissions) -> WireLlmClient<L, T> {
-        WireLlmClient {
-            permissions,
-            ..self
-        }
-    }
-
-    /// The same client with another sense of time.
-    pub fn with_timer<U: Timer>(self, timer: U) -> WireLlmClient<L, U> {
-        WireLlmClient {
-            config: self.config,
-            permissions: self.permissions,
-            launcher: self.launcher,
-            kept: self.kept,
-            timer,
-        }
-    }
-
     /// The same client, told which session its agent's arguments name and the home that the agent keeps it in, its
     /// `KIMI_SHARE_DIR`.
     #[must_use]
@@ -129,22 +115,52 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
         home: impl Into<PathBuf>,
         session: impl Into<String>,
     ) -> WireLlmClient<L, T> {
+        self.with_context(SessionContext::new(home, session))
+    }
+}
+
+impl<L: Launch, T: Timer, C: ContextSource> WireLlmClient<L, T, C> {
+    /// The same client with other permissions.
+    #[must_use]
+    pub fn with_permissions(self, permissions: Permissions) -> WireLlmClient<L, T, C> {
         WireLlmClient {
-            kept: Some(Kept {
-                home: home.into(),
-                session: session.into(),
-            }),
+            permissions,
             ..self
         }
     }
 
-    /// The same client, recorded. The session's file is not on the tape, so a replay has the text of a try that broke too.
-    pub fn recorded(self, recorder: &Recorder) -> WireLlmClient<Recorded<L>, T> {
+    /// The same client with another sense of time.
+    pub fn with_timer<U: Timer>(self, timer: U) -> WireLlmClient<L, U, C> {
+        WireLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: self.launcher,
+            context: self.context,
+            timer,
+        }
+    }
+
+    /// The same client with what its agent keeps of the conversation in another place.
+    pub fn with_context<D: ContextSource>(self, context: D) -> WireLlmClient<L, T, D> {
+        WireLlmClient {
+            config: self.config,
+            permissions: self.permissions,
+            launcher: self.launcher,
+            context,
+            timer: self.timer,
+        }
+    }
+
+    /// The same client, recorded: what the agent says, and what is taken from the session's file.
+    pub fn recorded(
+        self,
+        recorder: &Recorder,
+    ) -> WireLlmClient<Recorded<L>, T, RecordedContext<C>> {
         WireLlmClient {
             config: self.config,
             permissions: self.permissions,
             launcher: Recorded::new(self.launcher, recorder),
-            kept: self.kept,
+            context: recorder.context(self.context),
             timer: self.timer,
         }
     }
@@ -155,7 +171,7 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
     }
 }
 
-impl<L: Launch, T: Timer> LlmClient for WireLlmClient<L, T> {
+impl<L: Launch, T: Timer, C: ContextSource> LlmClient for WireLlmClient<L, T, C> {
     fn run<O: Observer>(
         &mut self,
         request: &Request,
@@ -173,10 +189,10 @@ impl<L: Launch, T: Timer> LlmClient for WireLlmClient<L, T> {
             client_version: env!("CARGO_PKG_VERSION").to_string(),
             ..Options::default()
         };
-        let kept = &self.kept;
+        let context = &self.context;
         let agent = || Filed {
             wire: Wire::new(options.clone()),
-            kept: kept.clone(),
+            context,
             ended: false,
             exact: None,
         };
@@ -185,25 +201,16 @@ impl<L: Launch, T: Timer> LlmClient for WireLlmClient<L, T> {
 }
 
 /// The protocol, and the conversation as the agent keeps it.
-struct Filed {
+struct Filed<'a> {
     wire: Wire,
-    kept: Option<Kept>,
+    context: &'a dyn ContextSource,
     /// The turn is over.
     ended: bool,
     /// The answer that was kept, if it is less than what was sent.
     exact: Option<String>,
 }
 
-impl Filed {
-    /// The conversation so far. What cannot be read says nothing, which is what was known before.
-    fn context(&self) -> Option<Vec<u8>> {
-        let Kept { home, session } = self.kept.as_ref()?;
-        let directory = session_log::find_session(&home.join("sessions"), session).ok()??;
-        fs::read(directory.join("context.jsonl")).ok()
-    }
-}
-
-impl Agent for Filed {
+impl Agent for Filed<'_> {
     fn source(&self) -> UsageSource {
         UsageSource::Provider
     }
@@ -235,8 +242,7 @@ impl Agent for Filed {
     fn receive(&mut self, line: &[u8]) -> Vec<Signal> {
         let mut signals = self.wire.receive(line);
         let shortened = Signal::Event(Event::Compaction { done: true });
-        let is_empty = |context: Vec<u8>| !session_log::legacy_has_prompt(&context);
-        if signals.contains(&shortened) && self.context().is_some_and(is_empty) {
+        if signals.contains(&shortened) && self.context.has_lost_prompt() {
             signals.push(Signal::Event(Event::PromptCut));
         }
         self.ended |= signals.iter().any(|s| matches!(s, Signal::Ended(_)));
@@ -262,13 +268,7 @@ impl Agent for Filed {
 
     fn look(&mut self) -> io::Result<Vec<Event>> {
         if self.ended && self.exact.is_none() {
-            let kept = self.context();
-            let kept = kept.and_then(|context| session_log::legacy_answer(&context));
-            let sent = self.wire.text();
-            // The try that broke was sent first. Anything else is not what this is about.
-            self.exact = kept.filter(|kept| {
-                !kept.is_empty() && kept.len() < sent.len() && sent.ends_with(kept.as_str())
-            });
+            self.exact = self.context.answer(self.wire.text());
         }
         Ok(Vec::new())
     }

@@ -8,7 +8,9 @@
 //!
 //! - Of an agent: `start`, each line sent (`send`) and received (`receive`), the end of its output (`eof`) and of itself
 //!   (`exit`, with the last line of its standard error); of the logs of its session whether they were found (`follow`) and
-//!   each line that holds a fact (`log`), up to the end of a look (`looked`). The other lines, its system prompt among them, are nobody's business.
+//!   each line that holds a fact (`log`), up to the end of a look (`looked`). The other lines, its system prompt among
+//!   them, are nobody's business. Over Wire the logs are silent but for two facts: the answer as the session's file has it,
+//!   where that is less than what was sent, and a look without a line when the file has lost the prompt.
 //! - Of a service: `request` with the body and the end of the path, `response` with the status and the headers that help,
 //!   `body` in the pieces that came, its `eof`. Not the host nor the rest of the path: they may name someone's gateway, and
 //!   a replay must not depend on them.
@@ -46,12 +48,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub use crate::transport::tape::play::PlayedBody;
+pub use crate::transport::tape::play::PlayedContext;
 pub use crate::transport::tape::play::PlayedLink;
 pub use crate::transport::tape::play::PlayedLogs;
 pub use crate::transport::tape::play::PlayedService;
 pub use crate::transport::tape::play::PlayedTime;
 pub use crate::transport::tape::play::Player;
 pub use crate::transport::tape::record::RecordedBody;
+pub use crate::transport::tape::record::RecordedContext;
 pub use crate::transport::tape::record::RecordedLink;
 pub use crate::transport::tape::record::RecordedLogs;
 pub use crate::transport::tape::record::RecordedService;

@@ -34,6 +34,8 @@ use crate::transport::http::TransportError;
 use crate::transport::link::Link;
 use crate::transport::link::LinkError;
 use crate::transport::link::Received;
+use crate::transport::session_log;
+use crate::transport::session_log::ContextSource;
 use crate::transport::session_log::LogSource;
 use crate::transport::tape::Entry;
 use crate::transport::tape::Header;
@@ -90,6 +92,11 @@ impl Player {
     /// The logs of the sessions on it.
     pub fn logs(&self) -> PlayedLogs {
         PlayedLogs(self.clone())
+    }
+
+    /// What the agent on it keeps of a conversation.
+    pub fn context(&self) -> PlayedContext {
+        PlayedContext(self.clone())
     }
 
     /// The service on it.
@@ -384,6 +391,38 @@ impl LogSource for PlayedLogs {
     /// Nothing is written: what is told is how it went then.
     fn write_file(&mut self, _: &str, _: &str) -> io::Result<()> {
         self.replied().map(drop)
+    }
+}
+
+/// An agent's account of a conversation on a tape. One that was recorded before there was any has none, which says nothing.
+#[derive(Clone, Debug)]
+pub struct PlayedContext(Player);
+
+impl PlayedContext {
+    /// Takes the next entry if it is one of these. A difference that was found before is told at the end.
+    fn take<R>(&self, fits: impl FnOnce(&Entry) -> Option<R>) -> Option<R> {
+        self.0.take(fits).ok().flatten()
+    }
+
+    fn has_looked(&self) -> bool {
+        self.take(|entry| matches!(entry, Entry::Looked).then_some(()))
+            .is_some()
+    }
+}
+
+impl ContextSource for PlayedContext {
+    fn answer(&self, _: &str) -> Option<String> {
+        let line = self.take(|entry| match entry {
+            Entry::Log { line, .. } => Some(line.clone()),
+            _ => None,
+        })?;
+        // What follows a look that does not end is another line than is awaited, and is found out there.
+        self.has_looked();
+        session_log::legacy_answer(&line)
+    }
+
+    fn has_lost_prompt(&self) -> bool {
+        self.has_looked()
     }
 }
 

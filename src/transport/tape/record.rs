@@ -17,6 +17,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use serde_json::Value;
+use serde_json::json;
 
 use crate::runtime::secret::Secret;
 use crate::transport::child::Exit;
@@ -29,6 +30,7 @@ use crate::transport::link::Link;
 use crate::transport::link::LinkError;
 use crate::transport::link::Received;
 use crate::transport::session_log;
+use crate::transport::session_log::ContextSource;
 use crate::transport::session_log::LogSource;
 use crate::transport::tape::Entry;
 use crate::transport::tape::Fault;
@@ -204,6 +206,14 @@ impl Recorder {
     pub fn logs<S: LogSource>(&self, logs: S) -> RecordedLogs<S> {
         RecordedLogs {
             logs,
+            recorder: self.clone(),
+        }
+    }
+
+    /// The same account of a conversation, recorded.
+    pub fn context<C: ContextSource>(&self, context: C) -> RecordedContext<C> {
+        RecordedContext {
+            context,
             recorder: self.clone(),
         }
     }
@@ -405,6 +415,37 @@ impl<S: LogSource> LogSource for RecordedLogs<S> {
 
     fn write_file(&mut self, path: &str, content: &str) -> io::Result<()> {
         self.logs.write_file(path, content)
+    }
+}
+
+/// An agent's account of a conversation that is recorded: what is taken from it, as it stands there. The rest of the file
+/// belongs to earlier runs.
+#[derive(Clone, Debug)]
+pub struct RecordedContext<C> {
+    context: C,
+    recorder: Recorder,
+}
+
+impl<C: ContextSource> ContextSource for RecordedContext<C> {
+    fn answer(&self, sent: &str) -> Option<String> {
+        let answer = self.context.answer(sent)?;
+        self.recorder.note(|| Entry::Log {
+            agent: 0,
+            line: json!({"role": "assistant", "content": answer})
+                .to_string()
+                .into_bytes(),
+        });
+        self.recorder.note(|| Entry::Looked);
+        Some(answer)
+    }
+
+    /// On the tape that is a look which found nothing.
+    fn has_lost_prompt(&self) -> bool {
+        let has_lost = self.context.has_lost_prompt();
+        if has_lost {
+            self.recorder.note(|| Entry::Looked);
+        }
+        has_lost
     }
 }
 

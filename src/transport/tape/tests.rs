@@ -13,6 +13,7 @@ use crate::transport::http::Service;
 use crate::transport::http::Streamed;
 use crate::transport::link::Link;
 use crate::transport::link::Received;
+use crate::transport::session_log::ContextSource;
 use crate::transport::session_log::LogSource;
 
 fn header() -> Header {
@@ -674,6 +675,8 @@ proptest! {
             for _ in 0..4 {
                 let _ = link.receive(soon).map(|_| ());
                 let _ = logs.read(&mut |_, _| {});
+                let _ = player.context().answer("{}");
+                let _ = player.context().has_lost_prompt();
                 let _ = link.send("{}", soon);
             }
             player.stop();

@@ -38,6 +38,7 @@ use crate::transport::http::server::Server;
 use crate::transport::http::server::ok;
 use crate::transport::link::Link;
 use crate::transport::link::Received;
+use crate::transport::session_log::ContextSource;
 use crate::transport::session_log::LogSource;
 use crate::transport::tape::EXAMPLE_QUESTION;
 use crate::transport::tape::Header;
@@ -249,6 +250,60 @@ fn every_recorded_conversation_over_wire_comes_again_from_its_tape() {
         }
     }
     assert!(ended_well > 20, "{ended_well}");
+}
+
+/// A session's file that says always the same: the answer, or that the prompt is lost.
+struct Kept(Option<&'static str>);
+
+impl ContextSource for Kept {
+    fn answer(&self, _: &str) -> Option<String> {
+        self.0.map(str::to_string)
+    }
+
+    fn has_lost_prompt(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+#[test]
+fn what_was_taken_from_the_sessions_file_comes_again_without_the_file() {
+    for (name, kept, facts) in [
+        ("wire_err_cutonce", Some("whole"), 2),
+        ("wire_autocompact", None, 1),
+    ] {
+        let recorder = recorder(Transport::Wire);
+        let launcher = Starter {
+            transcript: fixtures("transcripts", name).remove(0),
+            steps: Rc::default(),
+        };
+        let mut client = WireLlmClient::new(config(), launcher)
+            .with_context(Kept(kept))
+            .recorded(&recorder)
+            .with_timer(ManualTimer::default());
+        let first = ask(&mut client, "go");
+        match (&first.outcome, kept) {
+            (Ok(response), Some(kept)) => assert_eq!(response.text, kept),
+            (Err(error), None) => assert_eq!(error.kind(), "context length exceeded"),
+            other => panic!("{other:?}"),
+        }
+        let tape = recorder.take().unwrap();
+        let whole = player(&tape);
+        let mut client = WireLlmClient::replay(config(), &whole);
+        assert_eq!(ask(&mut client, "go"), first, "{name}");
+        assert_eq!(whole.finish(), Ok(()), "{name}");
+        // A tape from before this was recorded plays as it did.
+        let text = String::from_utf8(tape).unwrap();
+        let is_fact = |line: &&str| line.starts_with("{\"on\":\"lo");
+        let (facts_found, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(is_fact);
+        assert_eq!(facts_found.len(), facts, "{facts_found:?}");
+        let older = player(rest.join("\n").as_bytes());
+        let ran = ask(&mut WireLlmClient::replay(config(), &older), "go");
+        assert_ne!(ran, first, "{name}");
+        if kept.is_some() {
+            assert_eq!(ran.outcome.unwrap().text, "part one whole");
+            assert_eq!(older.finish(), Ok(()));
+        }
+    }
 }
 
 #[test]
