@@ -218,6 +218,13 @@ impl Asker {
         })
     }
 
+    /// How long the peer may be silent, if it gives no sign of life in between as agents do.
+    pub(crate) fn silence(&mut self) -> Option<Duration> {
+        let is_agent = self.limits.is_agent;
+        let idle = self.client.config_mut().idle_timeout;
+        (!is_agent).then(|| self.deadline.left().map_or(idle, |left| left.min(idle)))
+    }
+
     /// What the run has come to so far.
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter

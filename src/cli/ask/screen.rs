@@ -5,6 +5,7 @@
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -55,6 +56,8 @@ pub(crate) struct Screen<'a> {
     /// The rates, for the amount beside the tokens.
     price: Option<Price>,
     started: std::time::Instant,
+    /// How long the peer may be silent, where nothing happens in the meantime that the line could be drawn again at.
+    silence: Option<Duration>,
     /// Why standard output takes no more.
     gone: Option<Failure>,
 }
@@ -81,8 +84,14 @@ impl<'a> Screen<'a> {
             usage: None,
             price,
             started: std::time::Instant::now(),
+            silence: None,
             gone: None,
         }
+    }
+
+    /// The same screen for a peer that says nothing at all until it answers, for so long at most.
+    pub(crate) fn silent_for(self, silence: Option<Duration>) -> Screen<'a> {
+        Screen { silence, ..self }
     }
 
     /// Tells a person something in between.
@@ -153,11 +162,14 @@ impl<'a> Screen<'a> {
         {
             return;
         }
-        let mut line = format!(
-            "omk: {} {} s",
-            self.phase.name(),
-            self.started.elapsed().as_secs()
-        );
+        let mut line = format!("omk: {}", self.phase.name());
+        match self.silence {
+            // Seconds that stand still would look like a hang.
+            Some(silence) if self.phase == Phase::Waiting => {
+                line.push_str(&format!(", {} s at most", silence.as_secs()));
+            }
+            _ => line.push_str(&format!(" {} s", self.started.elapsed().as_secs())),
+        }
         if let Some(usage) = &self.usage {
             line.push_str(&format!(", {} tokens", usage.total()));
             if let (Some(price), Some(counts)) = (&self.price, usage.counts()) {

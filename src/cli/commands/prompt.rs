@@ -139,13 +139,15 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         _ => Prints::Never,
     };
     let mut budget = args.ask.budget();
+    let silence = asker.silence();
     let mut screen = Screen::new(
         args.show,
         args.show_thinking,
         prints,
         asker.price(),
         &mut env.output,
-    );
+    )
+    .silent_for(silence);
     let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| {
         screen.on_event(event)
     });

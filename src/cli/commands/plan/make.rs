@@ -186,13 +186,15 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
     }
     let mut asker = Asker::open(&args.ask, SessionType::Plan, env)?;
     let mut budget = args.ask.budget();
+    let silence = asker.silence();
     let mut screen = Screen::new(
         Show::Json,
         args.show_thinking,
         Prints::Never,
         asker.price(),
         &mut env.output,
-    );
+    )
+    .silent_for(silence);
     let mut observer = |event: Event<'_>| screen.on_event(event);
     let mut planner = LlmPlanner::new(&mut asker).max_output_tokens(args.max_output_tokens);
     if args.classify_only {
