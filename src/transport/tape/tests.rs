@@ -590,6 +590,44 @@ fn of_a_log_the_facts_are_kept() {
 }
 
 #[test]
+fn a_file_that_was_handed_over_is_not_touched_when_it_is_played() {
+    let told = |result: io::Result<String>| match result {
+        Ok(content) => format!(r#"{{"id":1,"result":{{"content":"{content}"}}}}"#),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            r#"{"id":1,"error":{"code":-32002,"message":"there is no such file"}}"#.to_string()
+        }
+        Err(error) => format!(r#"{{"id":1,"error":{{"code":-32603,"message":"{error}"}}}}"#),
+    };
+    let written = |result: io::Result<()>| told(result.map(|()| String::new()));
+    let recorder = Recorder::in_memory(&header(), &[]);
+    let mut logs = recorder.logs(Logs(0));
+    let mut link = recorder.link(Script::default());
+    assert!(logs.owns("/session/plan.md"));
+    let lines = [
+        told(logs.read_file("/there", false)),
+        told(logs.read_file("/gone", false)),
+        written(logs.write_file("/full", "x")),
+        written(logs.write_file("/session/plan.md", "x")),
+    ];
+    for line in &lines {
+        link.send(line, Instant::now()).unwrap();
+    }
+    let player = Player::new(Tape::parse(&recorder.take().unwrap()).unwrap());
+    let mut link = player.start().unwrap();
+    let mut logs = player.logs();
+    for (line, owns) in lines.iter().zip([true, false, false, true]) {
+        // Nobody has these files.
+        assert_eq!(logs.owns("/session/plan.md"), owns, "{line}");
+        assert_eq!(&told(logs.read_file("/nowhere/a", false)), line);
+        if !line.contains("what it holds") {
+            assert_eq!(&written(logs.write_file("/nowhere/a", "x")), line);
+        }
+        link.send(line, Instant::now()).unwrap();
+    }
+    assert_eq!(player.finish(), Ok(()));
+}
+
+#[test]
 fn the_example_is_a_whole_tape() {
     let tape = Tape::example().unwrap();
     assert!(tape.is_whole());
