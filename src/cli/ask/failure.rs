@@ -64,7 +64,12 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
         LlmError::AgentUnavailable { .. } if !is_agent => "no service",
         root => root.kind(),
     };
-    let mut failure = Failure::new(exit, kind, format!("{who}: {detail}"));
+    let detail = match root {
+        // A disk of ours is none of the service's business.
+        LlmError::Io { .. } if !is_agent => detail.to_string(),
+        _ => format!("{who}: {detail}"),
+    };
+    let mut failure = Failure::new(exit, kind, detail);
     failure.http_status = root.http_status();
     network::with_wait(failure, root, hint)
 }
@@ -94,6 +99,16 @@ mod tests {
             )
         );
         assert_eq!(of(&error, Duration::from_secs(3600)).exit, Exit::Temporary);
+    }
+
+    #[test]
+    fn our_own_disk_is_not_blamed_on_the_service() {
+        let error = LlmError::Io {
+            detail: "OMK_BUDGET cannot be kept without a ledger".to_string(),
+        };
+        let failure = of(&error, Duration::from_secs(3600));
+        assert_eq!(failure.detail, "OMK_BUDGET cannot be kept without a ledger");
+        assert_eq!(failure.exit, Exit::Io);
     }
 
     #[test]
