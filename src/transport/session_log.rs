@@ -29,6 +29,8 @@ use crate::transport::agent::Usage;
 use crate::transport::agent::UsageSum;
 use crate::transport::wire::Typed;
 
+/// The largest text file that is handed over: it travels in one line, which an answer of that size would too.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest session id: theirs have 44 characters.
 const MAX_ID: usize = 128;
 /// The longest prompt that Kimi Code keeps whole when it shortens a conversation, in tokens by its own estimate: of the last
@@ -136,7 +138,7 @@ pub trait LogSource {
     ///
     /// # Errors
     ///
-    /// It cannot be read, is no regular file, or is no text and is not only to be shown.
+    /// It cannot be read, is no regular file or larger than 64 MiB, or is no text and is not only to be shown.
     fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String>;
 
     /// Writes a text file in place of what it holds. Its directory must be there.
@@ -236,8 +238,12 @@ impl LogSource for SessionFiles {
 
     fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String> {
         // A pipe or a device may never end.
-        if !fs::metadata(path)?.is_file() {
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() {
             return Err(io::Error::other("it is no regular file"));
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(io::Error::other("it is larger than 64 MiB"));
         }
         let bytes = fs::read(path)?;
         match is_shown {
@@ -1278,6 +1284,45 @@ mod tests {
         // Under two directories' hashes the id is ambiguous.
         fs::create_dir_all(dir.0.join("wd_y_4567/s1")).unwrap();
         assert_eq!(find_session(&dir.0, "s1").unwrap(), None);
+    }
+
+    #[test]
+    fn files_are_read_as_text_and_written_as_given() {
+        let dir = Dir::new("files");
+        let path = |name: &str| dir.0.join(name).to_str().unwrap().to_string();
+        let mut files = SessionFiles::new(&dir.0);
+        files.write_file(&path("a"), "one\n").unwrap();
+        files.write_file(&path("a"), "é").unwrap();
+        assert_eq!(files.read_file(&path("a"), false).unwrap(), "é");
+        let missing = files.read_file(&path("b"), true).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(files.write_file(&path("no/a"), "").is_err());
+        // Shown it may be replaced; written back it would be lost.
+        fs::write(path("latin"), b"caf\xe9").unwrap();
+        assert_eq!(
+            files.read_file(&path("latin"), true).unwrap(),
+            "caf\u{fffd}"
+        );
+        assert!(files.read_file(&path("latin"), false).is_err());
+        for (name, why) in [
+            ("huge", "it is larger than 64 MiB"),
+            (".", "it is no regular file"),
+        ] {
+            if name == "huge" {
+                let file = File::create(path(name)).unwrap();
+                file.set_len(MAX_FILE_BYTES + 1).unwrap();
+            }
+            assert_eq!(
+                files.read_file(&path(name), true).unwrap_err().to_string(),
+                why
+            );
+        }
+        assert!(!files.owns(&path("a")), "no session is followed yet");
+        fs::create_dir_all(dir.0.join("sessions/wd/s1/agents/main")).unwrap();
+        assert!(files.follow("s1").unwrap());
+        assert!(files.owns(&path("sessions/wd/s1/agents/main/plans/p.md")));
+        assert!(!files.owns(&path("sessions/wd/s1/../../../a")));
+        assert!(!files.owns(&path("sessions/wd/s10/a")));
     }
 
     #[test]
