@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::cost::file_sink::FOLD_AT;
+use crate::cost::file_sink::FileError;
 use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::file_sink::List;
 use crate::cost::file_sink::MAX_PACK;
@@ -22,6 +23,7 @@ use crate::cost::file_sink::pack::PackError;
 use crate::cost::file_sink::pack::PackInfo;
 use crate::cost::file_sink::pack_name;
 use crate::cost::file_sink::slice;
+use crate::cost::record::SessionCost;
 use crate::cost::sink::SinkError;
 use crate::cost::view::micros;
 use crate::cost::view::with_view;
@@ -110,8 +112,61 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         let Some(claims) = self.claim(when, &mut warnings)? else {
             return Ok(Folded::NotDue);
         };
-        let records = self.fold_claims(list, claims, &mut warnings)?;
+        let packed = self.packed(&list, &claims, &mut warnings)?;
+        let (records, done) = self.pack_claims(list, &claims, &packed, &mut warnings)?;
+        for id in done {
+            self.discard(id)?;
+        }
+        self.sync("folding")?;
         Ok(Folded::Done { records, warnings })
+    }
+
+    /// Keeps many records, each new or in place of the one of its id. Those that are over become part of one pack, which is
+    /// synced once; one by one they would be synced thousands of times. They are held in memory together, so a caller with
+    /// more than some thousands brings them in batches. Returns warnings of what was left aside.
+    ///
+    /// A record that is loose, and all of them while another process folds, are kept as by [`CostSink::save`].
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be kept, and then none is; or the step that failed, and then nobody can be sure of each that it is
+    /// kept. Each is there as it was before or as given, and to bring them again does no harm.
+    pub fn save_all(&self, records: Vec<SessionCost>) -> Result<Vec<String>, SinkError> {
+        let (mut warnings, mut single) = (Vec::new(), Vec::new());
+        let mut news = BTreeMap::new();
+        for record in records {
+            self.json(&record)?;
+            let version = Version {
+                revision: 1,
+                record,
+            };
+            news.insert(version.record.id.clone(), version);
+        }
+        if let Some(_lock) = self.lock()? {
+            let list = self.list_to_change(&mut warnings)?;
+            // What is loose has an owner, who may write it at any moment.
+            single.extend(news.extract_if(.., |id, version| {
+                let is_loose = ["loose", "folding"].iter().any(|directory| {
+                    !matches!(self.read_version(directory, id), Err(FileError::Gone))
+                });
+                is_loose || !version.is_over()
+            }));
+            let packed = self.packed(&list, &news, &mut warnings)?;
+            for (id, (_, revision)) in &packed {
+                if let Some(version) = news.get_mut(id) {
+                    version.revision = revision.saturating_add(1);
+                }
+            }
+            let (_, done) = self.pack_claims(list, &news, &packed, &mut warnings)?;
+            let done: BTreeSet<String> = done.into_iter().map(str::to_string).collect();
+            news.retain(|id, _| !done.contains(id));
+        }
+        single.extend(news);
+        for (id, version) in single {
+            let known = self.revision(&id)?.unwrap_or(0);
+            self.write(&version.record, known.saturating_add(1))?;
+        }
+        Ok(warnings)
     }
 
     /// Removes the records that are over and began before a moment.
@@ -442,14 +497,13 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         Ok(Some(info))
     }
 
-    /// Puts claimed records into a pack, together with packs that are small or hold older versions of them.
-    fn fold_claims(
+    /// Where records are packed already: the place of the pack in the list, and the revision there.
+    fn packed(
         &self,
-        mut list: List,
-        claims: BTreeMap<String, Version>,
+        list: &List,
+        claims: &BTreeMap<String, Version>,
         warnings: &mut Vec<String>,
-    ) -> Result<usize, SinkError> {
-        // What a crash left may be packed already.
+    ) -> Result<BTreeMap<String, (usize, u64)>, SinkError> {
         let mut packed = BTreeMap::new();
         for (place, info) in list.packs.iter().enumerate() {
             if !claims.keys().any(|id| info.may_hold(id)) {
@@ -469,11 +523,23 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                 return Err(self.pack_error(&info.name, PackError::Io(e)));
             }
         }
+        Ok(packed)
+    }
+
+    /// Puts records into a pack, together with packs that are small or hold older versions of them. How many, and which are
+    /// packed now, those included that were before.
+    fn pack_claims<'a>(
+        &self,
+        mut list: List,
+        claims: &'a BTreeMap<String, Version>,
+        packed: &BTreeMap<String, (usize, u64)>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(usize, Vec<&'a str>), SinkError> {
         let mut merged = BTreeSet::new();
         let mut size = 0;
         let mut fresh: BTreeMap<&str, &Version> = BTreeMap::new();
         let mut done: Vec<&str> = Vec::new();
-        for (id, version) in &claims {
+        for (id, version) in claims {
             match packed.get(id) {
                 Some((_, revision)) if *revision >= version.revision => done.push(id),
                 Some((place, _)) => {
@@ -527,11 +593,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             self.merge(&mut list, &olds, &fresh)?;
         }
         done.extend(fresh.keys());
-        for id in done {
-            self.discard(id)?;
-        }
-        self.sync("folding")?;
-        Ok(count)
+        Ok((count, done))
     }
 
     /// Writes one pack in place of some, with these records in addition.
