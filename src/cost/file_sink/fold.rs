@@ -1,6 +1,6 @@
-//! Folding loose records into packs, and clearing old ones: what only one process at a time may do.
+//! Folding loose records into packs, packing many new ones, and clearing old ones: what only one process at a time may do.
 //!
-//! Both hold the lock, and neither waits for it. See the parent module for why a crash between any two steps is harmless.
+//! All hold the lock, and none waits for it. See the parent module for why a crash between any two steps is harmless.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -140,17 +140,19 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                 revision: 1,
                 record,
             };
-            news.insert(version.record.id.clone(), version);
+            // What is loose has an owner, who may write it at any moment.
+            let is_loose = ["loose", "folding"].iter().any(|directory| {
+                let read = self.read_version(directory, &version.record.id);
+                !matches!(read, Err(FileError::Gone))
+            });
+            match is_loose || !version.is_over() {
+                true => single.push(version),
+                false => drop(news.insert(version.record.id.clone(), version)),
+            }
         }
+        let mut packed_now = BTreeSet::new();
         if let Some(_lock) = self.lock()? {
             let list = self.list_to_change(&mut warnings)?;
-            // What is loose has an owner, who may write it at any moment.
-            single.extend(news.extract_if(.., |id, version| {
-                let is_loose = ["loose", "folding"].iter().any(|directory| {
-                    !matches!(self.read_version(directory, id), Err(FileError::Gone))
-                });
-                is_loose || !version.is_over()
-            }));
             let packed = self.packed(&list, &news, &mut warnings)?;
             for (id, (_, revision)) in &packed {
                 if let Some(version) = news.get_mut(id) {
@@ -158,13 +160,16 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                 }
             }
             let (_, done) = self.pack_claims(list, &news, &packed, &mut warnings)?;
-            let done: BTreeSet<String> = done.into_iter().map(str::to_string).collect();
-            news.retain(|id, _| !done.contains(id));
+            packed_now = done.into_iter().map(str::to_string).collect();
         }
-        single.extend(news);
-        for (id, version) in single {
-            let known = self.revision(&id)?.unwrap_or(0);
-            self.write(&version.record, known.saturating_add(1))?;
+        for (id, version) in news {
+            if !packed_now.contains(&id) {
+                single.push(version);
+            }
+        }
+        for Version { record, .. } in single {
+            let known = self.revision(&record.id)?.unwrap_or(0);
+            self.write(&record, known.saturating_add(1))?;
         }
         Ok(warnings)
     }

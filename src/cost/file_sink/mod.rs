@@ -26,6 +26,10 @@
 //! sums by tag are as many as runs, and a question about a tag *and* a model needs the rows in any case. One fast way that
 //! answers every question was preferred to two, of which one would answer some.
 //!
+//! *Many records at once go straight into a pack*, see [`JsonFileCostSink::save_all`]: an import brings thousands, and a
+//! file for each, synced, would take a minute where a pack takes a moment. The list that names the pack is the one step in
+//! which all of them come to be; a crash before it leaves a pack that nobody lists and that the next one replaces.
+//!
 //! *Nobody waits.* A run's own file is written by the run alone, and a rename replaces it. Readers take no lock. The fold
 //! takes one, and goes away if another process has it; the system gives it back when its owner ends, however that is.
 //!
@@ -93,6 +97,7 @@ pub use fold::Removed;
 use pack::Pack;
 use pack::PackError;
 use pack::PackInfo;
+use pack::Spare;
 
 /// The version of every file of the ledger that this program writes.
 pub const VERSION: u32 = 1;
@@ -236,7 +241,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         let mut versions: BTreeMap<String, Version> = BTreeMap::new();
         self.unpacked(&mut warnings, |id| id.starts_with(prefix), &mut versions)?;
         for (info, file) in self.packs(&mut warnings, |pack| pack.may_hold_prefix(prefix))? {
-            let Some(pack) = self.read_pack(&info, file, &mut warnings)? else {
+            let Some(pack) = self.read_pack(&info.name, file, Spare::default(), &mut warnings)?
+            else {
                 continue;
             };
             let strings = pack.strings();
@@ -489,7 +495,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         }
         let mut warnings = Vec::new();
         for (info, file) in self.packs(&mut warnings, |pack| pack.may_hold(id))? {
-            let Some(pack) = self.read_pack(&info, file, &mut warnings)? else {
+            let Some(pack) = self.read_pack(&info.name, file, Spare::default(), &mut warnings)?
+            else {
                 continue;
             };
             let strings = pack.strings();
@@ -584,7 +591,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
     /// A pack, unless it is gone or damaged, of which only the latter is warned of.
     fn open_pack(&self, name: &str, warnings: &mut Vec<String>) -> Result<Option<Pack>, SinkError> {
         match self.fs.open(&self.pack_path(name)) {
-            Ok(file) => self.read_pack_named(name, file, warnings),
+            Ok(file) => self.read_pack(name, file, Spare::default(), warnings),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.pack_error(name, PackError::Io(e))),
         }
@@ -592,20 +599,12 @@ impl<F: FileSystem> JsonFileCostSink<F> {
 
     fn read_pack(
         &self,
-        info: &PackInfo,
-        file: File,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<Pack>, SinkError> {
-        self.read_pack_named(&info.name, file, warnings)
-    }
-
-    fn read_pack_named(
-        &self,
         name: &str,
         file: File,
+        spare: Spare,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Pack>, SinkError> {
-        match Pack::read(file) {
+        match Pack::read(file, spare) {
             Ok(pack) => Ok(Some(pack)),
             Err(PackError::Damaged(why)) => {
                 warnings.push(self.damaged_pack(name, &why));
@@ -756,8 +755,11 @@ impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
         let mut versions = BTreeMap::new();
         self.unpacked(&mut warnings, |_| true, &mut versions)?;
         let wanted = |pack: &PackInfo| period.overlaps(pack.from, pack.until);
+        let mut spare = Spare::default();
         for (info, file) in self.packs(&mut warnings, wanted)? {
-            let Some(pack) = self.read_pack(&info, file, &mut warnings)? else {
+            let Some(pack) =
+                self.read_pack(&info.name, file, std::mem::take(&mut spare), &mut warnings)?
+            else {
                 continue;
             };
             let strings = pack.strings();
@@ -802,6 +804,8 @@ impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
                 Err(PackError::Damaged(why)) => warnings.push(self.damaged_rows(&info.name, &why)),
                 Err(e) => return Err(self.pack_error(&info.name, e)),
             }
+            drop(strings);
+            spare = pack.into_spare();
         }
         for version in versions.values() {
             let record = &version.record;

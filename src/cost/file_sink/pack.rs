@@ -127,6 +127,14 @@ pub(super) struct Entry<'a> {
     pub(super) length: u32,
 }
 
+/// The memory of a pack that was read, for the next one. To give ten megabytes back to the system and to ask for them again,
+/// pack by pack, takes as long as to read them.
+#[derive(Default)]
+pub(super) struct Spare {
+    line: Vec<u8>,
+    index: Vec<u8>,
+}
+
 /// A pack's header and index in memory, and its file.
 pub(super) struct Pack {
     header: Header,
@@ -138,22 +146,27 @@ pub(super) struct Pack {
 
 impl Pack {
     /// Reads header and index.
-    pub(super) fn read(file: File) -> Result<Pack, PackError> {
+    pub(super) fn read(file: File, spare: Spare) -> Result<Pack, PackError> {
+        let Spare {
+            mut line,
+            mut index,
+        } = spare;
+        line.clear();
+        index.clear();
         let length = file.metadata()?.len();
         let mut reader = BufReader::with_capacity(1 << 16, file);
-        let mut line = Vec::new();
         (&mut reader)
             .take(MAX_HEADER)
             .read_until(b'\n', &mut line)?;
         let place = line
             .windows(TAG_SETS.len())
             .position(|part| part == TAG_SETS);
-        let (start, sets) = match place.and_then(|place| line.split_at_checked(place)) {
-            Some((start, rest)) => (start, rest.get(TAG_SETS.len()..).unwrap_or_default()),
-            None => (line.as_slice(), &b""[..]),
-        };
-        let end = if place.is_some() { &b"}"[..] } else { b"" };
-        let start = [start, end].concat();
+        // The object without them, which has to be closed then.
+        let mut start = line
+            .get(..place.unwrap_or(line.len()))
+            .unwrap_or_default()
+            .to_vec();
+        start.extend(place.map(|_| b'}'));
         let mark: Mark = serde_json::from_slice(&start).map_err(damaged)?;
         if mark.format != FORMAT {
             return Err(PackError::Damaged(format!(
@@ -175,10 +188,9 @@ impl Pack {
                 told.unwrap_or(u64::MAX)
             )));
         }
-        let sets = sets.strip_suffix(b"}\n").unwrap_or(sets);
-        let tag_sets = TagSets::read(sets).map_err(damaged)?;
-        // Not longer than the file, as was just seen.
-        let mut index = Vec::with_capacity(usize::try_from(header.index_bytes).unwrap_or(0));
+        let from = place.map_or(line.len(), |place| place + TAG_SETS.len());
+        let to = line.len() - usize::from(line.ends_with(b"}\n")) * 2;
+        let tag_sets = TagSets::read(line, from..to.max(from)).map_err(damaged)?;
         (&mut reader)
             .take(header.index_bytes)
             .read_to_end(&mut index)?;
@@ -189,6 +201,14 @@ impl Pack {
             index,
             file: reader.into_inner(),
         })
+    }
+
+    /// What the next one may use.
+    pub(super) fn into_spare(self) -> Spare {
+        Spare {
+            line: self.tag_sets.into_bytes(),
+            index: self.index,
+        }
     }
 
     pub(super) fn info(&self) -> &PackInfo {

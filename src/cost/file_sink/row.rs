@@ -5,6 +5,8 @@
 //! order. [`Cursor`] reads that form and nothing else. Refuses to judge: what is not in that form, an escape in a string, say,
 //! is left to the general parser, which decides what is a row.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -186,12 +188,21 @@ pub(super) struct TagSets {
 }
 
 impl TagSets {
-    /// Reads `[[["key","value"],...],...]`.
-    pub(super) fn read(json: &[u8]) -> Result<TagSets, serde_json::Error> {
-        if let Some(sets) = TagSets::plain(json) {
-            return Ok(sets);
-        }
+    /// Reads `[[["key","value"],...],...]`, which stands in a line from one place to another.
+    pub(super) fn read(line: Vec<u8>, place: Range<usize>) -> Result<TagSets, serde_json::Error> {
         let mut sets = TagSets::default();
+        let json = line.get(place.clone()).unwrap_or_default();
+        let is_plain = sets.plain(json, place.start).is_some();
+        let line = match String::from_utf8(line) {
+            Ok(text) if is_plain => {
+                sets.text = text;
+                return Ok(sets);
+            }
+            Ok(text) => text.into_bytes(),
+            Err(other) => other.into_bytes(),
+        };
+        let json = line.get(place).unwrap_or_default();
+        sets = TagSets::default();
         for set in serde_json::from_slice::<Vec<Vec<(String, String)>>>(json)? {
             for text in set.iter().flat_map(|(key, value)| [key, value]) {
                 let start = sets.text.len();
@@ -203,42 +214,37 @@ impl TagSets {
         Ok(sets)
     }
 
-    /// The same in the form in which it is written, which stays as it is.
-    fn plain(json: &[u8]) -> Option<TagSets> {
-        let text = std::str::from_utf8(json).ok()?;
-        let (mut spans, mut ends) = (Vec::new(), Vec::new());
+    /// Finds where in a text in the form in which it is written each key and each value stands. `None` for any other form.
+    fn plain(&mut self, json: &[u8], start: usize) -> Option<()> {
         let mut cursor = Cursor(json);
-        let mut span = |cursor: &mut Cursor<'_>, before: u8| {
-            cursor.skip(before)?;
-            let length = cursor.text()?.len();
-            // The quote is behind it.
-            let end = json.len() - cursor.0.len() - 1;
-            spans.push((end - length, end));
-            Some(spans.len())
-        };
         cursor.skip(b'[')?;
         while !cursor.has(b']') {
-            if !ends.is_empty() {
+            if !self.ends.is_empty() {
                 cursor.skip(b',')?;
             }
             cursor.skip(b'[')?;
-            let start = ends.last().copied().unwrap_or(0);
-            let mut end = start;
+            let before = self.spans.len();
             while !cursor.has(b']') {
-                if end > start {
+                if self.spans.len() > before {
                     cursor.skip(b',')?;
                 }
-                span(&mut cursor, b'[')?;
-                end = span(&mut cursor, b',')?;
+                for mark in [b'[', b','] {
+                    cursor.skip(mark)?;
+                    let length = cursor.text()?.len();
+                    // The quote is behind it.
+                    let end = start + json.len() - cursor.0.len() - 1;
+                    self.spans.push((end - length, end));
+                }
                 cursor.skip(b']')?;
             }
-            ends.push(end);
+            self.ends.push(self.spans.len());
         }
-        cursor.0.is_empty().then(|| TagSets {
-            text: text.to_string(),
-            spans,
-            ends,
-        })
+        cursor.0.is_empty().then_some(())
+    }
+
+    /// The memory of the text.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.text.into_bytes()
     }
 
     /// All keys and values, one set after the other.
@@ -251,7 +257,7 @@ impl TagSets {
     }
 
     /// Where among the pairs a set stands.
-    pub(super) fn place(&self, number: u32) -> Option<std::ops::Range<usize>> {
+    pub(super) fn place(&self, number: u32) -> Option<Range<usize>> {
         let number = usize::try_from(number).ok()?;
         let start = match number.checked_sub(1) {
             Some(before) => *self.ends.get(before)?,
@@ -276,7 +282,8 @@ mod tests {
     }
 
     fn sets(json: &[u8]) -> Option<Vec<Vec<(String, String)>>> {
-        let sets = TagSets::read(json).ok()?;
+        let line = [b"{,", json, b"}"].concat();
+        let sets = TagSets::read(line, 2..json.len() + 2).ok()?;
         let pairs = sets.pairs();
         let numbers = 0..u32::try_from(sets.ends.len()).unwrap();
         let owned = numbers.map(|number| {
@@ -324,7 +331,8 @@ mod tests {
         let mut cursor = Cursor(&line);
         assert_eq!(cursor.row(), read(&line));
         assert_eq!(cursor.0, b"\n");
-        assert!(TagSets::plain(br#"[[["a","b"],["c",""]],[]]"#).is_some());
+        let json = br#"[[["a","b"],["c",""]],[]]"#;
+        assert!(TagSets::default().plain(json, 0).is_some());
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! ten times as large and say no more, since the amount is made call by call in any case. Its id is made from the agent's
 //! own name for the prompt, which a copy of the session has too, so nothing is added twice, however often it is read.
 //!
+//! Logs are read session by session, and records are looked up and written [`BATCH`] at a time, so what is held in memory is
+//! a session, a batch, and a few bytes for each turn, however large the ledger is.
+//!
 //! Refuses to add what the ledger has: a turn that began while a run of omk had that session. And what is not finished: a
 //! turn without an end waits, until its log has been quiet for [`QUIET`].
 
@@ -88,7 +91,7 @@ struct Import<'a> {
     own: HashMap<String, Vec<(u64, u64)>>,
     /// The turns so far, by what makes their names: a copy of a session has the same ones.
     seen: BTreeSet<(u64, u64)>,
-    batch: BTreeMap<String, SessionCost>,
+    batch: Vec<SessionCost>,
     tally: Tally,
 }
 
@@ -126,7 +129,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         model: low.cost.model.as_deref(),
         dry_run: low.cost.dry_run,
         seen: BTreeSet::new(),
-        batch: BTreeMap::new(),
+        batch: Vec::new(),
         tally: Tally::default(),
     };
     let mut reports = Vec::new();
@@ -357,7 +360,7 @@ impl Import<'_> {
                     };
                     for (chance, run) in self.records(turn, started, agent, &session, &origin) {
                         match self.seen.insert((started, chance)) {
-                            true => drop(self.batch.insert(run.id.clone(), run)),
+                            true => self.batch.push(run),
                             // A copy of the session.
                             false => self.tally.known += 1,
                         }
@@ -432,12 +435,13 @@ impl Import<'_> {
     /// Adds what has gathered, brings records up to date, or leaves them.
     fn flush(&mut self) -> Result<(), Failure> {
         let mut batch = std::mem::take(&mut self.batch);
-        let begun = || batch.values().map(books::started_ms);
+        batch.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        // Names begin with the time.
+        let moment = |run: Option<&SessionCost>| run.map_or(0, books::started_ms);
+
         let period = Period {
-            from: begun().min().map(books::moment),
-            until: begun()
-                .max()
-                .map(|last| books::moment(last.saturating_add(1))),
+            from: Some(books::moment(moment(batch.first()))),
+            until: Some(books::moment(moment(batch.last()).saturating_add(1))),
         };
         if batch.is_empty() {
             return Ok(());
@@ -445,7 +449,8 @@ impl Import<'_> {
         let (mut known, mut updated) = (BTreeSet::new(), 0);
         // What is left aside was told of by the first reading.
         let read = self.ledger.report_records(period, &mut |view, whole| {
-            if let Some(run) = batch.get(view.id) {
+            let place = batch.binary_search_by(|run| run.id.as_str().cmp(view.id));
+            if let Some(run) = place.ok().and_then(|place| batch.get(place)) {
                 // Rates that were in force then stay; a price where there was none is news.
                 let is_priced = run.price.is_none()
                     || view.actual_usd.is_some()
@@ -458,16 +463,15 @@ impl Import<'_> {
             ControlFlow::Continue(())
         });
         read.map_err(trouble)?;
-        batch.retain(|id, _| !known.contains(id));
+        batch.retain(|run| !known.contains(&run.id));
         self.tally.known += known.len() as u64;
         self.tally.updated += updated;
         self.tally.added += (batch.len() as u64).saturating_sub(updated);
-        for run in batch.values() {
+        for run in &batch {
             with_view(run, |view| self.tally.sums.add(view));
         }
         if !self.dry_run && !batch.is_empty() {
-            let runs = batch.into_values().collect();
-            self.ledger.sink().save_all(runs).map_err(trouble)?;
+            self.ledger.sink().save_all(batch).map_err(trouble)?;
         }
         Ok(())
     }

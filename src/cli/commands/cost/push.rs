@@ -2,10 +2,11 @@
 //!
 //! What a collector took is marked after every request, in `pushed` within the ledger's directory: for each address a file
 //! of run names for each month. A push that is killed between the answer and the mark sends at most one request's runs
-//! again, and as the same spans. A collector that is busy is waited for as OTLP asks: only 429, 502, 503 and 504 are tried
+//! again, and as the same spans. The ledger is read as it is sent: in memory are the runs of one request and the names of
+//! those of one month. A collector that is busy is waited for as OTLP asks: only 429, 502, 503 and 504 are tried
 //! again, after `Retry-After` or growing waits; spans that it rejects are told and never sent again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -262,20 +263,23 @@ impl Marks {
 
     /// Adds runs, and writes the months that they are of.
     fn add(&mut self, runs: &[SessionCost]) -> Result<(), Failure> {
-        let mut months: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for run in runs {
-            let ids = months.entry(month(&run.started_at)).or_default();
-            ids.push(&run.id);
-        }
-        for (month, ids) in months {
-            self.turn_to(month)?;
-            self.ids.extend(ids.into_iter().map(str::to_string));
+        let mut runs = runs.iter().peekable();
+        while let Some(run) = runs.next() {
+            let of = month(&run.started_at);
+            self.turn_to(of)?;
+            self.ids.insert(run.id.clone());
+            if runs
+                .peek()
+                .is_some_and(|next| month(&next.started_at) == of)
+            {
+                continue;
+            }
             let mut text = format!("{MARK}\n");
             for id in &self.ids {
                 text.push_str(id);
                 text.push('\n');
             }
-            store(&self.path(month), text.as_bytes())?;
+            store(&self.path(of), text.as_bytes())?;
         }
         Ok(())
     }
