@@ -28,6 +28,7 @@ use crate::cost::sink::SinkError;
 use crate::cost::view::micros;
 use crate::cost::view::with_view;
 use crate::runtime::atomic;
+use crate::runtime::atomic::AtomicFile;
 use crate::runtime::atomic::FileSystem;
 
 /// So many records one fold takes at most, so that no single run pays for a long backlog.
@@ -125,7 +126,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
     /// synced once; one by one they would be synced thousands of times. They are held in memory together, so a caller with
     /// more than some thousands brings them in batches. Returns warnings of what was left aside.
     ///
-    /// A record that is loose, and all of them while another process folds, are kept as by [`CostSink::save`].
+    /// A record that is loose, and all of them while another process folds, are kept one by one.
     ///
     /// # Errors
     ///
@@ -487,10 +488,16 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         let built = builder
             .finish(name, replaces)
             .map_err(|e| SinkError::new(format!("write {}: {e}", path.display())))?;
-        let Some((info, bytes)) = built else {
+        let Some((info, parts)) = built else {
             return Ok(None);
         };
-        let write = || atomic::atomic_write_on(&self.fs, &path, &bytes);
+        let write = || {
+            let mut file = AtomicFile::create(&self.fs, &path)?;
+            for part in &parts {
+                file.write(part)?;
+            }
+            file.commit()
+        };
         match write() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.create("packs")?;

@@ -511,12 +511,12 @@ impl PackBuilder {
         Ok(())
     }
 
-    /// The bytes of the file and what to list of it; `None` when nothing was added.
+    /// The parts of the file, which are too long to be copied into one, and what to list of it; `None` when nothing was added.
     pub(super) fn finish(
         self,
         name: String,
         replaces: Vec<String>,
-    ) -> Result<Option<(PackInfo, Vec<u8>)>, serde_json::Error> {
+    ) -> Result<Option<(PackInfo, [Vec<u8>; 3])>, serde_json::Error> {
         let Some(info) = self.info else {
             return Ok(None);
         };
@@ -531,10 +531,8 @@ impl PackBuilder {
             strings: self.strings,
             tag_sets: self.tag_sets,
         };
-        let mut bytes = serde_json::to_vec(&header)?;
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&self.index);
-        bytes.extend_from_slice(&self.data);
-        Ok(Some((header.info, bytes)))
+        let mut line = serde_json::to_vec(&header)?;
+        line.push(b'\n');
+        Ok(Some((header.info, [line, self.index, self.data])))
     }
 }
