@@ -392,6 +392,9 @@ impl<'a> Strings<'a> {
     }
 }
 
+/// Header, index and records, as they follow one another in the file.
+pub(super) type Parts = [Vec<u8>; 3];
+
 /// Writes a pack, record by record in ascending order of their ids.
 #[derive(Default)]
 pub(super) struct PackBuilder {
@@ -516,7 +519,7 @@ impl PackBuilder {
         self,
         name: String,
         replaces: Vec<String>,
-    ) -> Result<Option<(PackInfo, [Vec<u8>; 3])>, serde_json::Error> {
+    ) -> Result<Option<(PackInfo, Parts)>, serde_json::Error> {
         let Some(info) = self.info else {
             return Ok(None);
         };
