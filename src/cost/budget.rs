@@ -644,7 +644,8 @@ mod tests {
     fn get(tracker: &CostTracker<InMemoryCostSink>, id: &str) -> SessionCost {
         let mut found = None;
         tracker
-            .report_records(&mut |run| {
+            .sink()
+            .load(&mut |run| {
                 if run.id == id {
                     found = Some(run.clone());
                 }

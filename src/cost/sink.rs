@@ -11,6 +11,10 @@ use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 use crate::cost::view::with_view;
 
+/// The whole of a record whose columns are shown, read when it is asked for. `None` when it cannot be read, of which a
+/// warning tells.
+pub type Whole<'a> = &'a mut dyn FnMut() -> Option<SessionCost>;
+
 /// Why a store could not do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -104,6 +108,25 @@ pub trait CostSink {
         warnings.append(&mut odd);
         Ok(warnings)
     }
+
+    /// The same with the whole record at hand, for who needs some: a store that keeps columns by themselves reads no other.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    fn scan_records(
+        &self,
+        period: Period,
+        visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<String>, SinkError> {
+        self.load(&mut |record| {
+            let shown = with_view(record, |view| match period.contains(view.started_micros) {
+                true => visit(view, &mut || Some(record.clone())),
+                false => ControlFlow::Continue(()),
+            });
+            shown.unwrap_or(ControlFlow::Continue(()))
+        })
+    }
 }
 
 /// Keeps records in memory, for tests.
@@ -155,6 +178,13 @@ mod tests {
         let mut seen = Vec::new();
         sink.load(&mut |record| {
             seen.push(record.clone());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(seen, [run.clone()]);
+        seen.clear();
+        sink.scan_records(Period::default(), &mut |_, whole| {
+            seen.extend(whole());
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::SinkError;
+use crate::cost::sink::Whole;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 
@@ -74,16 +75,17 @@ impl<S: CostSink> CostTracker<S> {
         self.sink.scan(period, visit)
     }
 
-    /// The same with whole records of all time. Reads several times as much.
+    /// The same with whole records at hand. Each that is asked for takes several times as long as its columns.
     ///
     /// # Errors
     ///
     /// The records cannot be read.
     pub fn report_records(
         &self,
-        visit: &mut dyn FnMut(&SessionCost) -> ControlFlow<()>,
+        period: Period,
+        visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<String>, SinkError> {
-        self.sink.load(visit)
+        self.sink.scan_records(period, visit)
     }
 }
 

@@ -262,31 +262,84 @@ pub fn atomic_write_on<F: FileSystem>(
     path: &Path,
     bytes: &[u8],
 ) -> Result<(), AtomicWriteError> {
-    let target = resolve_links(path)?;
-    let directory = match target.parent() {
+    let mut file = AtomicFile::create(fs, path)?;
+    file.write(bytes)?;
+    file.commit()
+}
+
+/// A file on its way: written piece by piece beside the one that it will replace, for what is too long to hold in memory.
+/// Dropped before [`AtomicFile::commit`], it leaves nothing.
+pub struct AtomicFile<'a, F: FileSystem = Disk> {
+    temporary: Temporary<'a, F>,
+    file: File,
+    target: PathBuf,
+}
+
+impl<'a, F: FileSystem> AtomicFile<'a, F> {
+    /// Begins to replace the file at `path`, as [`atomic_write`] does.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed, with its path.
+    pub fn create(fs: &'a F, path: &Path) -> Result<AtomicFile<'a, F>, AtomicWriteError> {
+        let target = resolve_links(path)?;
+        let (temporary, file) = create_temporary(fs, directory_of(&target))?;
+        Ok(AtomicFile {
+            temporary,
+            file,
+            target,
+        })
+    }
+
+    /// Adds bytes, in one call to the system.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AtomicFile::create`]; the file must not be committed then.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), AtomicWriteError> {
+        let fs = self.temporary.fs;
+        fs.write_all(&mut self.file, bytes)
+            .map_err(|e| self.temporary.fail("write", e))
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    ///
+    /// As for [`atomic_write`].
+    pub fn commit(self) -> Result<(), AtomicWriteError> {
+        let AtomicFile {
+            mut temporary,
+            file,
+            target,
+        } = self;
+        let fs = temporary.fs;
+        // The data must be on disk before the name points at it, or a power cut leaves an empty file under the final name.
+        fs.sync(&file).map_err(|e| temporary.fail("sync", e))?;
+        drop(file);
+        fs.rename(&temporary.path, &target)
+            .map_err(|source| AtomicWriteError {
+                step: "rename to",
+                path: target.clone(),
+                source,
+            })?;
+        temporary.armed = false;
+        // The new file is in place already; this makes the name itself durable.
+        let directory = directory_of(&target);
+        fs.sync_directory(directory)
+            .map_err(|source| AtomicWriteError {
+                step: "sync directory",
+                path: directory.to_path_buf(),
+                source,
+            })
+    }
+}
+
+fn directory_of(target: &Path) -> &Path {
+    match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    let (mut temporary, mut file) = create_temporary(fs, directory)?;
-    fs.write_all(&mut file, bytes)
-        .map_err(|e| temporary.fail("write", e))?;
-    // The data must be on disk before the name points at it, or a power cut leaves an empty file under the final name.
-    fs.sync(&file).map_err(|e| temporary.fail("sync", e))?;
-    drop(file);
-    fs.rename(&temporary.path, &target)
-        .map_err(|source| AtomicWriteError {
-            step: "rename to",
-            path: target.clone(),
-            source,
-        })?;
-    temporary.armed = false;
-    // The new file is in place already; this makes the name itself durable.
-    fs.sync_directory(directory)
-        .map_err(|source| AtomicWriteError {
-            step: "sync directory",
-            path: directory.to_path_buf(),
-            source,
-        })
+    }
 }
 
 /// Whether a file of this name is what a killed [`atomic_write`] left, or a running one is writing.
@@ -426,6 +479,26 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+        assert_eq!(dir.names(), ["a.json"]);
+    }
+
+    #[test]
+    fn a_file_in_pieces_is_there_when_it_is_whole() {
+        let dir = Dir::new();
+        let path = dir.0.join("a.json");
+        fs::write(&path, b"old").unwrap();
+        let mut file = AtomicFile::create(&Disk, &path).unwrap();
+        file.write(b"one ").unwrap();
+        assert_eq!(dir.names().len(), 2);
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let mut file = AtomicFile::create(&Disk, &path).unwrap();
+        for piece in ["one ", "", "two"] {
+            file.write(piece.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        file.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one two");
         assert_eq!(dir.names(), ["a.json"]);
     }
 

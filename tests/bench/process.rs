@@ -32,6 +32,7 @@ pub(crate) fn input_file(text: &str) -> PathBuf {
 pub(crate) struct Program {
     path: PathBuf,
     args: Vec<&'static str>,
+    ledger: Option<PathBuf>,
 }
 
 impl Program {
@@ -40,6 +41,16 @@ impl Program {
         Program {
             path: PathBuf::from(env!("CARGO_BIN_EXE_omk")),
             args: vec!["estimate", "--count", "--vocabulary", vocabulary.name()],
+            ledger: None,
+        }
+    }
+
+    /// `omk` with these words, and with this ledger.
+    pub(crate) fn omk_cost(words: &'static str, ledger: &Path) -> Program {
+        Program {
+            path: PathBuf::from(env!("CARGO_BIN_EXE_omk")),
+            args: words.split(' ').collect(),
+            ledger: Some(ledger.to_path_buf()),
         }
     }
 
@@ -48,6 +59,7 @@ impl Program {
         Program {
             path: built("read-stdin"),
             args: Vec::new(),
+            ledger: None,
         }
     }
 
@@ -56,6 +68,7 @@ impl Program {
         (vocabulary != Vocabulary::Kimi).then(|| Program {
             path: built("count-tiktoken-rs"),
             args: vec![vocabulary.name()],
+            ledger: None,
         })
     }
 
@@ -64,6 +77,7 @@ impl Program {
         Program {
             path: built("count-tiktoken"),
             args: vec![name_in_tiktoken(vocabulary)],
+            ledger: None,
         }
     }
 
@@ -74,8 +88,14 @@ impl Program {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(&self.args).env_clear();
+        self.complete(&mut command);
         command
+    }
+
+    /// Adds what it is run with.
+    fn complete(&self, command: &mut Command) {
+        command.args(&self.args).env_clear();
+        command.envs(self.ledger.iter().map(|place| ("OMK_LEDGER", place)));
     }
 
     /// What it prints when it reads this file.
@@ -135,7 +155,8 @@ impl Program {
             let result = scratch("peak");
             let mut command = Command::new(GNU_TIME);
             command.args(["-f", "%M", "-o"]).arg(&result);
-            command.arg(&self.path).args(&self.args).env_clear();
+            command.arg(&self.path);
+            self.complete(&mut command);
             (command, result)
         })
     }

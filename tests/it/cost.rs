@@ -405,6 +405,25 @@ fn exports_follow_their_formats() {
     let lines: Vec<&str> = csv.code(0).stdout_text().lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[1].ends_with(",\"ci=1,team=blue\""), "{lines:?}");
+    // To a file in pieces, with the same lines and nothing else left there.
+    let to_file = |line: &str| {
+        let out = omk(&sandbox, line).run();
+        out.code(0).stdout("").stderr("");
+        for entry in std::fs::read_dir(sandbox.path("work")).unwrap() {
+            let name = entry.unwrap().file_name();
+            assert!(!name.to_string_lossy().starts_with(".omk-"), "{name:?}");
+        }
+        std::fs::read_to_string(sandbox.path("work/runs")).unwrap()
+    };
+    std::fs::write(sandbox.path("work/runs"), "what was there before").unwrap();
+    assert_eq!(
+        to_file("cost export --since 2026-11-20 -o runs"),
+        jsonl.stdout_text()
+    );
+    assert_eq!(
+        to_file("cost export --format csv --tag ci -o runs"),
+        csv.stdout_text()
+    );
     // Replaced in one step, with nothing on standard output.
     let out = omk(&sandbox, "cost export --format openmetrics -o omk.prom").run();
     out.code(0).stdout("").stderr("");
@@ -884,13 +903,21 @@ fn a_collector_gets_every_run_once() {
         (&json!(0), &json!(5))
     );
     assert_eq!(server.requests().len(), 3);
-    // The open run, settled, and a new one are news.
+    // The open run, settled, and two new ones of two months are news, once.
     omk(&sandbox, "cost recover").run().code(0);
     keep(
         &sandbox,
-        &[settled(70, "2026-11-20T10:00:00Z", "kimi-k3", "1")],
+        &[
+            settled(70, "2026-11-20T10:00:00Z", "kimi-k3", "1"),
+            settled(71, "2026-10-31T23:59:59Z", "kimi-k3", "1"),
+        ],
     );
-    assert_eq!(push(&sandbox, &server).run().code(0).json()["sent"], 2);
+    assert_eq!(push(&sandbox, &server).run().code(0).json()["sent"], 3);
+    let document = push(&sandbox, &server).run().code(0).json();
+    assert_eq!(
+        (&document["sent"], &document["known"]),
+        (&json!(0), &json!(8))
+    );
     let last = spans(&server.requests()[3]);
     assert!(
         last.iter()
@@ -899,7 +926,7 @@ fn a_collector_gets_every_run_once() {
     );
     // Another collector has none of them.
     let another = Server::new([Reply::http("200 OK", &[], "")]);
-    assert_eq!(push(&sandbox, &another).run().code(0).json()["sent"], 7);
+    assert_eq!(push(&sandbox, &another).run().code(0).json()["sent"], 8);
 }
 
 #[test]

@@ -98,6 +98,17 @@ fn worker() {
             sink.save(&run).unwrap();
             sink.fold(Fold::IfDue).unwrap();
         }
+        // Several imports of the same sessions.
+        "import" => {
+            let runs = (0..50).map(|number| {
+                let mut run = new_run();
+                run.id = format!("20261120T120000000000Z-00000000-{number:012x}");
+                run.owner = Owner::default();
+                run.status = SessionStatus::Settled;
+                run
+            });
+            sink.save_all(runs.collect()).unwrap();
+        }
         "fold" => {
             for _ in 0..20 {
                 assert!(sink.fold(Fold::Now).is_ok());
@@ -152,10 +163,11 @@ fn many_processes_append_at_once_while_others_fold_and_report() {
     let count = processes();
     let mut roles = vec!["append"; count];
     roles.extend(["fold", "report", "fold", "report", "fold"]);
+    roles.extend(["import"; 5]);
     run_together(&roles, &place);
     let sink = JsonFileCostSink::new(&place);
     let found = records(&sink);
-    assert_eq!(found.len(), count);
+    assert_eq!(found.len(), count + 50);
     assert!(
         found
             .values()

@@ -1,6 +1,6 @@
-//! Folding loose records into packs, and clearing old ones: what only one process at a time may do.
+//! Folding loose records into packs, packing many new ones, and clearing old ones: what only one process at a time may do.
 //!
-//! Both hold the lock, and neither waits for it. See the parent module for why a crash between any two steps is harmless.
+//! All hold the lock, and none waits for it. See the parent module for why a crash between any two steps is harmless.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::cost::file_sink::FOLD_AT;
+use crate::cost::file_sink::FileError;
 use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::file_sink::List;
 use crate::cost::file_sink::MAX_PACK;
@@ -22,10 +23,12 @@ use crate::cost::file_sink::pack::PackError;
 use crate::cost::file_sink::pack::PackInfo;
 use crate::cost::file_sink::pack_name;
 use crate::cost::file_sink::slice;
+use crate::cost::record::SessionCost;
 use crate::cost::sink::SinkError;
 use crate::cost::view::micros;
 use crate::cost::view::with_view;
 use crate::runtime::atomic;
+use crate::runtime::atomic::AtomicFile;
 use crate::runtime::atomic::FileSystem;
 
 /// So many records one fold takes at most, so that no single run pays for a long backlog.
@@ -110,8 +113,66 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         let Some(claims) = self.claim(when, &mut warnings)? else {
             return Ok(Folded::NotDue);
         };
-        let records = self.fold_claims(list, claims, &mut warnings)?;
+        let packed = self.packed(&list, &claims, &mut warnings)?;
+        let (records, done) = self.pack_claims(list, &claims, &packed, &mut warnings)?;
+        for id in done {
+            self.discard(id)?;
+        }
+        self.sync("folding")?;
         Ok(Folded::Done { records, warnings })
+    }
+
+    /// Keeps many records, each new or in place of the one of its id. Those that are over become part of one pack, which is
+    /// synced once; one by one they would be synced thousands of times. They are held in memory together, so a caller with
+    /// more than some thousands brings them in batches. Returns warnings of what was left aside.
+    ///
+    /// A record that is loose, and all of them while another process folds, are kept one by one.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be kept, and then none is; or the step that failed, and then nobody can be sure of each that it is
+    /// kept. Each is there as it was before or as given, and to bring them again does no harm.
+    pub fn save_all(&self, records: Vec<SessionCost>) -> Result<Vec<String>, SinkError> {
+        let (mut warnings, mut single) = (Vec::new(), Vec::new());
+        let mut news = BTreeMap::new();
+        for record in records {
+            self.json(&record)?;
+            let version = Version {
+                revision: 1,
+                record,
+            };
+            // What is loose has an owner, who may write it at any moment.
+            let is_loose = ["loose", "folding"].iter().any(|directory| {
+                let read = self.read_version(directory, &version.record.id);
+                !matches!(read, Err(FileError::Gone))
+            });
+            match is_loose || !version.is_over() {
+                true => single.push(version),
+                false => drop(news.insert(version.record.id.clone(), version)),
+            }
+        }
+        let mut packed_now = BTreeSet::new();
+        if let Some(_lock) = self.lock()? {
+            let list = self.list_to_change(&mut warnings)?;
+            let packed = self.packed(&list, &news, &mut warnings)?;
+            for (id, (_, revision)) in &packed {
+                if let Some(version) = news.get_mut(id) {
+                    version.revision = revision.saturating_add(1);
+                }
+            }
+            let (_, done) = self.pack_claims(list, &news, &packed, &mut warnings)?;
+            packed_now = done.into_iter().map(str::to_string).collect();
+        }
+        for (id, version) in news {
+            if !packed_now.contains(&id) {
+                single.push(version);
+            }
+        }
+        for Version { record, .. } in single {
+            let known = self.revision(&record.id)?.unwrap_or(0);
+            self.write(&record, known.saturating_add(1))?;
+        }
+        Ok(warnings)
     }
 
     /// Removes the records that are over and began before a moment.
@@ -427,10 +488,16 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         let built = builder
             .finish(name, replaces)
             .map_err(|e| SinkError::new(format!("write {}: {e}", path.display())))?;
-        let Some((info, bytes)) = built else {
+        let Some((info, parts)) = built else {
             return Ok(None);
         };
-        let write = || atomic::atomic_write_on(&self.fs, &path, &bytes);
+        let write = || {
+            let mut file = AtomicFile::create(&self.fs, &path)?;
+            for part in &parts {
+                file.write(part)?;
+            }
+            file.commit()
+        };
         match write() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.create("packs")?;
@@ -442,14 +509,13 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         Ok(Some(info))
     }
 
-    /// Puts claimed records into a pack, together with packs that are small or hold older versions of them.
-    fn fold_claims(
+    /// Where records are packed already: the place of the pack in the list, and the revision there.
+    fn packed(
         &self,
-        mut list: List,
-        claims: BTreeMap<String, Version>,
+        list: &List,
+        claims: &BTreeMap<String, Version>,
         warnings: &mut Vec<String>,
-    ) -> Result<usize, SinkError> {
-        // What a crash left may be packed already.
+    ) -> Result<BTreeMap<String, (usize, u64)>, SinkError> {
         let mut packed = BTreeMap::new();
         for (place, info) in list.packs.iter().enumerate() {
             if !claims.keys().any(|id| info.may_hold(id)) {
@@ -469,11 +535,23 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                 return Err(self.pack_error(&info.name, PackError::Io(e)));
             }
         }
+        Ok(packed)
+    }
+
+    /// Puts records into a pack, together with packs that are small or hold older versions of them. How many, and which are
+    /// packed now, those included that were before.
+    fn pack_claims<'a>(
+        &self,
+        mut list: List,
+        claims: &'a BTreeMap<String, Version>,
+        packed: &BTreeMap<String, (usize, u64)>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(usize, Vec<&'a str>), SinkError> {
         let mut merged = BTreeSet::new();
         let mut size = 0;
         let mut fresh: BTreeMap<&str, &Version> = BTreeMap::new();
         let mut done: Vec<&str> = Vec::new();
-        for (id, version) in &claims {
+        for (id, version) in claims {
             match packed.get(id) {
                 Some((_, revision)) if *revision >= version.revision => done.push(id),
                 Some((place, _)) => {
@@ -527,11 +605,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             self.merge(&mut list, &olds, &fresh)?;
         }
         done.extend(fresh.keys());
-        for id in done {
-            self.discard(id)?;
-        }
-        self.sync("folding")?;
-        Ok(count)
+        Ok((count, done))
     }
 
     /// Writes one pack in place of some, with these records in addition.

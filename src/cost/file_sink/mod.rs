@@ -26,6 +26,10 @@
 //! sums by tag are as many as runs, and a question about a tag *and* a model needs the rows in any case. One fast way that
 //! answers every question was preferred to two, of which one would answer some.
 //!
+//! *Many records at once go straight into a pack*, see [`JsonFileCostSink::save_all`]: an import brings thousands, and a
+//! file for each, synced, would take a minute where a pack takes a moment. The list that names the pack is the one step in
+//! which all of them come to be; a crash before it leaves a pack that nobody lists and that the next one replaces.
+//!
 //! *Nobody waits.* A run's own file is written by the run alone, and a rename replaces it. Readers take no lock. The fold
 //! takes one, and goes away if another process has it; the system gives it back when its owner ends, however that is.
 //!
@@ -68,6 +72,7 @@ use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::SinkError;
+use crate::cost::sink::Whole;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 use crate::cost::view::micros;
@@ -81,6 +86,7 @@ use crate::runtime::clock;
 mod fold;
 mod pack;
 mod recent;
+mod row;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +97,7 @@ pub use fold::Removed;
 use pack::Pack;
 use pack::PackError;
 use pack::PackInfo;
+use pack::Spare;
 
 /// The version of every file of the ledger that this program writes.
 pub const VERSION: u32 = 1;
@@ -234,7 +241,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         let mut versions: BTreeMap<String, Version> = BTreeMap::new();
         self.unpacked(&mut warnings, |id| id.starts_with(prefix), &mut versions)?;
         for (info, file) in self.packs(&mut warnings, |pack| pack.may_hold_prefix(prefix))? {
-            let Some(pack) = self.read_pack(&info, file, &mut warnings)? else {
+            let Some(pack) = self.read_pack(&info.name, file, Spare::default(), &mut warnings)?
+            else {
                 continue;
             };
             let strings = pack.strings();
@@ -260,6 +268,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             for (at, length, revision) in places {
                 let record = pack
                     .record(at, length)
+                    .map_err(PackError::Io)
                     .and_then(|line| parse_record(&line))
                     .map_err(|e| self.pack_error(&info.name, e))?;
                 versions.insert(record.id.clone(), Version { revision, record });
@@ -288,8 +297,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         self.root.join(directory).join(format!("{id}.json"))
     }
 
-    /// Writes a version into `loose`, making the directory first where it is missing.
-    fn write(&self, record: &SessionCost, revision: u64) -> Result<(), SinkError> {
+    /// A record's JSON, if it can be kept.
+    fn json(&self, record: &SessionCost) -> Result<Box<RawValue>, SinkError> {
         let refused = |error: &dyn fmt::Display| {
             SinkError::new(format!("the record {} was not kept: {error}", record.id))
         };
@@ -302,17 +311,23 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         let json = serde_json::value::to_raw_value(record).map_err(|e| refused(&e))?;
         // An amount beyond all reason, say: what could not be read again would be lost.
         match serde_json::from_str::<SessionCost>(json.get()) {
-            Ok(read) if read == *record => {}
-            Ok(_) => return Err(refused(&"it would not read back as it is")),
-            Err(e) => return Err(refused(&e)),
+            Ok(read) if read == *record => Ok(json),
+            Ok(_) => Err(refused(&"it would not read back as it is")),
+            Err(e) => Err(refused(&e)),
         }
+    }
+
+    /// Writes a version into `loose`, making the directory first where it is missing.
+    fn write(&self, record: &SessionCost, revision: u64) -> Result<(), SinkError> {
+        let json = self.json(record)?;
         let loose = Loose {
             format: RECORD_FORMAT,
             version: VERSION,
             revision,
             record: &json,
         };
-        let mut bytes = serde_json::to_vec(&loose).map_err(|e| refused(&e))?;
+        let mut bytes = serde_json::to_vec(&loose)
+            .map_err(|e| SinkError::new(format!("the record {} was not kept: {e}", record.id)))?;
         bytes.push(b'\n');
         let path = self.file("loose", &record.id);
         match atomic::atomic_write_on(&self.fs, &path, &bytes) {
@@ -480,7 +495,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         }
         let mut warnings = Vec::new();
         for (info, file) in self.packs(&mut warnings, |pack| pack.may_hold(id))? {
-            let Some(pack) = self.read_pack(&info, file, &mut warnings)? else {
+            let Some(pack) = self.read_pack(&info.name, file, Spare::default(), &mut warnings)?
+            else {
                 continue;
             };
             let strings = pack.strings();
@@ -575,7 +591,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
     /// A pack, unless it is gone or damaged, of which only the latter is warned of.
     fn open_pack(&self, name: &str, warnings: &mut Vec<String>) -> Result<Option<Pack>, SinkError> {
         match self.fs.open(&self.pack_path(name)) {
-            Ok(file) => self.read_pack_named(name, file, warnings),
+            Ok(file) => self.read_pack(name, file, Spare::default(), warnings),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.pack_error(name, PackError::Io(e))),
         }
@@ -583,20 +599,12 @@ impl<F: FileSystem> JsonFileCostSink<F> {
 
     fn read_pack(
         &self,
-        info: &PackInfo,
-        file: File,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<Pack>, SinkError> {
-        self.read_pack_named(&info.name, file, warnings)
-    }
-
-    fn read_pack_named(
-        &self,
         name: &str,
         file: File,
+        spare: Spare,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Pack>, SinkError> {
-        match Pack::read(file) {
+        match Pack::read(file, spare) {
             Ok(pack) => Ok(Some(pack)),
             Err(PackError::Damaged(why)) => {
                 warnings.push(self.damaged_pack(name, &why));
@@ -724,31 +732,68 @@ impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
         &self,
         visit: &mut dyn FnMut(&SessionCost) -> ControlFlow<()>,
     ) -> Result<Vec<String>, SinkError> {
+        self.scan_records(Period::default(), &mut |_, whole| match whole() {
+            Some(record) => visit(&record),
+            None => ControlFlow::Continue(()),
+        })
+    }
+
+    fn scan(
+        &self,
+        period: Period,
+        visit: &mut dyn FnMut(&RecordView<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<String>, SinkError> {
+        self.scan_records(period, &mut |view, _| visit(view))
+    }
+
+    fn scan_records(
+        &self,
+        period: Period,
+        visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<String>, SinkError> {
         let mut warnings = Vec::new();
         let mut versions = BTreeMap::new();
         self.unpacked(&mut warnings, |_| true, &mut versions)?;
-        for (info, file) in self.packs(&mut warnings, |_| true)? {
-            let Some(pack) = self.read_pack(&info, file, &mut warnings)? else {
+        let wanted = |pack: &PackInfo| period.overlaps(pack.from, pack.until);
+        let mut spare = Spare::default();
+        for (info, file) in self.packs(&mut warnings, wanted)? {
+            let Some(pack) =
+                self.read_pack(&info.name, file, std::mem::take(&mut spare), &mut warnings)?
+            else {
                 continue;
             };
-            let data = match pack.data() {
-                Ok(data) => data,
-                Err(e) => return Err(self.pack_error(&info.name, e)),
-            };
             let strings = pack.strings();
-            let mut odd = 0_usize;
+            let mut data = pack.data_window();
+            let (mut odd, mut failed) = (0_usize, None);
             let rows = pack.rows(&strings, |entry| {
-                if !packed_wins(&mut versions, entry.view.id, entry.revision) {
+                let view = &entry.view;
+                if !period.contains(view.started_micros)
+                    || !packed_wins(&mut versions, view.id, entry.revision)
+                {
                     return ControlFlow::Continue(());
                 }
-                match slice(&data, entry.at, entry.length).map(serde_json::from_slice) {
-                    Some(Ok(record)) => visit(&record),
-                    _ => {
+                let flow = visit(view, &mut || match data
+                    .line(entry.at, entry.length)
+                    .map(parse_record)
+                {
+                    Ok(Ok(record)) => Some(record),
+                    Ok(Err(_)) => {
                         odd += 1;
-                        ControlFlow::Continue(())
+                        None
                     }
+                    Err(e) => {
+                        failed = Some(e);
+                        None
+                    }
+                });
+                match &failed {
+                    Some(_) => ControlFlow::Break(()),
+                    None => flow,
                 }
             });
+            if let Some(e) = failed {
+                return Err(self.pack_error(&info.name, PackError::Io(e)));
+            }
             if odd > 0 {
                 warnings
                     .push(self.damaged_pack(&info.name, &format!("{odd} of its records are odd")));
@@ -759,50 +804,14 @@ impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
                 Err(PackError::Damaged(why)) => warnings.push(self.damaged_rows(&info.name, &why)),
                 Err(e) => return Err(self.pack_error(&info.name, e)),
             }
-        }
-        let _ = versions
-            .values()
-            .try_for_each(|version| visit(&version.record));
-        Ok(warnings)
-    }
-
-    fn scan(
-        &self,
-        period: Period,
-        visit: &mut dyn FnMut(&RecordView<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
-        let mut warnings = Vec::new();
-        let mut versions = BTreeMap::new();
-        self.unpacked(&mut warnings, |_| true, &mut versions)?;
-        let wanted = |pack: &PackInfo| period.overlaps(pack.from, pack.until);
-        for (info, file) in self.packs(&mut warnings, wanted)? {
-            let Some(pack) = self.read_pack(&info, file, &mut warnings)? else {
-                continue;
-            };
-            let strings = pack.strings();
-            let rows = pack.rows(&strings, |entry| {
-                let view = &entry.view;
-                if period.contains(view.started_micros)
-                    && packed_wins(&mut versions, view.id, entry.revision)
-                {
-                    return visit(view);
-                }
-                ControlFlow::Continue(())
-            });
-            match rows {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(())) => return Ok(warnings),
-                Err(PackError::Damaged(why)) => warnings.push(self.damaged_rows(&info.name, &why)),
-                Err(e) => return Err(self.pack_error(&info.name, e)),
-            }
+            drop(strings);
+            spare = pack.into_spare();
         }
         for version in versions.values() {
-            let shown = with_view(&version.record, |view| {
-                if period.contains(view.started_micros) {
-                    visit(view)
-                } else {
-                    ControlFlow::Continue(())
-                }
+            let record = &version.record;
+            let shown = with_view(record, |view| match period.contains(view.started_micros) {
+                true => visit(view, &mut || Some(record.clone())),
+                false => ControlFlow::Continue(()),
             });
             if shown.is_some_and(|flow| flow.is_break()) {
                 break;

@@ -21,6 +21,11 @@ use serde::Serialize;
 
 use crate::catalog::money::Usd;
 use crate::cost::file_sink::VERSION;
+use crate::cost::file_sink::row;
+use crate::cost::file_sink::row::Row;
+use crate::cost::file_sink::row::Rows;
+use crate::cost::file_sink::row::TagSets;
+use crate::cost::file_sink::slice;
 use crate::cost::record::Charge;
 use crate::cost::record::CostKind;
 use crate::cost::record::Reservation;
@@ -33,6 +38,9 @@ use crate::cost::view::RecordView;
 const FORMAT: &str = "omk-ledger-pack";
 /// A header holds at most the strings of a pack's records; a longer first line is no header.
 const MAX_HEADER: u64 = 1 << 28;
+
+/// So many bytes of records are read at once.
+const WINDOW: u32 = 1 << 17;
 
 /// What is known of a pack without opening it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +82,13 @@ struct Header {
     index_bytes: u64,
     data_bytes: u64,
     strings: Vec<String>,
+    /// By far the longest part where each run has a label of its own, so it is the last and read by itself.
+    #[serde(skip_deserializing)]
     tag_sets: Vec<Vec<(String, String)>>,
 }
+
+/// What stands before the sets of tags. A quote within a string has a mark before it, so this is a name and no text.
+const TAG_SETS: &[u8] = b",\"tag_sets\":";
 
 /// What every version of the format has in common.
 #[derive(Deserialize)]
@@ -105,26 +118,6 @@ fn damaged(error: impl std::fmt::Display) -> PackError {
     PackError::Damaged(error.to_string())
 }
 
-/// One row. Names stand once in the header, so a row refers to them by number; an enum is its place in `ALL`.
-#[derive(Serialize, Deserialize)]
-struct Row<'a>(
-    #[serde(borrow)] &'a str,
-    u64,         // 1 revision
-    i64,         // 2 started
-    [u8; 4],     // 3 type, status, kind, charged
-    Option<u32>, // 4 model
-    Option<u32>, // 5 requested
-    [u32; 4],    // 6 transport, peer, name, set of tags
-    // 7 who counted; input, cache read, cache write, output, reasoning
-    Option<(u8, [Option<u64>; 5])>,
-    #[serde(borrow)] Option<&'a str>, // 8 actual
-    #[serde(borrow)] Option<&'a str>, // 9 worst case
-    u32,                              // 10 retries
-    Option<u8>,                       // 11 exit
-    u64,                              // 12 offset in the data
-    u32,                              // 13 length there
-);
-
 /// A row as it is shown.
 pub(super) struct Entry<'a> {
     pub(super) view: RecordView<'a>,
@@ -134,9 +127,18 @@ pub(super) struct Entry<'a> {
     pub(super) length: u32,
 }
 
+/// The memory of a pack that was read, for the next one. To give ten megabytes back to the system and to ask for them again,
+/// pack by pack, takes as long as to read them.
+#[derive(Default)]
+pub(super) struct Spare {
+    line: Vec<u8>,
+    index: Vec<u8>,
+}
+
 /// A pack's header and index in memory, and its file.
 pub(super) struct Pack {
     header: Header,
+    tag_sets: TagSets,
     index: Vec<u8>,
     data_at: u64,
     file: File,
@@ -144,14 +146,28 @@ pub(super) struct Pack {
 
 impl Pack {
     /// Reads header and index.
-    pub(super) fn read(file: File) -> Result<Pack, PackError> {
+    pub(super) fn read(file: File, spare: Spare) -> Result<Pack, PackError> {
+        let Spare {
+            mut line,
+            mut index,
+        } = spare;
+        line.clear();
+        index.clear();
         let length = file.metadata()?.len();
         let mut reader = BufReader::with_capacity(1 << 16, file);
-        let mut line = Vec::new();
         (&mut reader)
             .take(MAX_HEADER)
             .read_until(b'\n', &mut line)?;
-        let mark: Mark = serde_json::from_slice(&line).map_err(damaged)?;
+        let place = line
+            .windows(TAG_SETS.len())
+            .position(|part| part == TAG_SETS);
+        // The object without them, which has to be closed then.
+        let mut start = line
+            .get(..place.unwrap_or(line.len()))
+            .unwrap_or_default()
+            .to_vec();
+        start.extend(place.map(|_| b'}'));
+        let mark: Mark = serde_json::from_slice(&start).map_err(damaged)?;
         if mark.format != FORMAT {
             return Err(PackError::Damaged(format!(
                 "its format is \"{}\"",
@@ -161,7 +177,7 @@ impl Pack {
         if mark.version > VERSION {
             return Err(PackError::Newer(mark.version));
         }
-        let header: Header = serde_json::from_slice(&line).map_err(damaged)?;
+        let header: Header = serde_json::from_slice(&start).map_err(damaged)?;
         let head = u64::try_from(line.len()).unwrap_or(u64::MAX);
         let told = head
             .checked_add(header.index_bytes)
@@ -172,16 +188,27 @@ impl Pack {
                 told.unwrap_or(u64::MAX)
             )));
         }
-        let mut index = Vec::new();
+        let from = place.map_or(line.len(), |place| place + TAG_SETS.len());
+        let to = line.len() - usize::from(line.ends_with(b"}\n")) * 2;
+        let tag_sets = TagSets::read(line, from..to.max(from)).map_err(damaged)?;
         (&mut reader)
             .take(header.index_bytes)
             .read_to_end(&mut index)?;
         Ok(Pack {
             data_at: head + header.index_bytes,
             header,
+            tag_sets,
             index,
             file: reader.into_inner(),
         })
+    }
+
+    /// What the next one may use.
+    pub(super) fn into_spare(self) -> Spare {
+        Spare {
+            line: self.tag_sets.into_bytes(),
+            index: self.index,
+        }
     }
 
     pub(super) fn info(&self) -> &PackInfo {
@@ -194,13 +221,10 @@ impl Pack {
 
     /// The header's strings, laid out for rows to borrow from.
     pub(super) fn strings(&self) -> Strings<'_> {
-        let sets = self.header.tag_sets.iter().map(|set| {
-            let tags = set.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-            tags.collect()
-        });
         Strings {
             strings: &self.header.strings,
-            tag_sets: sets.collect(),
+            tag_sets: &self.tag_sets,
+            tags: self.tag_sets.pairs(),
         }
     }
 
@@ -211,9 +235,7 @@ impl Pack {
         mut visit: impl FnMut(Entry<'a>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, PackError> {
         let mut seen = 0;
-        let lines = self.index.split(|byte| *byte == b'\n');
-        for line in lines.filter(|line| !line.is_empty()) {
-            let row = serde_json::from_slice::<Row<'a>>(line).ok();
+        for row in Rows(&self.index) {
             if let Some(entry) = row.and_then(|row| strings.entry(row)) {
                 seen += 1;
                 if visit(entry).is_break() {
@@ -240,20 +262,28 @@ impl Pack {
     ) {
         let lines = self.index.rsplit(|byte| *byte == b'\n');
         for line in lines.filter(|line| !line.is_empty()).take(most) {
-            let row = serde_json::from_slice::<Row<'a>>(line).ok();
-            if let Some(entry) = row.and_then(|row| strings.entry(row)) {
+            if let Some(entry) = row::read(line).and_then(|row| strings.entry(row)) {
                 visit(entry);
             }
         }
     }
 
     /// The bytes of one record.
-    pub(super) fn record(&self, at: u64, length: u32) -> Result<Vec<u8>, PackError> {
+    pub(super) fn record(&self, at: u64, length: u32) -> io::Result<Vec<u8>> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.data_at.saturating_add(at)))?;
         let mut bytes = Vec::new();
         file.take(u64::from(length)).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// The records, to be read in about their order.
+    pub(super) fn data_window(&self) -> Window<'_> {
+        Window {
+            pack: self,
+            at: 0,
+            bytes: Vec::new(),
+        }
     }
 
     /// The bytes of all records.
@@ -266,10 +296,37 @@ impl Pack {
     }
 }
 
+/// A part of the records in memory: most of them are wanted one after the other, or few are.
+pub(super) struct Window<'a> {
+    pack: &'a Pack,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// The bytes of one record; fewer where the file has no more.
+    pub(super) fn line(&mut self, at: u64, length: u32) -> io::Result<&[u8]> {
+        let is_here = |window: &Self| {
+            let place = at.checked_sub(window.at)?;
+            slice(&window.bytes, place, length).map(|_| place)
+        };
+        let place = match is_here(self) {
+            Some(place) => place,
+            None => {
+                self.bytes = self.pack.record(at, length.max(WINDOW))?;
+                self.at = at;
+                0
+            }
+        };
+        Ok(slice(&self.bytes, place, length).unwrap_or_default())
+    }
+}
+
 /// See [`Pack::strings`].
 pub(super) struct Strings<'a> {
     strings: &'a [String],
-    tag_sets: Vec<Vec<(&'a str, &'a str)>>,
+    tag_sets: &'a TagSets,
+    tags: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Strings<'a> {
@@ -323,7 +380,7 @@ impl<'a> Strings<'a> {
             charged: *Charge::ALL.get(usize::from(charged))?,
             retries: row.10,
             exit: row.11,
-            tags: self.tag_sets.get(usize::try_from(tags).ok()?)?,
+            tags: self.tags.get(self.tag_sets.place(tags)?)?,
             owner: None,
         };
         Some(Entry {
@@ -334,6 +391,9 @@ impl<'a> Strings<'a> {
         })
     }
 }
+
+/// Header, index and records, as they follow one another in the file.
+pub(super) type Parts = [Vec<u8>; 3];
 
 /// Writes a pack, record by record in ascending order of their ids.
 #[derive(Default)]
@@ -454,12 +514,12 @@ impl PackBuilder {
         Ok(())
     }
 
-    /// The bytes of the file and what to list of it; `None` when nothing was added.
+    /// The parts of the file, which are too long to be copied into one, and what to list of it; `None` when nothing was added.
     pub(super) fn finish(
         self,
         name: String,
         replaces: Vec<String>,
-    ) -> Result<Option<(PackInfo, Vec<u8>)>, serde_json::Error> {
+    ) -> Result<Option<(PackInfo, Parts)>, serde_json::Error> {
         let Some(info) = self.info else {
             return Ok(None);
         };
@@ -474,10 +534,8 @@ impl PackBuilder {
             strings: self.strings,
             tag_sets: self.tag_sets,
         };
-        let mut bytes = serde_json::to_vec(&header)?;
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&self.index);
-        bytes.extend_from_slice(&self.data);
-        Ok(Some((header.info, bytes)))
+        let mut line = serde_json::to_vec(&header)?;
+        line.push(b'\n');
+        Ok(Some((header.info, [line, self.index, self.data])))
     }
 }

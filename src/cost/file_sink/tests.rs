@@ -211,6 +211,8 @@ enum Op {
     Update(u8, u8),
     /// Says that it is over.
     Settle(u8),
+    /// Brings three records at once, those that are new as over.
+    Many(u8, u8),
     Fold,
     /// Clears what began before this day.
     Clear(u8),
@@ -269,6 +271,22 @@ impl Model {
                 };
                 run.status = SessionStatus::Settled;
                 sink.save(run)
+            }
+            Op::Many(first, cents) => {
+                let records = (first..first + 3).map(|number| {
+                    let new = || {
+                        let mut run =
+                            SessionCost::open(id(number), SessionType::Import, day(number));
+                        run.status = SessionStatus::Settled;
+                        run
+                    };
+                    let run = after.entry(id(number)).or_insert_with(new);
+                    run.actual_usd = Usd::parse(&format!("0.{cents:03}")).ok();
+                    run.clone()
+                });
+                let records = records.collect();
+                sink.save_all(records)
+                    .map(|warnings| assert_eq!(warnings, [""; 0]))
             }
             Op::Fold => sink
                 .fold(Fold::Now)
@@ -353,6 +371,17 @@ const SCRIPT: &[Op] = &[
     Op::Clear(2),
     Op::Settle(6),
     Op::Fold,
+    // New, packed, and loose; then all packed, and once more after a fold.
+    Op::Append(10, true),
+    Op::Append(12, false),
+    Op::Many(8, 3),
+    Op::Many(10, 4),
+    Op::Many(9, 5),
+    Op::Settle(12),
+    Op::Fold,
+    Op::Many(11, 6),
+    Op::Clear(3),
+    Op::Many(10, 7),
 ];
 
 #[test]
@@ -372,6 +401,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         4 => (0..12_u8, any::<bool>()).prop_map(|(number, is_over)| Op::Append(number, is_over)),
         3 => (0..12_u8, any::<u8>()).prop_map(|(number, cents)| Op::Update(number, cents)),
         3 => (0..12_u8).prop_map(Op::Settle),
+        2 => (0..10_u8, any::<u8>()).prop_map(|(first, cents)| Op::Many(first, cents)),
         3 => Just(Op::Fold),
         1 => (0..4_u8).prop_map(Op::Clear),
     ]
@@ -416,6 +446,75 @@ fn a_reader_at_every_moment_of_a_fold_sees_every_record_once() {
         *disk.hook.borrow_mut() = None;
     }
     assert!(looks.get() > 30, "{}", looks.get());
+}
+
+#[test]
+fn a_reader_at_every_moment_of_a_batch_sees_no_record_twice_and_none_missing() {
+    let dir = Dir::new();
+    let disk = Rc::new(Faulty::default());
+    let mut sink = JsonFileCostSink::on(Rc::clone(&disk), &dir.0);
+    let mut model = Model {
+        root: dir.0.clone(),
+        list: BTreeMap::new(),
+    };
+    let looks = Rc::new(Cell::new(0));
+    for op in SCRIPT {
+        if matches!(op, Op::Many(..)) {
+            let looker = Model {
+                root: dir.0.clone(),
+                list: model.list.clone(),
+            };
+            let looks = Rc::clone(&looks);
+            *disk.hook.borrow_mut() = Some(Box::new(move || {
+                let seen = looker.read();
+                assert!(looker.list.keys().all(|id| seen.contains_key(id)));
+                looks.set(looks.get() + 1);
+            }));
+        }
+        model.apply(&mut sink, *op, false);
+        *disk.hook.borrow_mut() = None;
+    }
+    assert!(looks.get() > 30, "{}", looks.get());
+}
+
+#[test]
+fn a_batch_is_synced_once_and_brought_again_changes_nothing() {
+    let dir = Dir::new();
+    let disk = Rc::new(Faulty::default());
+    let sink = JsonFileCostSink::on(Rc::clone(&disk), &dir.0);
+    let batch: Vec<_> = (0..700).map(over).collect();
+    for _ in 0..2 {
+        disk.done.set(0);
+        assert_eq!(sink.save_all(batch.clone()), Ok(vec![]));
+        assert!(disk.done.get() < 20, "{} operations", disk.done.get());
+        assert_eq!(all(&sink), (batch.clone(), vec![]));
+        assert_eq!(fs::read_dir(dir.0.join("packs")).unwrap().count(), 1);
+        assert!(!dir.0.join("loose").exists());
+    }
+    let mut odd = batch;
+    odd[3].started_at = "yesterday".to_string();
+    odd[4].retries = 9;
+    assert!(sink.save_all(odd).is_err());
+    assert!(all(&sink).0.iter().all(|run| run.retries == 0));
+}
+
+#[test]
+fn a_batch_does_not_wait_for_a_fold() {
+    let dir = Dir::new();
+    let mut sink = dir.sink();
+    sink.append(&over(1)).unwrap();
+    sink.fold(Fold::Now).unwrap();
+    let lock = Rc::new(Faulty::default())
+        .try_lock(&dir.0.join("lock"))
+        .unwrap();
+    let mut changed = over(1);
+    changed.retries = 1;
+    sink.save_all(vec![changed.clone(), over(2)]).unwrap();
+    assert_eq!(all(&sink), (vec![changed.clone(), over(2)], vec![]));
+    assert_eq!(fs::read_dir(dir.0.join("loose")).unwrap().count(), 2);
+    drop(lock);
+    sink.fold(Fold::Now).unwrap();
+    assert_eq!(all(&sink), (vec![changed, over(2)], vec![]));
 }
 
 #[test]

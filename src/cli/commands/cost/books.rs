@@ -36,8 +36,34 @@ pub(super) fn session_directory(home: &Path, session: &str, format: LogFormat) -
     session_log::code_session_dir(&index, session).or_else(found)
 }
 
+/// The turns of a session.
+pub(super) struct Session {
+    /// Those of the main log.
+    pub(super) turns: Vec<Turn>,
+    /// Those of the sub-agents that have a log of their own, with the agent's name.
+    pub(super) others: Vec<(String, Vec<Turn>)>,
+}
+
+/// Reads a session from a byte of its main log on; `None` where there is no such log.
+pub(super) fn read_session(
+    directory: &Path,
+    format: LogFormat,
+    offset: u64,
+) -> io::Result<Option<Session>> {
+    let main = main_log(directory, format);
+    if !main.is_file() {
+        return Ok(None);
+    }
+    let found = read_turns(&main, format, offset)?;
+    let others = sub_agents(directory, format, &found.sub_agents)?;
+    Ok(Some(Session {
+        turns: found.turns,
+        others,
+    }))
+}
+
 /// The turns of a session's sub-agents, each with its agent's name. `known` are those whose calls stand in the main log.
-pub(super) fn sub_agents(
+fn sub_agents(
     directory: &Path,
     format: LogFormat,
     known: &BTreeSet<String>,

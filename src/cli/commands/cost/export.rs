@@ -1,18 +1,17 @@
 //! `omk cost export`: the ledger for other programs.
 //!
-//! To standard output it is written as it is read. To a file it is put together first, since a file that is replaced in one
-//! step has to be whole.
+//! It is written as it is read, so its length costs no memory: to standard output, or beside the file that it replaces in one
+//! step when it is whole. OpenMetrics holds a sum for each set of labels that there is.
 
 use std::ops::ControlFlow;
 
-use crate::cli::commands::cost::{filter, open, scan, trouble, warn};
+use crate::cli::commands::cost::{filter, open, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::ExportFormat;
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::export::{CSV_COLUMNS, Metrics, csv_line, csv_run};
-use crate::cost::view::with_view;
-use crate::runtime::atomic::atomic_write;
+use crate::runtime::atomic::{AtomicFile, AtomicWriteError, Disk};
 
 /// Writes it.
 pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
@@ -30,66 +29,98 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         );
     }
     let ledger = open(env)?;
-    let mut file = low.cost.output.as_ref().map(|_| String::new());
-    // Lines come in batches: the ledger is read while they are made, and the output takes them afterwards.
+    let mut out = match &low.cost.output {
+        None => Out::Standard(env),
+        Some(path) => Out::File {
+            file: AtomicFile::create(&Disk, path).map_err(|error| cannot(&error))?,
+            buffer: String::new(),
+        },
+    };
     let mut failed = None;
-    match format {
+    let warnings = match format {
         ExportFormat::OpenMetrics => {
             let mut metrics = Metrics::default();
-            scan(&ledger, &filter, env, &mut |run| metrics.add(run))?;
-            put(&metrics.render(), &mut file, env)?;
+            let warnings = ledger.report(filter.period, &mut |run| {
+                if filter.matches(run) {
+                    metrics.add(run);
+                }
+                ControlFlow::Continue(())
+            });
+            out.put(&metrics.render())?;
+            warnings
         }
         ExportFormat::Csv => {
-            put(&csv_line(CSV_COLUMNS), &mut file, env)?;
-            let warnings = ledger.report(filter.period, &mut |run| {
-                if !filter.matches(run) {
-                    return ControlFlow::Continue(());
-                }
-                or_stop(put(&csv_run(run), &mut file, env), &mut failed)
-            });
-            warn(warnings.map_err(trouble)?, env);
+            out.put(&csv_line(CSV_COLUMNS))?;
+            ledger.report(filter.period, &mut |run| match filter.matches(run) {
+                true => or_stop(out.put(&csv_run(run)), &mut failed),
+                false => ControlFlow::Continue(()),
+            })
         }
-        ExportFormat::Jsonl => {
-            let warnings = ledger.report_records(&mut |record| {
-                let is_meant = with_view(record, |run| {
-                    filter.period.contains(run.started_micros) && filter.matches(run)
-                });
-                if is_meant != Some(true) {
-                    return ControlFlow::Continue(());
+        ExportFormat::Jsonl => ledger.report_records(filter.period, &mut |run, whole| {
+            let Some(record) = filter.matches(run).then(whole).flatten() else {
+                return ControlFlow::Continue(());
+            };
+            let done = match serde_json::to_string(&record) {
+                Ok(line) => out.put(&format!("{line}\n")),
+                Err(error) => {
+                    let detail = format!("the record {}: {error}", record.id);
+                    Err(Failure::new(Exit::Failed, "cost", detail))
                 }
-                let line = serde_json::to_string(record).map_err(|error| {
-                    Failure::new(
-                        Exit::Failed,
-                        "cost",
-                        format!("the record {}: {error}", record.id),
-                    )
-                });
-                let done = line.and_then(|line| put(&format!("{line}\n"), &mut file, env));
-                or_stop(done, &mut failed)
-            });
-            warn(warnings.map_err(trouble)?, env);
-        }
-    }
+            };
+            or_stop(done, &mut failed)
+        }),
+    };
+    let warnings = warnings.map_err(trouble)?;
     if let Some(failure) = failed {
         return Err(failure);
     }
-    if let (Some(path), Some(text)) = (&low.cost.output, file) {
-        atomic_write(path, text.as_bytes()).map_err(|error| {
-            Failure::new(Exit::Io, "output", format!("cannot {error}"))
-                .hint("--output names a file in a directory that is there and can be written")
-        })?;
-    }
+    out.close()?;
+    warn(warnings, env);
     Ok(Exit::Done)
 }
 
-fn put(text: &str, file: &mut Option<String>, env: &mut Env) -> Result<(), Failure> {
-    match file {
-        Some(file) => {
-            file.push_str(text);
-            Ok(())
+/// So much of a file is gathered before it is written.
+const PIECE: usize = 1 << 16;
+
+/// Where the lines go.
+#[allow(clippy::large_enum_variant, reason = "there is one")]
+enum Out<'a> {
+    Standard(&'a mut Env),
+    File {
+        file: AtomicFile<'static>,
+        buffer: String,
+    },
+}
+
+impl Out<'_> {
+    fn put(&mut self, text: &str) -> Result<(), Failure> {
+        match self {
+            Out::Standard(env) => env.output.print(text),
+            Out::File { file, buffer } => {
+                buffer.push_str(text);
+                if buffer.len() < PIECE {
+                    return Ok(());
+                }
+                let written = file.write(buffer.as_bytes());
+                buffer.clear();
+                written.map_err(|error| cannot(&error))
+            }
         }
-        None => env.output.print(text),
     }
+
+    /// Puts a file in its place.
+    fn close(self) -> Result<(), Failure> {
+        let Out::File { mut file, buffer } = self else {
+            return Ok(());
+        };
+        let written = file.write(buffer.as_bytes()).and_then(|()| file.commit());
+        written.map_err(|error| cannot(&error))
+    }
+}
+
+fn cannot(error: &AtomicWriteError) -> Failure {
+    Failure::new(Exit::Io, "output", format!("cannot {error}"))
+        .hint("--output names a file in a directory that is there and can be written")
 }
 
 fn or_stop(done: Result<(), Failure>, failed: &mut Option<Failure>) -> ControlFlow<()> {

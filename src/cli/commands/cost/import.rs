@@ -5,6 +5,9 @@
 //! ten times as large and say no more, since the amount is made call by call in any case. Its id is made from the agent's
 //! own name for the prompt, which a copy of the session has too, so nothing is added twice, however often it is read.
 //!
+//! Logs are read session by session, and records are looked up and written [`BATCH`] at a time, so what is held in memory is
+//! a session, a batch, and a few bytes for each turn, however large the ledger is.
+//!
 //! Refuses to add what the ledger has: a turn that began while a run of omk had that session. And what is not finished: a
 //! turn without an end waits, until its log has been quiet for [`QUIET`].
 
@@ -25,14 +28,16 @@ use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::prices;
 use crate::cost::file_sink::{Fold, Folded};
 use crate::cost::fingerprint::fingerprint;
-use crate::cost::record::{self, Charge, SessionCost, SessionStatus, SessionType, TokenUsage};
+use crate::cost::record::{self, Charge, SessionCost, SessionStatus, SessionType};
 use crate::cost::report::Sums;
-use crate::cost::view::with_view;
+use crate::cost::view::{Period, with_view};
 use crate::runtime::clock::format_rfc3339;
 use crate::runtime::process;
 use crate::runtime::text::escape_os;
-use crate::transport::session_turns::{Call, LogFormat, Turn, read_turns};
+use crate::transport::session_turns::{Call, LogFormat, Turn};
 
+/// So many records are written at once.
+const BATCH: usize = 4096;
 /// A log that was not written to for so long belongs to a session that is over.
 const QUIET: Duration = Duration::from_secs(3600);
 
@@ -63,15 +68,6 @@ struct HomeReport {
     sessions: u64,
 }
 
-/// What the ledger knows already.
-#[derive(Default)]
-struct Known {
-    /// When runs of omk had a session, in milliseconds since 1970.
-    own: HashMap<String, Vec<(u64, u64)>>,
-    /// Imported turns, with what they used and whether they have a price.
-    imported: BTreeMap<String, (Option<TokenUsage>, bool)>,
-}
-
 /// What became of the turns.
 #[derive(Default)]
 struct Tally {
@@ -82,7 +78,6 @@ struct Tally {
     under_way: u64,
     undated: u64,
     sums: Sums,
-    seen: BTreeSet<String>,
 }
 
 /// One reading.
@@ -92,7 +87,11 @@ struct Import<'a> {
     /// The model of sessions that name none.
     model: Option<&'a str>,
     dry_run: bool,
-    known: Known,
+    /// When runs of omk had a session, in milliseconds since 1970.
+    own: HashMap<String, Vec<(u64, u64)>>,
+    /// The turns so far, by what makes their names: a copy of a session has the same ones.
+    seen: BTreeSet<(u64, u64)>,
+    batch: Vec<SessionCost>,
     tally: Tally,
 }
 
@@ -113,35 +112,47 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         }
     }
     let ledger = open(env)?;
-    let known = known(&ledger, env)?;
+    let mut homes = Vec::new();
+    for (agent, format, home) in agents(env)? {
+        let directories = session_directories(&home, env);
+        homes.push((agent, format, home, directories));
+    }
+    let all = homes.iter().flat_map(|(.., directories)| directories);
     let mut import = Import {
+        own: own(
+            &ledger,
+            all.map(|directory| name_of(directory)).collect(),
+            env,
+        )?,
         ledger,
         catalog: prices::load(&low.price_file, env)?,
         model: low.cost.model.as_deref(),
         dry_run: low.cost.dry_run,
-        known,
+        seen: BTreeSet::new(),
+        batch: Vec::new(),
         tally: Tally::default(),
     };
-    let mut homes = Vec::new();
-    for (agent, format, home) in agents(env)? {
+    let mut reports = Vec::new();
+    for (agent, format, home, directories) in homes {
         let mut sessions = 0;
-        for directory in session_directories(&home, env) {
+        for directory in directories {
             if import.session(&directory, agent, format, env)? {
                 sessions += 1;
             }
-            // Each record is on disk before the next one, so a first import takes its time.
             if std::io::stderr().is_terminal() {
-                let turns = import.tally.added + import.tally.known;
+                let turns = import.seen.len();
                 env.output
                     .status(Some(&format!("omk: {sessions} sessions, {turns} turns")));
             }
         }
-        homes.push(HomeReport {
+        reports.push(HomeReport {
             agent,
             path: escape_os(&home),
             sessions,
         });
     }
+    let homes = reports;
+    import.flush()?;
     env.output.status(None);
     if !low.cost.dry_run {
         // As many as one fold takes at a time, until none is due.
@@ -155,7 +166,6 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         under_way,
         undated,
         sums,
-        ..
     } = import.tally;
     if undated > 0 {
         env.output.warning(format!(
@@ -260,24 +270,39 @@ fn session_directories(home: &Path, env: &mut Env) -> Vec<PathBuf> {
     found
 }
 
-/// Reads the whole ledger once.
-fn known(ledger: &Ledger, env: &mut Env) -> Result<Known, Failure> {
-    let mut known = Known::default();
-    let warnings = ledger.report_records(&mut |run| {
-        if run.session_type == SessionType::Import {
-            let is_priced = run.price.is_some();
-            known
-                .imported
-                .insert(run.id.clone(), (run.usage, is_priced));
-        } else if let Some(session) = &run.session_id {
+/// The name of a session, by its directory.
+fn name_of(directory: &Path) -> String {
+    let name = directory.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// When runs of omk had one of these sessions. Reads the whole ledger once.
+fn own(
+    ledger: &Ledger,
+    sessions: BTreeSet<String>,
+    env: &mut Env,
+) -> Result<HashMap<String, Vec<(u64, u64)>>, Failure> {
+    let mut own: HashMap<String, Vec<(u64, u64)>> = HashMap::new();
+    if sessions.is_empty() {
+        return Ok(own);
+    }
+    let warnings = ledger.report_records(Period::default(), &mut |run, whole| {
+        // A service keeps no session, and what was imported is nobody's own.
+        if run.session_type == SessionType::Import || run.transport == "http" {
+            return ControlFlow::Continue(());
+        }
+        if let Some(run) = whole()
+            && let Some(session) = run.session_id.as_ref()
+            && sessions.contains(session)
+        {
             let ended = run.ended_at.as_deref().and_then(books::moment_ms);
-            let times = (books::started_ms(run), ended.unwrap_or(u64::MAX));
-            known.own.entry(session.clone()).or_default().push(times);
+            let times = (books::started_ms(&run), ended.unwrap_or(u64::MAX));
+            own.entry(session.clone()).or_default().push(times);
         }
         ControlFlow::Continue(())
     });
     warn(warnings.map_err(trouble)?, env);
-    Ok(known)
+    Ok(own)
 }
 
 impl Import<'_> {
@@ -289,23 +314,13 @@ impl Import<'_> {
         format: LogFormat,
         env: &mut Env,
     ) -> Result<bool, Failure> {
-        let main = books::main_log(directory, format);
-        if !main.is_file() {
-            return Ok(false);
-        }
-        let session = directory
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let read = || {
-            let found = read_turns(&main, format, 0)?;
-            let mut agents = books::sub_agents(directory, format, &found.sub_agents)?;
-            agents.insert(0, ("main".to_string(), found.turns));
-            Ok::<_, std::io::Error>(agents)
-        };
-        let agents = match read() {
-            Ok(agents) => agents,
+        let session = name_of(directory);
+        let agents = match books::read_session(directory, format, 0) {
+            Ok(None) => return Ok(false),
+            Ok(Some(mut found)) => {
+                found.others.insert(0, ("main".to_string(), found.turns));
+                found.others
+            }
             Err(error) => {
                 env.output.warning(format!(
                     "the session `{}` is left aside: {error}",
@@ -314,7 +329,7 @@ impl Import<'_> {
                 return Ok(true);
             }
         };
-        let is_quiet = std::fs::metadata(&main)
+        let is_quiet = std::fs::metadata(books::main_log(directory, format))
             .and_then(|metadata| metadata.modified())
             .ok()
             .and_then(|modified| env.clock.now().duration_since(modified).ok())
@@ -328,7 +343,7 @@ impl Import<'_> {
                     self.tally.undated += 1;
                     continue;
                 };
-                let times = self.known.own.get(&session);
+                let times = self.own.get(&session);
                 if times.is_some_and(|times| {
                     times
                         .iter()
@@ -343,8 +358,15 @@ impl Import<'_> {
                         Some(prompt) => vec![prompt.clone()],
                         None => vec![session.clone(), name.clone(), place.to_string()],
                     };
-                    for run in self.records(turn, started, agent, &session, &origin) {
-                        self.keep(run)?;
+                    for (chance, run) in self.records(turn, started, agent, &session, &origin) {
+                        match self.seen.insert((started, chance)) {
+                            true => self.batch.push(run),
+                            // A copy of the session.
+                            false => self.tally.known += 1,
+                        }
+                    }
+                    if self.batch.len() >= BATCH {
+                        self.flush()?;
                     }
                 }
             }
@@ -352,7 +374,7 @@ impl Import<'_> {
         Ok(true)
     }
 
-    /// A record for each model of a turn.
+    /// A record for each model of a turn, with the chance in its name.
     fn records(
         &self,
         turn: &Turn,
@@ -360,7 +382,7 @@ impl Import<'_> {
         agent: &str,
         session: &str,
         origin: &[String],
-    ) -> Vec<SessionCost> {
+    ) -> Vec<(u64, SessionCost)> {
         let mut models: BTreeMap<(Option<&str>, Option<&str>), Vec<&Call>> = BTreeMap::new();
         for call in &turn.calls {
             let model = (call.alias.as_deref(), call.model.as_deref());
@@ -370,9 +392,10 @@ impl Import<'_> {
             let mut parts = vec![agent, alias.unwrap_or_default(), model.unwrap_or_default()];
             parts.extend(origin.iter().map(String::as_str));
             let chance = u64::from_str_radix(fingerprint(parts).get(..12).unwrap_or_default(), 16);
+            let chance = chance.unwrap_or(0);
             let began = books::moment(started);
             let mut run = SessionCost::open(
-                record::new_id(began, 0, chance.unwrap_or(0)),
+                record::new_id(began, 0, chance),
                 SessionType::Import,
                 format_rfc3339(began),
             );
@@ -404,43 +427,52 @@ impl Import<'_> {
                 run.actual_usd =
                     books::cost(told, |_| row?.price.clone()).filter(|usd| !usd.is_zero());
             }
-            run
+            (chance, run)
         });
         records.collect()
     }
 
-    /// Adds a record, brings one up to date, or leaves it.
-    fn keep(&mut self, run: SessionCost) -> Result<(), Failure> {
-        if !self.tally.seen.insert(run.id.clone()) {
-            // A copy of the session.
-            self.tally.known += 1;
+    /// Adds what has gathered, brings records up to date, or leaves them.
+    fn flush(&mut self) -> Result<(), Failure> {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        // Names begin with the time.
+        let moment = |run: Option<&SessionCost>| run.map_or(0, books::started_ms);
+
+        let period = Period {
+            from: Some(books::moment(moment(batch.first()))),
+            until: Some(books::moment(moment(batch.last()).saturating_add(1))),
+        };
+        if batch.is_empty() {
             return Ok(());
         }
-        let is_new = match self.known.imported.get(&run.id) {
-            None => true,
-            // Rates that were in force then stay; a price where there was none is news.
-            Some((usage, is_priced))
-                if *usage != run.usage || (!is_priced && run.price.is_some()) =>
-            {
-                false
+        let (mut known, mut updated) = (BTreeSet::new(), 0);
+        // What is left aside was told of by the first reading.
+        let read = self.ledger.report_records(period, &mut |view, whole| {
+            let place = batch.binary_search_by(|run| run.id.as_str().cmp(view.id));
+            if let Some(run) = place.ok().and_then(|place| batch.get(place)) {
+                // Rates that were in force then stay; a price where there was none is news.
+                let is_priced = run.price.is_none()
+                    || view.actual_usd.is_some()
+                    || whole().is_some_and(|known| known.price.is_some());
+                match view.usage == run.usage && is_priced {
+                    true => drop(known.insert(run.id.clone())),
+                    false => updated += 1,
+                }
             }
-            Some(_) => {
-                self.tally.known += 1;
-                return Ok(());
-            }
-        };
-        match is_new {
-            true => self.tally.added += 1,
-            false => self.tally.updated += 1,
+            ControlFlow::Continue(())
+        });
+        read.map_err(trouble)?;
+        batch.retain(|run| !known.contains(&run.id));
+        self.tally.known += known.len() as u64;
+        self.tally.updated += updated;
+        self.tally.added += (batch.len() as u64).saturating_sub(updated);
+        for run in &batch {
+            with_view(run, |view| self.tally.sums.add(view));
         }
-        with_view(&run, |view| self.tally.sums.add(view));
-        if self.dry_run {
-            return Ok(());
+        if !self.dry_run && !batch.is_empty() {
+            self.ledger.sink().save_all(batch).map_err(trouble)?;
         }
-        let kept = match is_new {
-            true => self.ledger.record(&run),
-            false => self.ledger.update(&run),
-        };
-        kept.map_err(trouble)
+        Ok(())
     }
 }

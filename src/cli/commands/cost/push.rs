@@ -2,10 +2,11 @@
 //!
 //! What a collector took is marked after every request, in `pushed` within the ledger's directory: for each address a file
 //! of run names for each month. A push that is killed between the answer and the mark sends at most one request's runs
-//! again, and as the same spans. A collector that is busy is waited for as OTLP asks: only 429, 502, 503 and 504 are tried
+//! again, and as the same spans. The ledger is read as it is sent: in memory are the runs of one request and the names of
+//! those of one month. A collector that is busy is waited for as OTLP asks: only 429, 502, 503 and 504 are tried
 //! again, after `Retry-After` or growing waits; spans that it rejects are told and never sent again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,35 +65,26 @@ pub(super) fn run(low: LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let headers = headers(env)?;
     let deadline = Deadline::new(env.started, Some(low.deadline.unwrap_or(LONGEST)));
     let ledger = open(env)?;
-    let mut marks = Marks::read(ledger.sink().path(), &url)?;
+    let directory = ledger.sink().path().join("pushed");
     let mut push = Push {
         http: network::http(env, deadline)?,
         url: &url,
         headers,
         deadline,
         timer: SystemTimer::default(),
+        marks: Marks::new(directory.join(fingerprint([url.as_str()]))),
         batch: Vec::new(),
+        known: 0,
+        open: 0,
         sent: 0,
         requests: 0,
         rejected: 0,
         warnings: Vec::new(),
     };
-    let (mut known, mut open, mut news) = (0, 0, 0_u64);
-    let warnings = ledger.report(Period::default(), &mut |run| {
-        match run.status {
-            SessionStatus::Open => open += 1,
-            _ if marks.has(&month(&format_rfc3339(run.started())), run.id) => known += 1,
-            _ => news += 1,
-        }
-        ControlFlow::Continue(())
-    });
-    warn(warnings.map_err(trouble)?, env);
-    let outcome = if news > 0 {
-        push.all(&ledger, &mut marks)
-    } else {
-        Ok(())
-    };
+    let outcome = push.all(&ledger);
     let Push {
+        known,
+        open,
         sent,
         requests,
         rejected,
@@ -221,80 +213,73 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 /// The month of a run's beginning.
-fn month(started: &str) -> String {
-    started.get(..7).unwrap_or("0000-00").to_string()
+fn month(started: &str) -> &str {
+    started.get(..7).unwrap_or("0000-00")
 }
 
-/// Which runs a collector has.
+/// Which runs a collector has, as far as they are of one month: the ledger is read in about the order of time, and all of its
+/// names at once would be as many as it has runs.
 struct Marks {
     directory: PathBuf,
-    months: BTreeMap<String, BTreeSet<String>>,
+    month: String,
+    ids: BTreeSet<String>,
 }
 
 impl Marks {
-    /// Those of an address.
-    fn read(ledger: &Path, url: &str) -> Result<Marks, Failure> {
-        let directory = ledger.join("pushed").join(fingerprint([url]));
-        let mut months = BTreeMap::new();
-        let entries = match std::fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Marks { directory, months });
-            }
-            Err(error) => return Err(unreadable(&directory, &error.to_string())),
-        };
-        for entry in entries {
-            let path = entry
-                .map_err(|error| unreadable(&directory, &error.to_string()))?
-                .path();
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let Some(month) = name.strip_suffix(".ids") else {
-                continue;
-            };
-            let text = std::fs::read_to_string(&path)
-                .map_err(|error| unreadable(&path, &error.to_string()))?;
-            let mut lines = text.lines();
-            if lines.next() != Some(MARK) {
-                return Err(unreadable(
-                    &path,
-                    "it is of another version, or no file of marks",
-                ));
-            }
-            months.insert(month.to_string(), lines.map(str::to_string).collect());
+    fn new(directory: PathBuf) -> Marks {
+        Marks {
+            directory,
+            month: String::new(),
+            ids: BTreeSet::new(),
         }
-        Ok(Marks { directory, months })
     }
 
-    fn has(&self, month: &str, id: &str) -> bool {
-        self.months.get(month).is_some_and(|ids| ids.contains(id))
+    fn path(&self, month: &str) -> PathBuf {
+        self.directory.join(format!("{month}.ids"))
+    }
+
+    /// Reads the marks of a month, unless they are at hand.
+    fn turn_to(&mut self, month: &str) -> Result<(), Failure> {
+        if self.month == month {
+            return Ok(());
+        }
+        let path = self.path(month);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("{MARK}\n"),
+            Err(error) => return Err(unreadable(&path, &error.to_string())),
+        };
+        let mut lines = text.lines();
+        if lines.next() != Some(MARK) {
+            return Err(unreadable(
+                &path,
+                "it is of another version, or no file of marks",
+            ));
+        }
+        self.ids = lines.map(str::to_string).collect();
+        self.month = month.to_string();
+        Ok(())
     }
 
     /// Adds runs, and writes the months that they are of.
     fn add(&mut self, runs: &[SessionCost]) -> Result<(), Failure> {
-        let mut changed = BTreeSet::new();
-        for run in runs {
-            let month = month(&run.started_at);
-            self.months
-                .entry(month.clone())
-                .or_default()
-                .insert(run.id.clone());
-            changed.insert(month);
-        }
-        for month in changed {
-            let ids = self.months.get(&month).into_iter().flatten();
+        let mut runs = runs.iter().peekable();
+        while let Some(run) = runs.next() {
+            let of = month(&run.started_at);
+            self.turn_to(of)?;
+            self.ids.insert(run.id.clone());
+            if runs
+                .peek()
+                .is_some_and(|next| month(&next.started_at) == of)
+            {
+                continue;
+            }
             let mut text = format!("{MARK}\n");
-            for id in ids {
+            for id in &self.ids {
                 text.push_str(id);
                 text.push('\n');
             }
-            store(
-                &self.directory.join(format!("{month}.ids")),
-                text.as_bytes(),
-            )?;
+            store(&self.path(of), text.as_bytes())?;
         }
         Ok(())
     }
@@ -316,7 +301,10 @@ struct Push<'a> {
     headers: Vec<(String, Secret)>,
     deadline: Deadline,
     timer: SystemTimer,
+    marks: Marks,
     batch: Vec<SessionCost>,
+    known: u64,
+    open: u64,
     sent: u64,
     requests: u64,
     rejected: u64,
@@ -324,32 +312,42 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
-    /// Sends every run that is over and not marked.
-    fn all(&mut self, ledger: &Ledger, marks: &mut Marks) -> Result<(), Failure> {
+    /// Sends every run that is over and not marked. After a failure the rest is only counted.
+    fn all(&mut self, ledger: &Ledger) -> Result<(), Failure> {
         let mut outcome = Ok(());
-        let read = ledger.report_records(&mut |run| {
-            // The marks hold the month in UTC, as the columns have it.
-            if run.status == SessionStatus::Open || marks.has(&month(&run.started_at), &run.id) {
+        // One month follows the other; the name of each is made once for a day.
+        let (mut day, mut of_day) = (None, String::new());
+        let read = ledger.report_records(Period::default(), &mut |run, whole| {
+            if run.status == SessionStatus::Open {
+                self.open += 1;
                 return ControlFlow::Continue(());
             }
-            self.batch.push(run.clone());
-            if self.batch.len() < BATCH {
-                return ControlFlow::Continue(());
+            if day != Some(run.day()) {
+                day = Some(run.day());
+                // In UTC, as the record has it.
+                of_day = month(&format_rfc3339(run.started())).to_string();
             }
-            outcome = self.flush(marks);
-            match outcome {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
+            if let Err(failure) = self.marks.turn_to(&of_day) {
+                outcome = Err(failure);
+                return ControlFlow::Break(());
             }
+            if self.marks.ids.contains(run.id) {
+                self.known += 1;
+            } else if outcome.is_ok() {
+                self.batch.extend(whole());
+                if self.batch.len() >= BATCH {
+                    outcome = self.flush();
+                }
+            }
+            ControlFlow::Continue(())
         });
-        // The scan before has told the warnings.
-        read.map_err(trouble)?;
+        self.warnings.extend(read.map_err(trouble)?);
         outcome?;
-        self.flush(marks)
+        self.flush()
     }
 
     /// Sends the runs that have gathered, and marks them.
-    fn flush(&mut self, marks: &mut Marks) -> Result<(), Failure> {
+    fn flush(&mut self) -> Result<(), Failure> {
         let batch = std::mem::take(&mut self.batch);
         if batch.is_empty() {
             return Ok(());
@@ -365,7 +363,7 @@ impl Push<'_> {
                 escape(&truncate(&taken.message, 500))
             ));
         }
-        marks.add(&batch)
+        self.marks.add(&batch)
     }
 
     /// Sends one request, as often as it may be sent.

@@ -22,7 +22,7 @@ use crate::cost::recover::{Evidence, Recovery, Stays, recover};
 use crate::cost::view::Period;
 use crate::runtime::clock::format_rfc3339;
 use crate::transport::detect::{Kind, Protocol};
-use crate::transport::session_turns::{Call, LogFormat, Turn, read_turns};
+use crate::transport::session_turns::{Call, LogFormat, Turn};
 
 /// A second question of the same run is asked this soon after the first.
 const AT_ONCE_MS: u64 = 5_000;
@@ -214,11 +214,9 @@ fn evidence(run: &SessionCost, catalog: &Catalog) -> std::io::Result<Option<Foun
     let Some(directory) = books::session_directory(&log.home, session, format) else {
         return Ok(None);
     };
-    let main = books::main_log(&directory, format);
-    if !main.is_file() {
+    let Some(found) = books::read_session(&directory, format, log.offset)? else {
         return Ok(None);
-    }
-    let found = read_turns(&main, format, log.offset)?;
+    };
     let turns = own_turns(run, found.turns);
     let (Some(first), Some(last)) = (turns.first(), turns.last()) else {
         return Ok(None);
@@ -227,8 +225,7 @@ fn evidence(run: &SessionCost, catalog: &Catalog) -> std::io::Result<Option<Foun
     let until = if last.is_over { last.ended_ms } else { None };
     let mut is_complete = turns.iter().all(|turn| turn.is_over && turn.is_told());
     let mut calls: Vec<&Call> = turns.iter().flat_map(|turn| &turn.calls).collect();
-    let others = books::sub_agents(&directory, format, &found.sub_agents)?;
-    for turn in others.iter().flat_map(|(_, turns)| turns) {
+    for turn in found.others.iter().flat_map(|(_, turns)| turns) {
         let began = turn.started_ms.unwrap_or(0);
         if began >= from && until.is_none_or(|until| began <= until) {
             is_complete &= turn.is_over && turn.is_told();
