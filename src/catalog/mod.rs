@@ -10,6 +10,7 @@ pub mod money;
 pub mod price_file;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -375,33 +376,50 @@ impl Model {
 }
 
 /// The models in force: the builtin rows with every override applied.
-#[derive(Clone, Debug, Default)]
+///
+/// Most runs ask for one model, so the rows are read when someone wants more than one of them.
+#[derive(Clone, Debug)]
 pub struct Catalog {
-    models: Vec<Model>,
+    /// Empty as long as nobody wanted more than a builtin row.
+    models: OnceCell<Vec<Model>>,
+}
+
+impl Default for Catalog {
+    /// No rows at all.
+    fn default() -> Catalog {
+        Catalog {
+            models: OnceCell::from(Vec::new()),
+        }
+    }
 }
 
 impl Catalog {
     /// The rows compiled in.
     pub fn builtin() -> Catalog {
-        // The text is a constant that a test reads, so a failure cannot reach anyone; the fallback keeps the type total.
-        let rows: Vec<BuiltinRow> = serde_json::from_str(BUILTIN).unwrap_or_default();
         Catalog {
-            models: rows.into_iter().map(Model::from).collect(),
+            models: OnceCell::new(),
         }
     }
 
     /// Every row, builtin order first.
     pub fn models(&self) -> &[Model] {
-        &self.models
+        self.models.get_or_init(builtin_rows)
     }
 
     /// The row of exactly that id or alias, case ignored; `provider/model` finds it under its own provider only.
     pub fn find(&self, name: &str) -> Option<&Model> {
-        self.position(name).and_then(|at| self.models.get(at))
+        self.position(name).and_then(|at| self.models().get(at))
     }
 
     /// The row of that name, or the little that its name alone tells; see [`Model::unknown`].
     pub fn resolve(&self, name: &str) -> Cow<'_, Model> {
+        let builtin = match self.models.get() {
+            None => builtin_row(name),
+            Some(_) => None,
+        };
+        if let Some(model) = builtin {
+            return Cow::Owned(model);
+        }
         match self.find(name) {
             Some(model) => Cow::Borrowed(model),
             None => Cow::Owned(Model::unknown(name)),
@@ -411,7 +429,7 @@ impl Catalog {
     /// Names that someone may have meant, for a hint and nothing else.
     pub fn suggest(&self, name: &str) -> Vec<&str> {
         let names = self
-            .models
+            .models()
             .iter()
             .flat_map(|model| std::iter::once(&model.id).chain(&model.aliases))
             .map(|name| &**name);
@@ -424,31 +442,27 @@ impl Catalog {
     pub fn apply(&mut self, file: &PriceFile) {
         for row in file.rows() {
             self.split_alias(&row.model);
-            let at = self.position_or_insert(&row.model);
-            if let Some(model) = self.models.get_mut(at) {
-                model.take(row, file.origin());
-            }
+            self.change(&row.model, |model| model.take(row, file.origin()));
         }
     }
 
     /// Puts a price from the command line in force for one model.
     pub fn set_price(&mut self, name: &str, price: Price) {
-        let at = self.position_or_insert(name);
-        if let Some(model) = self.models.get_mut(at) {
+        self.change(name, |model| {
             model.price = Some(price);
             model.origin = Origin::Flag;
             model.billing = Billing::Metered;
             model.as_of = Cow::Borrowed("");
             model.source = Cow::Borrowed("--price");
             model.note = None;
-        }
+        });
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        let exact = self.models.iter().position(|model| model.is_called(name));
+        let exact = self.models().iter().position(|model| model.is_called(name));
         exact.or_else(|| {
             let (provider, bare) = name.split_once('/')?;
-            self.models.iter().position(|model| {
+            self.models().iter().position(|model| {
                 model.provider.eq_ignore_ascii_case(provider) && model.is_called(bare)
             })
         })
@@ -461,22 +475,37 @@ impl Catalog {
                 .iter()
                 .any(|alias| alias.eq_ignore_ascii_case(name))
         };
-        if let Some(model) = self.models.iter_mut().find(owns) {
+        let mut models = self.take_models();
+        if let Some(model) = models.iter_mut().find(owns) {
             model
                 .aliases
                 .retain(|alias| !alias.eq_ignore_ascii_case(name));
             let mut own = model.clone();
             own.id = Cow::Owned(name.to_string());
             own.aliases = Vec::new();
-            self.models.push(own);
+            models.push(own);
         }
+        self.models = OnceCell::from(models);
     }
 
-    fn position_or_insert(&mut self, name: &str) -> usize {
-        self.position(name).unwrap_or_else(|| {
-            self.models.push(Model::unknown(name));
-            self.models.len() - 1
-        })
+    /// The rows, to be put back.
+    fn take_models(&mut self) -> Vec<Model> {
+        self.models.take().unwrap_or_else(builtin_rows)
+    }
+
+    /// Changes the row of that name, or a new one.
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Model)) {
+        let at = self.position(name);
+        let mut models = self.take_models();
+        match at.and_then(|at| models.get_mut(at)) {
+            Some(model) => change(model),
+            None => {
+                let mut model = Model::unknown(name);
+                change(&mut model);
+                models.push(model);
+            }
+        }
+        self.models = OnceCell::from(models);
     }
 }
 
@@ -502,6 +531,37 @@ pub fn vocabulary_for(name: &str) -> (Vocabulary, bool) {
 /// The name without a `provider/` before it.
 fn bare_name(name: &str) -> &str {
     name.rsplit_once('/').map_or(name, |(_, bare)| bare)
+}
+
+/// The rows compiled in. The text is a constant that a test reads, so a failure cannot reach anyone; the fallback keeps the type
+/// total.
+fn builtin_rows() -> Vec<Model> {
+    let rows: Vec<BuiltinRow> = serde_json::from_str(BUILTIN).unwrap_or_default();
+    rows.into_iter().map(Model::from).collect()
+}
+
+/// The builtin row of that id or alias in the list's own spelling, without reading the others: each stands on a line of its
+/// own. `None` says nothing about another spelling, nor about a name with a provider before it.
+fn builtin_row(name: &str) -> Option<Model> {
+    let quoted = format!("\"{name}\"");
+    let mut from = 0;
+    while let Some(at) = BUILTIN.get(from..)?.find(&quoted) {
+        let at = from.saturating_add(at);
+        let (before, after) = BUILTIN.split_at_checked(at)?;
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        let end = after
+            .find('\n')
+            .map_or(BUILTIN.len(), |length| at.saturating_add(length));
+        let line = BUILTIN.get(start..end)?.trim_end_matches(',');
+        let model = serde_json::from_str::<BuiltinRow>(line)
+            .ok()
+            .map(Model::from);
+        if let Some(model) = model.filter(|model| model.is_called(name)) {
+            return Some(model);
+        }
+        from = end;
+    }
+    None
 }
 
 /// A row as `models.json` writes it. Strings are borrowed from the program itself, so a start allocates little.

@@ -30,6 +30,42 @@ fn the_builtin_text_reads() {
 }
 
 #[test]
+fn a_row_is_found_alone_as_it_is_among_all() {
+    // Whole rows are compared by what they show.
+    let shown = |model: Option<&Model>| model.map(|model| format!("{model:?}"));
+    let alone = |name: &str| shown(Some(&*Catalog::builtin().resolve(name)));
+    let all = Catalog::builtin();
+    for model in all.models() {
+        for name in std::iter::once(&model.id).chain(&model.aliases) {
+            assert_eq!(shown(builtin_row(name).as_ref()), shown(Some(model)));
+            for name in [name, &*name.to_lowercase(), &*name.to_uppercase()] {
+                assert_eq!(alone(name), shown(Some(model)));
+            }
+        }
+    }
+    // Words of the text that are no names, and names of nothing.
+    for name in [
+        "moonshotai",
+        "kimi",
+        "model",
+        "",
+        "\"",
+        "\n",
+        "kimi-k3\"",
+        "no-such-model",
+    ] {
+        assert_eq!(
+            shown(builtin_row(name).as_ref()),
+            shown(all.find(name)),
+            "{name:?}"
+        );
+        assert_eq!(alone(name), shown(Some(&*all.resolve(name))));
+    }
+    assert_eq!(alone("moonshotai/kimi-k3"), shown(all.find("kimi-k3")));
+    assert!(Catalog::default().models().is_empty());
+}
+
+#[test]
 fn every_row_is_dated_sourced_and_unique() {
     let catalog = Catalog::builtin();
     let mut names = HashSet::new();
