@@ -5,11 +5,9 @@
 
 use serde_json::{Value, json};
 
-use crate::result::{billed, document, ledger, recorded, unbilled, unknown};
+use crate::result::{KEY, billed, document, ledger, run, unbilled, unknown};
 use crate::sandbox::{Outcome, Run, Sandbox};
 use crate::service::{Act, Answer, Call, Service};
-
-const KEY: &str = "sk-0123456789-secret";
 
 /// A plan as a model answers it.
 pub(crate) const GOOD: &str = r#"{"goal_text": "whatever", "kind": "greenfield", "confidence": 0.9, "reasoning": "Nothing is there yet.",
@@ -62,17 +60,6 @@ fn ask(sandbox: &Sandbox, service: &Service, flags: &str) -> Run {
     sandbox
         .omk(&format!("plan --base-url {} {flags}", service.url()))
         .env("MOONSHOT_API_KEY", KEY)
-}
-
-/// Runs it, looks for the key in what it prints, and holds the ledger against it.
-#[track_caller]
-fn run(run: Run) -> Outcome {
-    let outcome = run.run();
-    for stream in [outcome.stdout_text(), outcome.stderr_text()] {
-        outcome.check(!stream.contains(KEY), "the key is printed");
-    }
-    recorded(&outcome);
-    outcome
 }
 
 /// System text and question of a call.

@@ -12,8 +12,22 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::sandbox::Outcome;
+use crate::sandbox::{Outcome, Run};
 use crate::service::Service;
+
+/// The key that services are asked with.
+pub(crate) const KEY: &str = "sk-0123456789-secret";
+
+/// Runs it, looks for the key in what it prints, and holds the ledger against it.
+#[track_caller]
+pub(crate) fn run(run: Run) -> Outcome {
+    let outcome = run.run();
+    for stream in [outcome.stdout_text(), outcome.stderr_text()] {
+        outcome.check(!stream.contains(KEY), "the key is printed");
+    }
+    recorded(&outcome);
+    outcome
+}
 
 /// Digits after the point of an amount: 1e-12 USD.
 const PLACES: usize = 12;

@@ -484,8 +484,9 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         self.told = usage;
-        self.emit(Event::Usage(&at_least(&usage, self.agent.source())))?;
-        let used = at_least(&usage, self.agent.source()).total();
+        let told = self.at_least(&usage);
+        self.emit(Event::Usage(&told))?;
+        let used = told.total();
         if self.budget.can_afford(used) {
             return Ok(());
         }
@@ -510,12 +511,12 @@ impl Turn<'_, '_> {
             }
             what => self.permissions.decide(what),
         };
-        let is_file = matches!(ask.what, Asked::ReadFile { .. } | Asked::WriteFile { .. });
         if answer == Answer::Allow {
+            // Reading may be done again.
             if !matches!(ask.what, Asked::ReadFile { .. }) {
                 self.emitter.mark_acted();
             }
-            if is_file {
+            if matches!(ask.what, Asked::ReadFile { .. } | Asked::WriteFile { .. }) {
                 answer = self.agent.on_file(&ask.what);
             }
         }
@@ -535,6 +536,22 @@ impl Turn<'_, '_> {
         }
     }
 
+    /// What was told of the usage.
+    fn at_least(&self, usage: &UsageSum) -> LlmUsage {
+        let source = self.agent.source();
+        if usage.calls == 0 {
+            return LlmUsage::unknown(source);
+        }
+        LlmUsage {
+            input: Some(usage.told.input),
+            cache_read: Some(usage.told.cache_read),
+            cache_write: Some(usage.told.cache_write),
+            output: Some(usage.told.output),
+            reasoning: None,
+            source,
+        }
+    }
+
     fn emit(&mut self, event: Event<'_>) -> Result<(), LlmError> {
         if self.quiet {
             return Ok(());
@@ -545,13 +562,11 @@ impl Turn<'_, '_> {
     /// Books what was used and makes an answer or an error of the end.
     fn conclude(self, end: Result<Outcome, LlmError>) -> Result<LlmResponse, LlmError> {
         let usage = self.agent.usage();
-        self.budget
-            .record_usage(at_least(&usage, self.agent.source()).total());
+        let known = self.at_least(&usage);
+        self.budget.record_usage(known.total());
         if usage != self.told {
             // Also to an observer who wants no more: its ledger does.
-            let told = self
-                .emitter
-                .emit(Event::Usage(&at_least(&usage, self.agent.source())));
+            let told = self.emitter.emit(Event::Usage(&known));
             if end.is_ok() {
                 told?;
             }
@@ -616,6 +631,7 @@ impl Turn<'_, '_> {
             self.emit(Event::Text(&text))?;
         }
         self.emit(Event::Answered)?;
+        let told = self.at_least(usage);
         let mut warnings = Vec::new();
         if !self.disobeyed.is_empty() {
             warnings.push(format!(
@@ -624,7 +640,7 @@ impl Turn<'_, '_> {
             ));
         }
         if usage.total().is_none() {
-            let known = at_least(usage, self.agent.source()).total();
+            let known = told.total();
             warnings.push(format!(
                 "calls of the model that did not tell their usage: {}; the others used {known} tokens",
                 usage.untold
@@ -635,7 +651,7 @@ impl Turn<'_, '_> {
             session_id: self.session,
             finish_reason,
             usage: match usage.total() {
-                Some(_) => at_least(usage, self.agent.source()),
+                Some(_) => told,
                 None => LlmUsage::unknown(self.agent.source()),
             },
             retries: self.retries,
@@ -649,21 +665,6 @@ impl Turn<'_, '_> {
 /// The moment after that wait, for a link.
 fn after(wait: Duration) -> Instant {
     Instant::now() + wait.min(LONGEST_WAIT)
-}
-
-/// What was told of the usage.
-fn at_least(usage: &UsageSum, source: UsageSource) -> LlmUsage {
-    if usage.calls == 0 {
-        return LlmUsage::unknown(source);
-    }
-    LlmUsage {
-        input: Some(usage.told.input),
-        cache_read: Some(usage.told.cache_read),
-        cache_write: Some(usage.told.cache_write),
-        output: Some(usage.told.output),
-        reasoning: None,
-        source,
-    }
 }
 
 fn not_started(error: LinkError) -> LlmError {
