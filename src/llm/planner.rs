@@ -121,11 +121,11 @@ pub trait Planner {
     /// # Errors
     ///
     /// See [`PlanningError`]; so for every method.
-    fn classify<O: Observer>(
+    fn classify(
         &mut self,
         brief: &Brief,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<GoalClassification>;
 
     /// The slices of a goal whose kind is known, without criteria.
@@ -133,12 +133,12 @@ pub trait Planner {
     /// # Errors
     ///
     /// See [`PlanningError`].
-    fn decompose<O: Observer>(
+    fn decompose(
         &mut self,
         brief: &Brief,
         classification: &GoalClassification,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Plan>;
 
     /// How one will know that the goal is reached; `slices` says what will be done, if that is known.
@@ -146,12 +146,12 @@ pub trait Planner {
     /// # Errors
     ///
     /// See [`PlanningError`].
-    fn generate_criteria<O: Observer>(
+    fn generate_criteria(
         &mut self,
         brief: &Brief,
         slices: &[String],
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Vec<String>>;
 
     /// How large the goal is.
@@ -159,11 +159,11 @@ pub trait Planner {
     /// # Errors
     ///
     /// See [`PlanningError`].
-    fn estimate_complexity<O: Observer>(
+    fn estimate_complexity(
         &mut self,
         brief: &Brief,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Complexity>;
 
     /// The whole plan by one request.
@@ -171,11 +171,11 @@ pub trait Planner {
     /// # Errors
     ///
     /// See [`PlanningError`].
-    fn plan<O: Observer>(
+    fn plan(
         &mut self,
         brief: &Brief,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Plan>;
 
     /// The whole plan by separate requests, for models that do less well with everything at once: classify, decompose,
@@ -184,11 +184,11 @@ pub trait Planner {
     /// # Errors
     ///
     /// That of the first that fails, with the rounds of those before it.
-    fn plan_in_steps<O: Observer>(
+    fn plan_in_steps(
         &mut self,
         brief: &Brief,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Plan> {
         let mut rounds = Rounds::default();
         let classification = collect(self.classify(brief, budget, observer), &mut rounds)?;
@@ -396,11 +396,11 @@ fn stopped(stop: Stop) -> LlmError {
 }
 
 impl<C: LlmClient> Planner for LlmPlanner<C> {
-    fn classify<O: Observer>(
+    fn classify(
         &mut self,
         brief: &Brief,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<GoalClassification> {
         self.ask(
             prompt::classify(brief),
@@ -410,12 +410,12 @@ impl<C: LlmClient> Planner for LlmPlanner<C> {
         )
     }
 
-    fn decompose<O: Observer>(
+    fn decompose(
         &mut self,
         brief: &Brief,
         classification: &GoalClassification,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Plan> {
         let prompt = prompt::decompose(brief, classification);
         let planned = self.ask(prompt, parser::read_plan, budget, observer)?;
@@ -426,12 +426,12 @@ impl<C: LlmClient> Planner for LlmPlanner<C> {
         finish(parts, planned.rounds)
     }
 
-    fn generate_criteria<O: Observer>(
+    fn generate_criteria(
         &mut self,
         brief: &Brief,
         slices: &[String],
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Vec<String>> {
         self.ask(
             prompt::criteria(brief, slices),
@@ -441,11 +441,11 @@ impl<C: LlmClient> Planner for LlmPlanner<C> {
         )
     }
 
-    fn estimate_complexity<O: Observer>(
+    fn estimate_complexity(
         &mut self,
         brief: &Brief,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Complexity> {
         self.ask(
             prompt::complexity(brief),
@@ -455,11 +455,11 @@ impl<C: LlmClient> Planner for LlmPlanner<C> {
         )
     }
 
-    fn plan<O: Observer>(
+    fn plan(
         &mut self,
         brief: &Brief,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> PlanResult<Plan> {
         let planned = self.ask(prompt::plan(brief), parser::read_plan, budget, observer)?;
         let mut parts = planned.value.into_parts();
@@ -547,53 +547,53 @@ fn next<T>(outcomes: &mut VecDeque<PlanResult<T>>, template: Template) -> PlanRe
 }
 
 impl Planner for MockPlanner {
-    fn classify<O: Observer>(
+    fn classify(
         &mut self,
         brief: &Brief,
         _: &mut TokenBudget,
-        _: &mut O,
+        _: &mut dyn Observer,
     ) -> PlanResult<GoalClassification> {
         self.call(Template::Classify, brief);
         next(&mut self.classifications, Template::Classify)
     }
 
-    fn decompose<O: Observer>(
+    fn decompose(
         &mut self,
         brief: &Brief,
         _: &GoalClassification,
         _: &mut TokenBudget,
-        _: &mut O,
+        _: &mut dyn Observer,
     ) -> PlanResult<Plan> {
         self.call(Template::Decompose, brief);
         next(&mut self.plans, Template::Decompose)
     }
 
-    fn generate_criteria<O: Observer>(
+    fn generate_criteria(
         &mut self,
         brief: &Brief,
         _: &[String],
         _: &mut TokenBudget,
-        _: &mut O,
+        _: &mut dyn Observer,
     ) -> PlanResult<Vec<String>> {
         self.call(Template::Criteria, brief);
         next(&mut self.criteria, Template::Criteria)
     }
 
-    fn estimate_complexity<O: Observer>(
+    fn estimate_complexity(
         &mut self,
         brief: &Brief,
         _: &mut TokenBudget,
-        _: &mut O,
+        _: &mut dyn Observer,
     ) -> PlanResult<Complexity> {
         self.call(Template::Complexity, brief);
         next(&mut self.complexities, Template::Complexity)
     }
 
-    fn plan<O: Observer>(
+    fn plan(
         &mut self,
         brief: &Brief,
         _: &mut TokenBudget,
-        _: &mut O,
+        _: &mut dyn Observer,
     ) -> PlanResult<Plan> {
         self.call(Template::Plan, brief);
         next(&mut self.plans, Template::Plan)
@@ -627,7 +627,7 @@ mod tests {
 
     fn plan(
         client: MockLlmClient,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> (PlanResult<Plan>, LlmPlanner<MockLlmClient>) {
         let mut planner = LlmPlanner::new(client);
         let brief = Brief::new("Build it");

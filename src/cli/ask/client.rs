@@ -1,9 +1,10 @@
 //! The three clients as one, made from the flags.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cli::ask::AskArgs;
-use crate::cli::ask::ledger::{Meter, Watch};
+use crate::cli::ask::ledger::Meter;
 use crate::cli::ask::peer::{self, Peer, Wanted};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -13,60 +14,27 @@ use crate::cli::store::store;
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionLogRef;
 use crate::llm::client::{
-    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Recorded, Request, WireLlmClient,
+    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Observer, Request, WireLlmClient,
 };
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::types::{LlmResponse, TokenBudget};
-use crate::runtime::clock::SystemTimer;
 use crate::runtime::text::escape_os;
 use crate::transport::acp::{Options, Session};
 use crate::transport::child::Program;
 use crate::transport::detect::{Agent, Kind, Protocol};
 use crate::transport::session_log;
-use crate::transport::tape::{
-    self, PlayedContext, PlayedLogs, PlayedService, PlayedTime, Player, RecordedContext,
-    RecordedLogs, RecordedService, Recorder, Tape, TapeError,
-};
+use crate::transport::tape::{self, Player, Recorder, Tape, TapeError};
 
-/// A service, on its way to a tape or not.
-type Http = HttpLlmClient<SystemTimer, RecordedService<crate::transport::http::Http>>;
-/// An agent over Wire, the same.
-type Wire =
-    WireLlmClient<Recorded<Program>, SystemTimer, RecordedContext<session_log::SessionContext>>;
-/// An agent over ACP, the same.
-type Acp = AcpLlmClient<Recorded<Program>, SystemTimer, RecordedLogs<session_log::SessionFiles>>;
-
-/// A client of any transport, and of any tape.
+/// A client of any transport, real or replayed.
 pub(super) struct Client {
-    peer: AnyClient,
+    client: Box<dyn LlmClient>,
+    /// Where the agent keeps the session; `None` for a service and a replay.
+    books: Option<Books>,
     /// Where the conversation is recorded, if it is.
     recorder: Recorder,
     /// Where it is played from instead.
     player: Option<Player>,
-}
-
-enum AnyClient {
-    Http(Box<Http>),
-    Wire(Box<Wire>, Books),
-    Acp(Box<Acp>, Books),
-    PlayedHttp(Box<HttpLlmClient<PlayedTime, PlayedService>>),
-    PlayedWire(Box<WireLlmClient<Player, PlayedTime, PlayedContext>>),
-    PlayedAcp(Box<AcpLlmClient<Player, PlayedTime, PlayedLogs>>),
-}
-
-/// Does the same with the client, whichever it is.
-macro_rules! each {
-    ($client:expr, $name:ident => $do:expr) => {
-        match $client {
-            AnyClient::Http($name) => $do,
-            AnyClient::Wire($name, _) => $do,
-            AnyClient::Acp($name, _) => $do,
-            AnyClient::PlayedHttp($name) => $do,
-            AnyClient::PlayedWire($name) => $do,
-            AnyClient::PlayedAcp($name) => $do,
-        }
-    };
 }
 
 /// What an agent keeps on disk about its sessions, and what omk keeps about them.
@@ -137,25 +105,21 @@ impl Client {
             Some(path) => record(path, &peer, &config)?,
             None => Recorder::off(),
         };
-        let peer = match &player {
-            Some(player) => play(args, player, config, env)?,
+        let (client, books) = match &player {
+            Some(player) => (play(args, player, config, env)?, None),
             None => connect(args, peer, config, run, &recorder, env)?,
         };
         Ok(Client {
-            peer,
+            client,
+            books,
             recorder,
             player,
         })
     }
 
-    /// The configuration.
-    pub(super) fn config_mut(&mut self) -> &mut LlmClientConfig {
-        each!(&mut self.peer, client => client.config_mut())
-    }
-
     /// Tells the record what is known before anyone is asked, and where the agent's own account will stand.
     pub(super) fn introduce(&self, meter: &mut Meter) {
-        let (AnyClient::Wire(_, books) | AnyClient::Acp(_, books)) = &self.peer else {
+        let Some(books) = &self.books else {
             return;
         };
         let record = meter.record_mut();
@@ -188,7 +152,7 @@ impl Client {
             };
             Failure::new(exit, "record", error.to_string())
         })?;
-        let AnyClient::Acp(_, books) = &self.peer else {
+        let Some(books) = &self.books else {
             return Ok(());
         };
         match (&books.remember, &meter.record().session_id) {
@@ -203,9 +167,11 @@ impl Client {
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut Watch<'_>,
+        timeout: Duration,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
-        each!(&mut self.peer, client => client.run(request, budget, observer))
+        self.client.set_timeout(timeout);
+        self.client.run(request, budget, observer)
     }
 }
 
@@ -237,21 +203,19 @@ fn play(
     player: &Player,
     mut config: LlmClientConfig,
     env: &Env,
-) -> Result<AnyClient, Failure> {
+) -> Result<Box<dyn LlmClient>, Failure> {
     Ok(match player.header().transport {
-        tape::Transport::Http => {
-            AnyClient::PlayedHttp(Box::new(HttpLlmClient::replay(config, player)))
-        }
+        tape::Transport::Http => Box::new(HttpLlmClient::replay(config, player)),
         tape::Transport::Wire => {
             config.retry = RetryPolicy::none();
             let client = WireLlmClient::replay(config, player);
-            AnyClient::PlayedWire(Box::new(client.with_permissions(args.allow.clone())))
+            Box::new(client.with_permissions(args.allow.clone()))
         }
         tape::Transport::Acp => {
             config.retry = RetryPolicy::none();
             let options = options(args, &env.directory()?, None);
             let client = AcpLlmClient::replay(config, player, options);
-            AnyClient::PlayedAcp(Box::new(client.with_permissions(args.allow.clone())))
+            Box::new(client.with_permissions(args.allow.clone()))
         }
     })
 }
@@ -264,12 +228,12 @@ fn connect(
     run: &str,
     recorder: &Recorder,
     env: &Env,
-) -> Result<AnyClient, Failure> {
+) -> Result<(Box<dyn LlmClient>, Option<Books>), Failure> {
     let (agent, path) = match peer {
         Peer::Http { base_url, key } => {
             let http = network::http(env, args.deadline)?;
             let client = HttpLlmClient::new(config, &base_url, key, http).recorded(recorder);
-            return Ok(AnyClient::Http(Box::new(client)));
+            return Ok((Box::new(client), None));
         }
         Peer::Agent { agent, path } => (agent, path),
         Peer::Tape { .. } => {
@@ -307,7 +271,7 @@ fn connect(
                 session: Some(session),
                 remember: None,
             };
-            Ok(AnyClient::Wire(Box::new(client.recorded(recorder)), books))
+            Ok((Box::new(client.recorded(recorder)), Some(books)))
         }
         Protocol::Acp => {
             let place = match &args.conversation {
@@ -324,7 +288,7 @@ fn connect(
                 session: known,
                 remember: place,
             };
-            Ok(AnyClient::Acp(Box::new(client.recorded(recorder)), books))
+            Ok((Box::new(client.recorded(recorder)), Some(books)))
         }
     }
 }

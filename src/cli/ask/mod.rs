@@ -151,6 +151,7 @@ pub(crate) struct Asker {
     limits: Limits,
     meter: Meter,
     deadline: Deadline,
+    idle_timeout: Duration,
 }
 
 impl Asker {
@@ -208,6 +209,7 @@ impl Asker {
             priced,
         };
         let mut meter = Meter::new(args, session_type, &peer, requested, catalog, model, env)?;
+        let idle_timeout = config.idle_timeout;
         let client = Client::new(args, (peer, player), config, meter.id(), env)?;
         client.introduce(&mut meter);
         Ok(Asker {
@@ -215,13 +217,14 @@ impl Asker {
             limits,
             meter,
             deadline: args.deadline,
+            idle_timeout,
         })
     }
 
     /// How long the peer may be silent, if it gives no sign of life in between as agents do.
-    pub(crate) fn silence(&mut self) -> Option<Duration> {
+    pub(crate) fn silence(&self) -> Option<Duration> {
         let is_agent = self.limits.is_agent;
-        let idle = self.client.config_mut().idle_timeout;
+        let idle = self.idle_timeout;
         (!is_agent).then(|| self.deadline.left().map_or(idle, |left| left.min(idle)))
     }
 
@@ -288,11 +291,11 @@ impl Asker {
 }
 
 impl LlmClient for Asker {
-    fn run<O: Observer>(
+    fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
         self.ask(request, budget, observer)
     }
@@ -311,9 +314,9 @@ impl Asker {
             request.to_mut().max_output_tokens = Some(most);
         }
         self.meter.begin(&request, &bounds)?;
-        self.client.config_mut().timeout = self.deadline.left().unwrap_or(LONGEST);
+        let left = self.deadline.left().unwrap_or(LONGEST);
         let mut watch = Watch::new(&mut self.meter, self.limits.stop_at(), observer);
-        let answer = self.client.run(&request, budget, &mut watch);
+        let answer = self.client.run(&request, budget, left, &mut watch);
         self.meter.end(&answer);
         answer
     }

@@ -171,19 +171,18 @@ impl<L: Launch, T: Timer, S: LogSource + Clone> AcpLlmClient<L, T, S> {
             timer: self.timer,
         }
     }
-
-    /// The configuration, such as to give the next run the rest of a deadline.
-    pub fn config_mut(&mut self) -> &mut LlmClientConfig {
-        &mut self.config
-    }
 }
 
 impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T, S> {
-    fn run<O: Observer>(
+    fn set_timeout(&mut self, timeout: Duration) {
+        self.config.timeout = timeout;
+    }
+
+    fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
         let mut run = Run {
             config: &self.config,

@@ -129,19 +129,18 @@ impl<T: Timer, H: Service> HttpLlmClient<T, H> {
             timer: self.timer,
         }
     }
-
-    /// The configuration, such as to give the next run the rest of a deadline.
-    pub fn config_mut(&mut self) -> &mut LlmClientConfig {
-        &mut self.config
-    }
 }
 
 impl<T: Timer, H: Service> LlmClient for HttpLlmClient<T, H> {
-    fn run<O: Observer>(
+    fn set_timeout(&mut self, timeout: Duration) {
+        self.config.timeout = timeout;
+    }
+
+    fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
         let allowance = self.config.allowance(request, budget)?;
         let model = self.config.model.id.as_ref();

@@ -60,11 +60,11 @@ impl MockLlmClient {
 
 impl LlmClient for MockLlmClient {
     /// Gives out the next answer or error. Errors are not retried: the list says what happens, attempt by attempt.
-    fn run<O: Observer>(
+    fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
         if budget.is_exhausted() {
             return Err(LlmError::BudgetExhausted {

@@ -2,8 +2,8 @@
 //!
 //! A caller hands over a [`Request`], a budget and an observer, and gets an answer or an error; who it was that answered,
 //! a service over HTTP, an agent over a pipe or a double in a test, it need not know. Everything that happens on the
-//! way is an [`Event`], and every event is an occasion to stop. The trait is generic over the observer for the caller's
-//! comfort and no deeper: what a client does stands in the binary once, not once for each observer, timer and link.
+//! way is an [`Event`], and every event is an occasion to stop. The trait is object-safe, so a program can choose its client at
+//! run time and keep it as a `Box<dyn LlmClient>`.
 
 pub mod acp;
 mod agent;
@@ -51,14 +51,19 @@ pub trait LlmClient {
     ///
     /// See [`LlmError`]; [`LlmError::BudgetExhausted`] before anything is sent when the prompt alone is more than the
     /// budget has left.
-    fn run<O: Observer>(
+    fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError>;
 
-    /// Asks a question that nobody watches.
+    /// Sets how long the next run may take in all, such as the rest of a deadline. A client that waits for nothing ignores it.
+    fn set_timeout(&mut self, timeout: Duration) {
+        let _ = timeout;
+    }
+
+    /// Asks a question without watching the events.
     ///
     /// # Errors
     ///
@@ -86,14 +91,33 @@ pub trait LlmClient {
     }
 }
 
-impl<C: LlmClient> LlmClient for &mut C {
-    fn run<O: Observer>(
+impl<C: LlmClient + ?Sized> LlmClient for &mut C {
+    fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
         C::run(self, request, budget, observer)
+    }
+
+    fn set_timeout(&mut self, timeout: Duration) {
+        C::set_timeout(self, timeout);
+    }
+}
+
+impl<C: LlmClient + ?Sized> LlmClient for Box<C> {
+    fn run(
+        &mut self,
+        request: &Request,
+        budget: &mut TokenBudget,
+        observer: &mut dyn Observer,
+    ) -> Result<LlmResponse, LlmError> {
+        C::run(self, request, budget, observer)
+    }
+
+    fn set_timeout(&mut self, timeout: Duration) {
+        C::set_timeout(self, timeout);
     }
 }
 

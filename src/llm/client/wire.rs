@@ -164,19 +164,18 @@ impl<L: Launch, T: Timer, C: ContextSource> WireLlmClient<L, T, C> {
             timer: self.timer,
         }
     }
-
-    /// The configuration, such as to give the next run the rest of a deadline.
-    pub fn config_mut(&mut self) -> &mut LlmClientConfig {
-        &mut self.config
-    }
 }
 
 impl<L: Launch, T: Timer, C: ContextSource> LlmClient for WireLlmClient<L, T, C> {
-    fn run<O: Observer>(
+    fn set_timeout(&mut self, timeout: Duration) {
+        self.config.timeout = timeout;
+    }
+
+    fn run(
         &mut self,
         request: &Request,
         budget: &mut TokenBudget,
-        observer: &mut O,
+        observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
         let mut run = Run {
             config: &self.config,
