@@ -27,14 +27,15 @@
 //! | 2 | [`catalog`] | models as data: names, vocabulary, window, rates and where they come from |
 //! | 2 | [`transport`] | a peer as bytes and lines: HTTP, and agents over stdio (Wire, ACP) |
 //! | 3 | [`cost`] | what work should cost and what it did cost: records, the ledger, budgets |
-//! | 3 | [`llm`] | asking a model: clients, types, errors, retries, the price of a request; plans: asked for, parsed, checked |
-//! | 4 | [`cli`] | flags, environment, terminals, exit codes |
+//! | 3 | [`plan`] | plans of any format: read, checked, printed; the facts of a repository |
+//! | 4 | [`llm`] | asking a model: clients, errors, retries, the price of a request, planners |
+//! | 5 | [`cli`] | flags, environment, terminals, exit codes |
 //!
 //! Data flows one way. `omk estimate`: arguments and text come in through [`cli`], are counted by
 //! [`tokens`], priced by [`catalog`] and [`llm::cost`], and leave as columns or one JSON document.
 //! It touches no network unless asked, and no file but its input, the config file and price files.
 //!
-//! `omk plan check`, `show` and `diff` read a plan with [`llm::parser`] or [`llm::check`] and print it or what is wrong with
+//! `omk plan check`, `show` and `diff` read a plan with [`plan::read`] or [`plan::check`] and print it or what is wrong with
 //! it; they touch no network either.
 //!
 //! `omk prompt` and `omk plan`: arguments and text come in through [`cli`], which settles whom to ask and within which
@@ -82,6 +83,8 @@ pub mod catalog;
 pub mod transport;
 
 pub mod cost;
+
+pub mod plan;
 
 pub mod llm;
 

@@ -19,7 +19,6 @@ mod network;
 mod output;
 mod prices;
 mod store;
-mod table;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

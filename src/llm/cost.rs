@@ -32,10 +32,12 @@ use crate::catalog::Model;
 use crate::catalog::Template;
 use crate::catalog::TokenCounts;
 use crate::catalog::money::Usd;
-use crate::llm::types::Plan;
 use crate::llm::types::Role;
-use crate::llm::types::Slice;
+use crate::plan::model::Plan;
+use crate::plan::model::Slice;
 use crate::tokens;
+
+pub use crate::plan::model::WorkEstimate;
 
 /// The models that OpenAI's cookbook checked its figures with.
 const COOKBOOK_MODELS: [&str; 5] = [
@@ -134,21 +136,6 @@ impl<'c> CostEstimator<'c> {
 
 /// Prompt tokens to one token of the answer when an agent works, by the rule of thumb of the estimator of sessions.
 const INPUT_PER_OUTPUT: u64 = 3;
-
-/// What carrying a plan out may take and cost: a rule of thumb, and said to be one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkEstimate {
-    /// The model it is priced for.
-    pub model: String,
-    /// Tokens of the prompts.
-    pub input_tokens: u64,
-    /// Tokens of the answers.
-    pub output_tokens: u64,
-    /// The price; nothing where the model has none per token, or none that is known.
-    pub usd: Option<Usd>,
-    /// Where the figures come from, in words.
-    pub basis: String,
-}
 
 impl CostEstimator<'_> {
     /// What carrying out a plan may take and cost.

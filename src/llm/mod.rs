@@ -1,19 +1,14 @@
-//! Floor 3: ask a model, understand the answer.
+//! Floor 4: ask a model, understand the answer.
 //!
 //! Never imports `cost`: a client reports tokens, and what becomes of them in the ledger is for the command line to join.
 
-pub mod check;
 pub mod client;
 pub mod cost;
-pub mod document;
 pub mod error;
-pub mod finding;
-mod graph;
 pub mod json;
 pub mod parser;
 pub mod planner;
 pub mod prompt;
-pub mod repo;
 pub mod retry;
 pub mod schema;
 pub mod types;

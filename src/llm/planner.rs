@@ -14,7 +14,6 @@ use crate::llm::client::Observer;
 use crate::llm::client::Stop;
 use crate::llm::error::Charged;
 use crate::llm::error::LlmError;
-use crate::llm::finding::Findings;
 use crate::llm::parser;
 use crate::llm::prompt;
 use crate::llm::prompt::Brief;
@@ -27,6 +26,7 @@ use crate::llm::types::LlmResponse;
 use crate::llm::types::LlmUsage;
 use crate::llm::types::Plan;
 use crate::llm::types::TokenBudget;
+use crate::plan::finding::Findings;
 
 /// One request of a planner and what came of it.
 #[derive(Clone, Debug, PartialEq)]

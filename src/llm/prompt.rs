@@ -13,14 +13,14 @@ use serde_json::json;
 
 use crate::llm::client::Request;
 use crate::llm::client::Schema;
-use crate::llm::finding::Findings;
-use crate::llm::finding::line_and_column;
 use crate::llm::types::Difficulty;
 use crate::llm::types::GoalClassification;
 use crate::llm::types::GoalKind;
 use crate::llm::types::Listed;
 use crate::llm::types::RepoContext;
 use crate::llm::types::Stopped;
+use crate::plan::finding::Findings;
+use crate::plan::finding::line_and_column;
 
 /// The most bytes of a refused answer that the repair shows the model again; what is missing is said.
 const MAX_QUOTED_ANSWER: usize = 64 * 1024;
@@ -469,8 +469,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::llm::finding::Code;
     use crate::llm::parser;
+    use crate::plan::finding::Code;
 
     fn brief() -> Brief {
         Brief {

@@ -4,138 +4,27 @@
 //! dependency names a slice that exists. Refuses serde: the shapes a model writes are the parser's business, and a
 //! change in them must not leak in here. Unknown is `None`, never 0.
 
-mod plan;
-mod repo;
-
-use std::error::Error;
-use std::fmt;
-use std::str::FromStr;
-
-pub use crate::llm::types::plan::MAX_HOURS;
-pub use crate::llm::types::plan::MAX_TOKENS;
-pub use crate::llm::types::plan::Plan;
-pub use crate::llm::types::plan::PlanParts;
-pub use crate::llm::types::plan::Slice;
-pub use crate::llm::types::plan::WriteConflict;
-pub(crate) use crate::llm::types::plan::path_fault;
-pub(crate) use crate::llm::types::plan::write_conflicts;
-pub use crate::llm::types::repo::Language;
-pub use crate::llm::types::repo::Listed;
-pub use crate::llm::types::repo::RepoContext;
-pub use crate::llm::types::repo::Stopped;
+pub use crate::plan::model::Complexity;
+pub use crate::plan::model::Difficulty;
+pub use crate::plan::model::GoalClassification;
+pub use crate::plan::model::GoalKind;
+pub use crate::plan::model::InvalidValue;
+pub use crate::plan::model::MAX_HOURS;
+pub use crate::plan::model::MAX_TOKENS;
+pub use crate::plan::model::Plan;
+pub use crate::plan::model::PlanParts;
+pub use crate::plan::model::Slice;
+pub use crate::plan::model::WriteConflict;
+pub use crate::plan::repo::context::Language;
+pub use crate::plan::repo::context::Listed;
+pub use crate::plan::repo::context::RepoContext;
+pub use crate::plan::repo::context::Stopped;
 
 use crate::catalog::TokenCounts;
 use crate::llm::retry::Retry;
+use crate::runtime::words::words;
 
-/// Why a value cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidValue(String);
-
-impl InvalidValue {
-    fn new(message: impl Into<String>) -> InvalidValue {
-        InvalidValue(message.into())
-    }
-}
-
-impl fmt::Display for InvalidValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for InvalidValue {}
-
-/// An enum whose variants have one name each, in JSON and on the command line alike.
-macro_rules! named {
-    (
-        $(#[$doc:meta])*
-        $type:ident, $what:literal { $( $(#[$variant_doc:meta])* $variant:ident = $name:literal, )+ }
-    ) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $type {
-            $( $(#[$variant_doc])* $variant, )+
-        }
-
-        impl $type {
-            /// Every value, in the order of the documentation.
-            pub const ALL: &'static [$type] = &[$( $type::$variant ),+];
-
-            /// The name.
-            pub const fn name(self) -> &'static str {
-                match self { $( $type::$variant => $name, )+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = InvalidValue;
-
-            fn from_str(name: &str) -> Result<$type, InvalidValue> {
-                match name {
-                    $( $name => Ok($type::$variant), )+
-                    _ => Err(InvalidValue::new(concat!($what, ": expected one of", $( " ", $name ),+))),
-                }
-            }
-        }
-    };
-}
-
-named! {
-    /// What kind of work a goal asks for.
-    GoalKind, "kind" {
-        /// Something new.
-        Greenfield = "greenfield",
-        /// The same again, otherwise.
-        Rewrite = "rewrite",
-        /// Something broken.
-        Repair = "repair",
-        /// Looking, not changing.
-        Audit = "audit",
-        /// From one platform, version or format to another.
-        Migration = "migration",
-        /// Too little said to tell.
-        Vague = "vague",
-    }
-}
-
-named! {
-    /// How hard one slice of a plan is.
-    Difficulty, "difficulty" {
-        /// A line or two.
-        Trivial = "trivial",
-        /// One place, no thinking.
-        Easy = "easy",
-        /// Several places, or some thinking.
-        Medium = "medium",
-        /// Much thinking.
-        Hard = "hard",
-        /// Better cut again.
-        Complex = "complex",
-    }
-}
-
-impl Difficulty {
-    /// Tokens that work of this difficulty may take, prompt and answer together: a rule of thumb for what nobody has
-    /// estimated. A thousand tokens a minute, the figure of the estimator of sessions, for 10 minutes, half an hour, 2, 8
-    /// and 24 hours of one worker.
-    pub const fn typical_tokens(self) -> u64 {
-        match self {
-            Difficulty::Trivial => 10_000,
-            Difficulty::Easy => 30_000,
-            Difficulty::Medium => 120_000,
-            Difficulty::Hard => 480_000,
-            Difficulty::Complex => 1_440_000,
-        }
-    }
-}
-
-named! {
+words! {
     /// Who counted the tokens of an [`LlmUsage`].
     UsageSource, "source" {
         /// The service or agent, on the protocol.
@@ -147,7 +36,7 @@ named! {
     }
 }
 
-named! {
+words! {
     /// What an agent wanted and was denied.
     DenialKind, "kind" {
         /// To use a tool.
@@ -170,7 +59,7 @@ pub struct Denial {
     pub detail: String,
 }
 
-named! {
+words! {
     /// Who speaks in a message.
     Role, "role" {
         /// The instructions.
@@ -377,123 +266,6 @@ impl LlmResponse {
     }
 }
 
-/// What a goal is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GoalClassification {
-    kind: GoalKind,
-    confidence: f64,
-    reasoning: String,
-    is_testable: bool,
-    suggested_refinement: Option<String>,
-}
-
-impl GoalClassification {
-    /// A classification.
-    ///
-    /// # Errors
-    ///
-    /// When the confidence is not a number from 0 to 1.
-    pub fn new(
-        kind: GoalKind,
-        confidence: f64,
-        reasoning: impl Into<String>,
-        is_testable: bool,
-        suggested_refinement: Option<String>,
-    ) -> Result<GoalClassification, InvalidValue> {
-        if !(0.0..=1.0).contains(&confidence) {
-            return Err(InvalidValue::new(format!(
-                "confidence: expected 0 to 1, found {confidence}"
-            )));
-        }
-        Ok(GoalClassification {
-            kind,
-            confidence,
-            reasoning: reasoning.into(),
-            is_testable,
-            suggested_refinement,
-        })
-    }
-
-    /// The kind of work.
-    pub fn kind(&self) -> GoalKind {
-        self.kind
-    }
-
-    /// How sure the model is, 0 to 1.
-    pub fn confidence(&self) -> f64 {
-        self.confidence
-    }
-
-    /// Why.
-    pub fn reasoning(&self) -> &str {
-        &self.reasoning
-    }
-
-    /// Whether one could test that the goal is reached.
-    pub fn is_testable(&self) -> bool {
-        self.is_testable
-    }
-
-    /// A clearer way to say the goal.
-    pub fn suggested_refinement(&self) -> Option<&str> {
-        self.suggested_refinement.as_deref()
-    }
-}
-
-/// How large a goal is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Complexity {
-    score: u8,
-    reasoning: String,
-    estimated_hours: Option<f64>,
-}
-
-impl Complexity {
-    /// A complexity from a score of 1 to 10.
-    ///
-    /// # Errors
-    ///
-    /// When the score is outside, or the hours are not from 0 to [`MAX_HOURS`].
-    pub fn new(
-        score: u8,
-        reasoning: impl Into<String>,
-        estimated_hours: Option<f64>,
-    ) -> Result<Complexity, InvalidValue> {
-        if !(1..=10).contains(&score) {
-            return Err(InvalidValue::new(format!(
-                "score: expected 1 to 10, found {score}"
-            )));
-        }
-        if let Some(hours) = estimated_hours
-            && !(0.0..=MAX_HOURS).contains(&hours)
-        {
-            return Err(InvalidValue::new(format!(
-                "estimated_hours: expected 0 to {MAX_HOURS} hours, found {hours}"
-            )));
-        }
-        Ok(Complexity {
-            score,
-            reasoning: reasoning.into(),
-            estimated_hours,
-        })
-    }
-
-    /// 1, trivial, to 10.
-    pub fn score(&self) -> u8 {
-        self.score
-    }
-
-    /// Why.
-    pub fn reasoning(&self) -> &str {
-        &self.reasoning
-    }
-
-    /// Hours of work, if the model ventured a guess.
-    pub fn estimated_hours(&self) -> Option<f64> {
-        self.estimated_hours
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -581,25 +353,5 @@ mod tests {
             response.finish_reason = reason;
             assert!(!response.is_complete());
         }
-    }
-
-    #[test]
-    fn ranges_are_held() {
-        for score in [0, 11, 255] {
-            assert!(Complexity::new(score, "", None).is_err());
-        }
-        for hours in [f64::NAN, f64::INFINITY, -1.0, 100_001.0] {
-            assert!(Complexity::new(5, "", Some(hours)).is_err());
-        }
-        assert_eq!(Complexity::new(10, "much", Some(0.5)).unwrap().score(), 10);
-        for confidence in [f64::NAN, -0.1, 1.1] {
-            assert!(GoalClassification::new(GoalKind::Vague, confidence, "", false, None).is_err());
-        }
-        assert_eq!(
-            GoalClassification::new(GoalKind::Audit, 1.0, "", true, None)
-                .unwrap()
-                .kind(),
-            GoalKind::Audit
-        );
     }
 }

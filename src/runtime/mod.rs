@@ -8,4 +8,6 @@ pub mod clock;
 pub mod decimal;
 pub mod process;
 pub mod secret;
+pub(crate) mod table;
 pub mod text;
+pub mod words;

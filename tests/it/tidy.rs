@@ -12,10 +12,22 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("catalog", &["runtime", "tokens"]),
     ("transport", &["runtime"]),
     ("cost", &["runtime", "catalog"]),
-    ("llm", &["runtime", "tokens", "catalog", "transport"]),
+    ("plan", &["runtime", "tokens", "catalog"]),
+    (
+        "llm",
+        &["runtime", "tokens", "catalog", "transport", "plan"],
+    ),
     (
         "cli",
-        &["runtime", "tokens", "catalog", "transport", "cost", "llm"],
+        &[
+            "runtime",
+            "tokens",
+            "catalog",
+            "transport",
+            "cost",
+            "plan",
+            "llm",
+        ],
     ),
     ("main", &["cli"]),
 ];

@@ -16,7 +16,7 @@ use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::network;
 use crate::cli::prices::{self, Provenance, said};
 use crate::cli::store::store;
-use crate::cli::table::{Align, Table};
+use crate::runtime::table::{Align, Table};
 use crate::runtime::text::{escape, escape_os};
 
 /// What `omk models` was asked.

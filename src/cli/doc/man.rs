@@ -11,7 +11,7 @@ use crate::cli::flags::table::{
     COMMANDS, DESCRIPTION, FLAGS, SUMMARY, VARIABLES, configurable, flags_of,
 };
 use crate::cli::flags::{CommandSpec, Flag};
-use crate::llm::finding::Code;
+use crate::plan::finding::Code;
 
 /// What the page says about the files that omk reads; the same markup as elsewhere.
 const CONFIG_FILE: &str = "Settings, read when no OMK_CONFIG names another file: one JSON object \

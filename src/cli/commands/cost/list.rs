@@ -12,11 +12,11 @@ use crate::cli::commands::cost::{align_points, filter, open, scan};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::LowArgs;
-use crate::cli::table::{Align, Table};
 use crate::cost::export::mark;
 use crate::cost::record::{Charge, CostKind, SessionStatus, SessionType, TokenUsage};
 use crate::cost::view::RecordView;
 use crate::runtime::clock::format_rfc3339;
+use crate::runtime::table::{Align, Table};
 use crate::runtime::text::escape;
 
 /// So many are listed where nobody says otherwise.

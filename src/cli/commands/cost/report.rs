@@ -9,10 +9,10 @@ use crate::cli::commands::cost::{align_points, counted, filter, open, scan};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::{LowArgs, UsageError};
-use crate::cli::table::{Align, Table};
 use crate::cost::export::{CSV_SUMS, csv_line, csv_sums};
 use crate::cost::report::{By, Filter, MAX_GROUPS, Money, Report, Summary, Sums};
 use crate::runtime::clock::format_rfc3339;
+use crate::runtime::table::{Align, Table};
 use crate::runtime::text::escape;
 
 /// The longest bar, in characters.

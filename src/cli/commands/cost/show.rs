@@ -7,9 +7,9 @@ use crate::cli::commands::cost::{align_points, find};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::LowArgs;
-use crate::cli::table::{Align, Table};
 use crate::cost::explain::{Explanation, Line};
 use crate::cost::record::{CostKind, PriceUsed, SessionCost, SessionStatus};
+use crate::runtime::table::{Align, Table};
 use crate::runtime::text::{escape, escape_os};
 
 /// The JSON document `omk.cost-record/1`. Fields are only ever added.

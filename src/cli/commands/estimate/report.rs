@@ -13,9 +13,9 @@ use crate::cli::env::Env;
 use crate::cli::exit::ErrorReport;
 use crate::cli::exit::Failure;
 use crate::cli::prices::PriceReport;
-use crate::cli::table::Align;
-use crate::cli::table::Table;
 use crate::cost::history::Expected;
+use crate::runtime::table::Align;
+use crate::runtime::table::Table;
 
 const SCHEMA: &str = "omk.estimate/1";
 

@@ -7,11 +7,11 @@ use crate::cli::commands::estimate::SessionArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Session;
-use crate::cli::table::Align;
-use crate::cli::table::Table;
 use crate::cost::estimator;
 use crate::cost::estimator::CostEstimate;
 use crate::cost::estimator::PricingTier;
+use crate::runtime::table::Align;
+use crate::runtime::table::Table;
 
 pub(super) fn run(args: &SessionArgs, env: &mut Env) -> Result<Exit, Failure> {
     if let (Some(role), None) = (&args.role, args.tier)

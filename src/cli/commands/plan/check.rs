@@ -17,12 +17,12 @@ use crate::cli::flags::UsageError;
 use crate::cli::flags::parse::Invocation;
 use crate::cli::flags::value::Format;
 use crate::cli::input::Source;
-use crate::llm::check;
-use crate::llm::check::Checked;
-use crate::llm::finding::Code;
-use crate::llm::finding::Finding;
-use crate::llm::finding::Severity;
-use crate::llm::finding::line_and_column;
+use crate::plan::check;
+use crate::plan::check::Checked;
+use crate::plan::finding::Code;
+use crate::plan::finding::Finding;
+use crate::plan::finding::Severity;
+use crate::plan::finding::line_and_column;
 use crate::runtime::text::escape;
 
 /// What `omk plan check` was asked.

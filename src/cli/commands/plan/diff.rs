@@ -19,9 +19,9 @@ use crate::cli::flags::UsageError;
 use crate::cli::flags::parse::Invocation;
 use crate::cli::input::Source;
 use crate::cli::prices;
-use crate::llm::cost::WorkEstimate;
-use crate::llm::types::Plan;
-use crate::llm::types::Slice;
+use crate::plan::model::Plan;
+use crate::plan::model::Slice;
+use crate::plan::model::WorkEstimate;
 use crate::runtime::text::escape;
 
 /// What `omk plan diff` was asked.
@@ -359,7 +359,7 @@ fn text(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llm::parser::read_plan;
+    use crate::plan::read::read_plan;
 
     fn plan(slices: &str, rest: &str) -> Plan {
         read_plan(&format!(

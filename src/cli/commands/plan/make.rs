@@ -33,9 +33,6 @@ use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
 use crate::llm::client::Event;
 use crate::llm::cost::CostEstimator;
-use crate::llm::document::PlanDocument;
-use crate::llm::document::PlanMembers;
-use crate::llm::document::SCHEMA;
 use crate::llm::error::LlmError;
 use crate::llm::planner::LlmPlanner;
 use crate::llm::planner::PlanResult;
@@ -43,13 +40,16 @@ use crate::llm::planner::Planner;
 use crate::llm::prompt;
 use crate::llm::prompt::Brief;
 use crate::llm::prompt::Prompt;
-use crate::llm::repo;
-use crate::llm::repo::Entry;
-use crate::llm::repo::Tree;
-use crate::llm::types::GoalClassification;
-use crate::llm::types::GoalKind;
-use crate::llm::types::Plan;
 use crate::llm::types::Role;
+use crate::plan::document::PlanDocument;
+use crate::plan::document::PlanMembers;
+use crate::plan::document::SCHEMA;
+use crate::plan::model::GoalClassification;
+use crate::plan::model::GoalKind;
+use crate::plan::model::Plan;
+use crate::plan::repo;
+use crate::plan::repo::Entry;
+use crate::plan::repo::Tree;
 
 /// What `omk plan` was asked.
 #[derive(Debug)]

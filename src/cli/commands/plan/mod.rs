@@ -6,7 +6,6 @@
 pub(crate) mod check;
 pub(crate) mod diff;
 pub(crate) mod make;
-pub(crate) mod render;
 pub(crate) mod show;
 
 use std::ffi::OsString;
@@ -24,9 +23,9 @@ use crate::cli::flags::value::Format;
 use crate::cli::input::Source;
 use crate::cli::input::TextReader;
 use crate::llm::cost::CostEstimator;
-use crate::llm::cost::WorkEstimate;
-use crate::llm::document::PlanDocument;
-use crate::llm::types::Plan;
+use crate::plan::document::PlanDocument;
+use crate::plan::model::Plan;
+use crate::plan::model::WorkEstimate;
 
 /// The largest text that is taken for a plan.
 const LARGEST: usize = 16 * 1024 * 1024;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::cli::commands::plan;
-use crate::cli::commands::plan::render;
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::ErrorReport;
@@ -16,8 +15,9 @@ use crate::cli::flags::parse::Invocation;
 use crate::cli::flags::value::Format;
 use crate::cli::input::Source;
 use crate::cli::prices;
-use crate::llm::document::PlanDocument;
-use crate::llm::document::PlanMembers;
+use crate::plan::document::PlanDocument;
+use crate::plan::document::PlanMembers;
+use crate::plan::render;
 
 /// What `omk plan show` was asked.
 #[derive(Debug)]

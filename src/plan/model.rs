@@ -6,18 +6,202 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
+use std::error::Error;
+use std::fmt;
 
-use crate::llm::graph;
-use crate::llm::types::Complexity;
-use crate::llm::types::Difficulty;
-use crate::llm::types::GoalKind;
-use crate::llm::types::InvalidValue;
+use crate::catalog::money::Usd;
+use crate::plan::graph;
+use crate::runtime::words::words;
+
+/// Why a value cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidValue(String);
+
+impl InvalidValue {
+    fn new(message: impl Into<String>) -> InvalidValue {
+        InvalidValue(message.into())
+    }
+}
+
+impl fmt::Display for InvalidValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for InvalidValue {}
 
 /// The most tokens that a plan or slice may be estimated at: a trillion. A larger figure is a slip.
 pub const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 /// The most hours that a plan may be estimated at: fifty years of one worker. A larger figure is a slip.
 pub const MAX_HOURS: f64 = 100_000.0;
+
+words! {
+    /// What kind of work a goal asks for.
+    GoalKind, "kind" {
+        /// Something new.
+        Greenfield = "greenfield",
+        /// The same again, otherwise.
+        Rewrite = "rewrite",
+        /// Something broken.
+        Repair = "repair",
+        /// Looking, not changing.
+        Audit = "audit",
+        /// From one platform, version or format to another.
+        Migration = "migration",
+        /// Too little said to tell.
+        Vague = "vague",
+    }
+}
+
+words! {
+    /// How hard one slice of a plan is.
+    Difficulty, "difficulty" {
+        /// A line or two.
+        Trivial = "trivial",
+        /// One place, no thinking.
+        Easy = "easy",
+        /// Several places, or some thinking.
+        Medium = "medium",
+        /// Much thinking.
+        Hard = "hard",
+        /// Better cut again.
+        Complex = "complex",
+    }
+}
+
+impl Difficulty {
+    /// Tokens that work of this difficulty may take, prompt and answer together: a rule of thumb for what nobody has
+    /// estimated. A thousand tokens a minute, the figure of the estimator of sessions, for 10 minutes, half an hour, 2, 8
+    /// and 24 hours of one worker.
+    pub const fn typical_tokens(self) -> u64 {
+        match self {
+            Difficulty::Trivial => 10_000,
+            Difficulty::Easy => 30_000,
+            Difficulty::Medium => 120_000,
+            Difficulty::Hard => 480_000,
+            Difficulty::Complex => 1_440_000,
+        }
+    }
+}
+
+/// What a goal is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoalClassification {
+    kind: GoalKind,
+    confidence: f64,
+    reasoning: String,
+    is_testable: bool,
+    suggested_refinement: Option<String>,
+}
+
+impl GoalClassification {
+    /// A classification.
+    ///
+    /// # Errors
+    ///
+    /// When the confidence is not a number from 0 to 1.
+    pub fn new(
+        kind: GoalKind,
+        confidence: f64,
+        reasoning: impl Into<String>,
+        is_testable: bool,
+        suggested_refinement: Option<String>,
+    ) -> Result<GoalClassification, InvalidValue> {
+        if !(0.0..=1.0).contains(&confidence) {
+            return Err(InvalidValue::new(format!(
+                "confidence: expected 0 to 1, found {confidence}"
+            )));
+        }
+        Ok(GoalClassification {
+            kind,
+            confidence,
+            reasoning: reasoning.into(),
+            is_testable,
+            suggested_refinement,
+        })
+    }
+
+    /// The kind of work.
+    pub fn kind(&self) -> GoalKind {
+        self.kind
+    }
+
+    /// How sure the model is, 0 to 1.
+    pub fn confidence(&self) -> f64 {
+        self.confidence
+    }
+
+    /// Why.
+    pub fn reasoning(&self) -> &str {
+        &self.reasoning
+    }
+
+    /// Whether one could test that the goal is reached.
+    pub fn is_testable(&self) -> bool {
+        self.is_testable
+    }
+
+    /// A clearer way to say the goal.
+    pub fn suggested_refinement(&self) -> Option<&str> {
+        self.suggested_refinement.as_deref()
+    }
+}
+
+/// How large a goal is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Complexity {
+    score: u8,
+    reasoning: String,
+    estimated_hours: Option<f64>,
+}
+
+impl Complexity {
+    /// A complexity from a score of 1 to 10.
+    ///
+    /// # Errors
+    ///
+    /// When the score is outside, or the hours are not from 0 to [`MAX_HOURS`].
+    pub fn new(
+        score: u8,
+        reasoning: impl Into<String>,
+        estimated_hours: Option<f64>,
+    ) -> Result<Complexity, InvalidValue> {
+        if !(1..=10).contains(&score) {
+            return Err(InvalidValue::new(format!(
+                "score: expected 1 to 10, found {score}"
+            )));
+        }
+        if let Some(hours) = estimated_hours
+            && !(0.0..=MAX_HOURS).contains(&hours)
+        {
+            return Err(InvalidValue::new(format!(
+                "estimated_hours: expected 0 to {MAX_HOURS} hours, found {hours}"
+            )));
+        }
+        Ok(Complexity {
+            score,
+            reasoning: reasoning.into(),
+            estimated_hours,
+        })
+    }
+
+    /// 1, trivial, to 10.
+    pub fn score(&self) -> u8 {
+        self.score
+    }
+
+    /// Why.
+    pub fn reasoning(&self) -> &str {
+        &self.reasoning
+    }
+
+    /// Hours of work, if the model ventured a guess.
+    pub fn estimated_hours(&self) -> Option<f64> {
+        self.estimated_hours
+    }
+}
 
 /// A part of a plan that one worker can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -362,6 +546,21 @@ impl Plan {
     }
 }
 
+/// What carrying a plan out may take and cost: a rule of thumb, and said to be one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkEstimate {
+    /// The model it is priced for.
+    pub model: String,
+    /// Tokens of the prompts.
+    pub input_tokens: u64,
+    /// Tokens of the answers.
+    pub output_tokens: u64,
+    /// The price; nothing where the model has none per token, or none that is known.
+    pub usd: Option<Usd>,
+    /// Where the figures come from, in words.
+    pub basis: String,
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -498,6 +697,26 @@ mod tests {
         let after = parts(vec![slice("a", &["x"]), slice("b", &["x"])], &[(0, 1)]);
         assert!(Plan::new(after).is_ok());
         assert!(together(&["x", "x/y"], &["z"]).is_ok());
+    }
+
+    #[test]
+    fn ranges_are_held() {
+        for score in [0, 11, 255] {
+            assert!(Complexity::new(score, "", None).is_err());
+        }
+        for hours in [f64::NAN, f64::INFINITY, -1.0, 100_001.0] {
+            assert!(Complexity::new(5, "", Some(hours)).is_err());
+        }
+        assert_eq!(Complexity::new(10, "much", Some(0.5)).unwrap().score(), 10);
+        for confidence in [f64::NAN, -0.1, 1.1] {
+            assert!(GoalClassification::new(GoalKind::Vague, confidence, "", false, None).is_err());
+        }
+        assert_eq!(
+            GoalClassification::new(GoalKind::Audit, 1.0, "", true, None)
+                .unwrap()
+                .kind(),
+            GoalKind::Audit
+        );
     }
 
     proptest! {

@@ -10,16 +10,16 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::catalog::money::Usd;
-use crate::llm::cost::WorkEstimate;
-use crate::llm::finding::Code;
-use crate::llm::finding::Findings;
-use crate::llm::finding::element;
-use crate::llm::finding::member;
-use crate::llm::parser;
-use crate::llm::parser::Reader;
-use crate::llm::parser::json::Json;
-use crate::llm::parser::json::Node;
-use crate::llm::types::Plan;
+use crate::plan::finding::Code;
+use crate::plan::finding::Findings;
+use crate::plan::finding::element;
+use crate::plan::finding::member;
+use crate::plan::json::Json;
+use crate::plan::json::Node;
+use crate::plan::model::Plan;
+use crate::plan::model::WorkEstimate;
+use crate::plan::read;
+use crate::plan::read::Reader;
 
 /// The name of the schema. Members are only ever added to it.
 pub const SCHEMA: &str = "omk.plan/1";
@@ -54,7 +54,7 @@ impl PlanDocument {
         serde_json::to_string(&PlanMembers::of(self)).unwrap_or_default()
     }
 
-    /// Reads a document, or anything else that [`parser::read_plan`] reads.
+    /// Reads a document, or anything else that [`read::read_plan`] reads.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl PlanDocument {
 
     /// The document, if it is one, and what is wrong with it.
     pub(crate) fn read(text: &str) -> (Option<PlanDocument>, Findings) {
-        let reading = parser::plan_of(text);
+        let reading = read::plan_of(text);
         let mut reader = Reader {
             findings: reading.findings,
         };
@@ -291,8 +291,6 @@ impl<'a> PlanMembers<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Catalog;
-    use crate::llm::cost::CostEstimator;
 
     const ANSWER: &str = r#"{"kind":"repair","complexity_score":3,"slices":[
         {"description":"find it","estimated_tokens":1000},{"id":"mend","description":"mend it","write_set":["src/a.rs"]}],
@@ -302,8 +300,13 @@ mod tests {
     fn a_document_reads_back() {
         let mut document = PlanDocument::parse(ANSWER).unwrap();
         assert_eq!((&document.estimate, &document.usage), (&None, &None));
-        let catalog = Catalog::builtin();
-        document.estimate = Some(CostEstimator::new(&catalog, "kimi-k3").work(&document.plan));
+        document.estimate = Some(WorkEstimate {
+            model: "kimi-k3".to_string(),
+            input_tokens: 8_250,
+            output_tokens: 2_750,
+            usd: Usd::parse("0.066000000001").ok(),
+            basis: "the plan's estimates of each slice".to_string(),
+        });
         document.cost = Some(serde_json::json!({"usd": 0.01, "kind": "metered"}));
         let printed = document.to_json();
         assert_eq!(PlanDocument::parse(&printed).unwrap(), document);
@@ -312,7 +315,7 @@ mod tests {
             r#"{"schema":"omk.plan/1","goal_text":"","kind":"repair","confidence":null"#
         ));
         assert!(printed.contains(r#""dependencies":[["s1","mend"]],"waves":[["s1"],["mend"]],"critical_path":["s1","mend"]"#));
-        assert_eq!(parser::read_plan(&printed).unwrap(), document.plan);
+        assert_eq!(read::read_plan(&printed).unwrap(), document.plan);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! follows a symbolic link, so that it cannot go in circles or leave the tree. What the rules of `.gitignore` cover is not looked at, nor
 //! are `.git`, `.hg`, `.svn`, `.jj` and `node_modules`.
 
+pub mod context;
 mod facts;
 mod ignore;
 
@@ -20,10 +21,10 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::llm::repo::ignore::Rule;
-use crate::llm::types::Language;
-use crate::llm::types::RepoContext;
-use crate::llm::types::Stopped;
+use crate::plan::repo::context::Language;
+use crate::plan::repo::context::RepoContext;
+use crate::plan::repo::context::Stopped;
+use crate::plan::repo::ignore::Rule;
 
 /// Steps of a walk unless the caller says otherwise: a quarter of a million entries, a second or two on a cold disk.
 pub const DEFAULT_STEPS: u64 = 250_000;

@@ -1,6 +1,6 @@
 //! What a planner is told of the repository it plans for.
 //!
-//! Data only; [`crate::llm::repo`] gathers it. Whatever was left out or not reached is counted, since nothing is cut
+//! Data only; [`crate::plan::repo`] gathers it. Whatever was left out or not reached is counted, since nothing is cut
 //! silently.
 
 /// One language and how much there is of it.

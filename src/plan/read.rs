@@ -23,33 +23,31 @@
 //! `estimated_hours`. `kind`, `complexity_score`, `slices` and a slice's `description` may not, nor may `confidence`,
 //! `is_testable` and `score` where they are what was asked for.
 
-pub(crate) mod json;
-
 use std::collections::HashMap;
 use std::collections::HashSet;
 
-use crate::llm::error::LlmError;
-use crate::llm::finding::Code;
-use crate::llm::finding::Findings;
-use crate::llm::finding::element;
-use crate::llm::finding::member;
-use crate::llm::finding::quote;
-use crate::llm::graph;
-use crate::llm::parser::json::Json;
-use crate::llm::parser::json::Member;
-use crate::llm::parser::json::Node;
-use crate::llm::parser::json::SyntaxError;
-use crate::llm::types::Complexity;
-use crate::llm::types::Difficulty;
-use crate::llm::types::GoalClassification;
-use crate::llm::types::GoalKind;
-use crate::llm::types::MAX_HOURS;
-use crate::llm::types::MAX_TOKENS;
-use crate::llm::types::Plan;
-use crate::llm::types::PlanParts;
-use crate::llm::types::Slice;
-use crate::llm::types::path_fault;
-use crate::llm::types::write_conflicts;
+use crate::plan::finding::Code;
+use crate::plan::finding::Findings;
+use crate::plan::finding::element;
+use crate::plan::finding::member;
+use crate::plan::finding::quote;
+use crate::plan::graph;
+use crate::plan::json;
+use crate::plan::json::Json;
+use crate::plan::json::Member;
+use crate::plan::json::Node;
+use crate::plan::json::SyntaxError;
+use crate::plan::model::Complexity;
+use crate::plan::model::Difficulty;
+use crate::plan::model::GoalClassification;
+use crate::plan::model::GoalKind;
+use crate::plan::model::MAX_HOURS;
+use crate::plan::model::MAX_TOKENS;
+use crate::plan::model::Plan;
+use crate::plan::model::PlanParts;
+use crate::plan::model::Slice;
+use crate::plan::model::path_fault;
+use crate::plan::model::write_conflicts;
 use crate::runtime::decimal;
 use crate::runtime::decimal::DecimalError;
 
@@ -72,50 +70,6 @@ const CONTEXT_CHARS: usize = 30;
 ///
 /// # Errors
 ///
-/// [`LlmError::Parse`] with every finding and the text as it was.
-pub fn parse_plan_json(text: &str) -> Result<Plan, LlmError> {
-    read_plan(text).map_err(|findings| refused(&findings, text))
-}
-
-/// Reads a classification.
-///
-/// # Errors
-///
-/// As [`parse_plan_json`].
-pub fn parse_classification_json(text: &str) -> Result<GoalClassification, LlmError> {
-    read_classification(text).map_err(|findings| refused(&findings, text))
-}
-
-/// Reads acceptance criteria: an array of texts, or an object with such an array under `criteria`. At least one.
-///
-/// # Errors
-///
-/// As [`parse_plan_json`].
-pub fn parse_criteria_json(text: &str) -> Result<Vec<String>, LlmError> {
-    read_criteria(text).map_err(|findings| refused(&findings, text))
-}
-
-/// Reads a complexity.
-///
-/// # Errors
-///
-/// As [`parse_plan_json`].
-pub fn parse_complexity_json(text: &str) -> Result<Complexity, LlmError> {
-    read_complexity(text).map_err(|findings| refused(&findings, text))
-}
-
-/// The error for an answer with findings; the answer is kept whole.
-pub(crate) fn refused(findings: &Findings, raw: &str) -> LlmError {
-    LlmError::Parse {
-        detail: findings.to_string(),
-        raw: raw.to_string(),
-    }
-}
-
-/// [`parse_plan_json`] with the findings one by one.
-///
-/// # Errors
-///
 /// Every finding, in the order of the text.
 pub fn read_plan(text: &str) -> Result<Plan, Findings> {
     let reading = plan_of(text);
@@ -125,7 +79,7 @@ pub fn read_plan(text: &str) -> Result<Plan, Findings> {
     }
 }
 
-/// [`parse_classification_json`] with the findings one by one.
+/// Reads a classification.
 ///
 /// # Errors
 ///
@@ -150,7 +104,7 @@ pub fn read_classification(text: &str) -> Result<GoalClassification, Findings> {
     })
 }
 
-/// [`parse_criteria_json`] with the findings one by one.
+/// Reads acceptance criteria: an array of texts, or an object with such an array under `criteria`. At least one.
 ///
 /// # Errors
 ///
@@ -178,7 +132,7 @@ pub fn read_criteria(text: &str) -> Result<Vec<String>, Findings> {
     })
 }
 
-/// [`parse_complexity_json`] with the findings one by one.
+/// Reads a complexity.
 ///
 /// # Errors
 ///

@@ -5,12 +5,12 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::table::Align;
-use crate::cli::table::Table;
-use crate::llm::cost::WorkEstimate;
-use crate::llm::document::PlanDocument;
-use crate::llm::types::Plan;
-use crate::llm::types::Slice;
+use crate::plan::document::PlanDocument;
+use crate::plan::model::Plan;
+use crate::plan::model::Slice;
+use crate::plan::model::WorkEstimate;
+use crate::runtime::table::Align;
+use crate::runtime::table::Table;
 use crate::runtime::text::escape;
 
 /// A text on one line, without what a terminal obeys.
@@ -349,9 +349,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::catalog::Catalog;
-    use crate::llm::cost::CostEstimator;
-    use crate::llm::parser::read_plan;
+    use crate::catalog::money::Usd;
+    use crate::plan::read::read_plan;
 
     fn document() -> PlanDocument {
         let plan = read_plan(
@@ -363,8 +362,13 @@ mod tests {
             "dependencies":[["store","call`back"]],"acceptance_criteria":["`GET /login` answers 302"]}"#,
         );
         let mut document = PlanDocument::new(plan.unwrap());
-        let catalog = Catalog::builtin();
-        document.estimate = Some(CostEstimator::new(&catalog, "kimi-k3").work(&document.plan));
+        document.estimate = Some(WorkEstimate {
+            model: "kimi-k3".to_string(),
+            input_tokens: 435_000,
+            output_tokens: 145_000,
+            usd: Usd::parse("3.48").ok(),
+            basis: "the plan's estimates of 2 of 3 slices, typical tokens of the others' difficulty; 3 tokens of prompt to 1 of answer, none of them cached, at the ordinary rates".to_string(),
+        });
         document
     }
 

@@ -10,11 +10,11 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 
-use crate::llm::finding::Code;
-use crate::llm::finding::Findings;
-use crate::llm::finding::quote;
-use crate::llm::graph;
-use crate::llm::parser::way_round;
+use crate::plan::finding::Code;
+use crate::plan::finding::Findings;
+use crate::plan::finding::quote;
+use crate::plan::graph;
+use crate::plan::read::way_round;
 
 /// What introduces the ids that a task waits for.
 const WAITS: &[&str] = &["depends on", "blocked by"];

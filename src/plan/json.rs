@@ -5,7 +5,7 @@
 //! is small, is read here, and a test holds it equal to serde_json's on any text. Nesting is bounded, so that no text
 //! takes the stack.
 
-use crate::llm::finding;
+use crate::plan::finding;
 
 /// The deepest nesting that is read. A plan takes four.
 const MAX_DEPTH: usize = 64;

@@ -6,21 +6,21 @@
 
 use std::collections::HashMap;
 
-use crate::llm::check::elements;
-use crate::llm::check::find;
-use crate::llm::finding::Code;
-use crate::llm::finding::Findings;
-use crate::llm::finding::element;
-use crate::llm::finding::member;
-use crate::llm::finding::quote;
-use crate::llm::graph;
-use crate::llm::parser;
-use crate::llm::parser::Fields;
-use crate::llm::parser::Reader;
-use crate::llm::parser::Wants;
-use crate::llm::parser::json::Json;
-use crate::llm::parser::json::Node;
-use crate::llm::parser::way_round;
+use crate::plan::check::elements;
+use crate::plan::check::find;
+use crate::plan::finding::Code;
+use crate::plan::finding::Findings;
+use crate::plan::finding::element;
+use crate::plan::finding::member;
+use crate::plan::finding::quote;
+use crate::plan::graph;
+use crate::plan::json::Json;
+use crate::plan::json::Node;
+use crate::plan::read;
+use crate::plan::read::Fields;
+use crate::plan::read::Reader;
+use crate::plan::read::Wants;
+use crate::plan::read::way_round;
 
 /// Every status that its versions know.
 const STATUSES: &[&str] = &[
@@ -51,7 +51,7 @@ pub(super) fn is_one(node: &Node) -> bool {
 
 pub(super) fn check(text: &str) -> (usize, Findings) {
     let mut reader = Reader::default();
-    let Ok(node) = parser::extract(text, Wants::Object) else {
+    let Ok(node) = read::extract(text, Wants::Object) else {
         return (0, reader.findings);
     };
     reader.find_duplicate_keys(&node, "$");

@@ -11,19 +11,19 @@ mod task_master;
 
 use std::collections::HashSet;
 
-use crate::llm::document::PlanDocument;
-use crate::llm::finding::Code;
-use crate::llm::finding::Findings;
-use crate::llm::finding::element;
-use crate::llm::finding::member;
-use crate::llm::finding::quote;
-use crate::llm::parser;
-use crate::llm::parser::Wants;
-use crate::llm::parser::json::Json;
-use crate::llm::parser::json::Node;
-use crate::llm::types::Difficulty;
-use crate::llm::types::GoalKind;
-use crate::llm::types::Plan;
+use crate::plan::document::PlanDocument;
+use crate::plan::finding::Code;
+use crate::plan::finding::Findings;
+use crate::plan::finding::element;
+use crate::plan::finding::member;
+use crate::plan::finding::quote;
+use crate::plan::json::Json;
+use crate::plan::json::Node;
+use crate::plan::model::Difficulty;
+use crate::plan::model::GoalKind;
+use crate::plan::model::Plan;
+use crate::plan::read;
+use crate::plan::read::Wants;
 
 /// Whose plan it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ fn format_of(text: &str) -> PlanFormat {
     if !is_json && spec_kit::has_boxes(text) {
         return PlanFormat::SpecKit;
     }
-    match parser::extract(text, Wants::Object) {
+    match read::extract(text, Wants::Object) {
         Ok(node) if task_master::is_one(&node) => PlanFormat::TaskMaster,
         _ => PlanFormat::Omk,
     }
@@ -90,7 +90,7 @@ fn format_of(text: &str) -> PlanFormat {
 
 fn omk(text: &str) -> (usize, Findings) {
     let (document, mut findings) = PlanDocument::read(text);
-    let Ok(node) = parser::extract(text, Wants::Object) else {
+    let Ok(node) = read::extract(text, Wants::Object) else {
         return (0, findings);
     };
     let slices = find(&node, "slices");
