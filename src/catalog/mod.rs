@@ -26,28 +26,9 @@ use crate::catalog::price_file::PriceFile;
 use crate::catalog::price_file::PriceRow;
 use crate::runtime::text;
 use crate::tokens::Vocabulary;
+pub use crate::tokens::usage::TokenCounts;
 
 const BUILTIN: &str = include_str!("models.json");
-
-/// Tokens of one request, by how they are billed. The prompt is the first three together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TokenCounts {
-    /// Prompt tokens that the service read afresh.
-    pub input_uncached: u64,
-    /// Prompt tokens that came out of its cache.
-    pub cache_read: u64,
-    /// Prompt tokens that it wrote to its cache for five minutes, where that is billed apart.
-    pub cache_write: u64,
-    /// Tokens of the answer, reasoning included.
-    pub output: u64,
-}
-
-impl TokenCounts {
-    /// All prompt tokens, the size that decides the tier. Wide, since three counts may not fit one.
-    pub fn prompt(&self) -> u128 {
-        u128::from(self.input_uncached) + u128::from(self.cache_read) + u128::from(self.cache_write)
-    }
-}
 
 /// What the tokens of one tier cost, in USD per 1M tokens. An absent rate is unknown, not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

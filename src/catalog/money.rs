@@ -19,6 +19,31 @@ use serde_json::Value;
 
 use crate::runtime::decimal;
 use crate::runtime::decimal::DecimalError;
+use crate::runtime::words::words;
+
+words! {
+    /// Whether something may have cost money.
+    Charge, "charge" {
+        /// The peer worked, and bills for it.
+        Yes = "yes",
+        /// Nothing was sent, or the peer refused before it worked.
+        No = "no",
+        /// Something was sent, and it is not known whether it is billed.
+        Unknown = "unknown",
+    }
+}
+
+impl Charge {
+    /// That of two attempts together.
+    #[must_use]
+    pub const fn plus(self, other: Charge) -> Charge {
+        match (self, other) {
+            (Charge::Yes, _) | (_, Charge::Yes) => Charge::Yes,
+            (Charge::No, Charge::No) => Charge::No,
+            _ => Charge::Unknown,
+        }
+    }
+}
 
 /// Decimals of a rate in USD per 1M tokens.
 const RATE_DECIMALS: u32 = 6;

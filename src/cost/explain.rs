@@ -12,7 +12,7 @@ use crate::cost::record::CostKind;
 use crate::cost::record::Reservation;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
-use crate::cost::record::UsageOrigin;
+use crate::cost::record::UsageSource;
 
 /// Tokens of one kind and their price.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +117,9 @@ fn about_usage(run: &SessionCost, notes: &mut Vec<String>) {
     };
     notes.push(
         match usage.source {
-            UsageOrigin::Provider => "usage: as the service or agent told on the protocol",
-            UsageOrigin::SessionLog => "usage: from the agent's session log",
-            UsageOrigin::Estimate => "usage: counted by omk, so it may differ from the bill",
+            UsageSource::Provider => "usage: as the service or agent told on the protocol",
+            UsageSource::SessionLog => "usage: from the agent's session log",
+            UsageSource::Estimate => "usage: counted by omk, so it may differ from the bill",
         }
         .to_string(),
     );
@@ -214,7 +214,7 @@ mod tests {
     use crate::catalog::Tier;
     use crate::cost::record::PriceUsed;
     use crate::cost::record::SessionType;
-    use crate::cost::record::TokenUsage;
+    use crate::cost::record::Usage;
 
     fn rates(input: &str, cached: Option<&str>, output: &str) -> Rates {
         let rate = |text: &str| Rate::parse(text).unwrap();
@@ -240,13 +240,14 @@ mod tests {
             source: "the list".to_string(),
             origin: "builtin".to_string(),
         });
-        run.usage = usage.map(|[input, cache_read, cache_write, output]| TokenUsage {
+        run.usage = usage.map(|[input, cache_read, cache_write, output]| Usage {
             input,
             cache_read,
             cache_write,
             output,
             reasoning: None,
-            source: UsageOrigin::Provider,
+            source: UsageSource::Provider,
+            unreported: 0,
         });
         run.actual_usd = run.price.as_ref().and_then(|used| {
             let counts = run.usage?.counts()?;

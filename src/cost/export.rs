@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use crate::catalog::money::Usd;
 use crate::cost::record::CostKind;
 use crate::cost::record::SessionStatus;
+use crate::cost::record::Transport;
 use crate::cost::report::Sums;
 use crate::cost::view::RecordView;
 use crate::runtime::clock;
@@ -67,7 +68,7 @@ pub fn csv_run(run: &RecordView<'_>) -> String {
     let text = |text: Option<&str>| text.unwrap_or_default().to_string();
     let usd = |usd: Option<Usd>| usd.map(Usd::exact_decimal).unwrap_or_default();
     let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
-    let used = |figure: fn(&crate::cost::record::TokenUsage) -> Option<u64>| {
+    let used = |figure: fn(&crate::cost::record::Usage) -> Option<u64>| {
         number(run.usage.as_ref().and_then(figure))
     };
     let mut tags = String::new();
@@ -85,7 +86,7 @@ pub fn csv_run(run: &RecordView<'_>) -> String {
         run.name.to_string(),
         text(run.requested),
         text(run.model),
-        run.transport.to_string(),
+        run.transport.map_or("", Transport::name).to_string(),
         run.peer.to_string(),
         usd(run.actual_usd),
         run.kind.name().to_string(),
@@ -145,7 +146,7 @@ impl Metrics {
     pub fn add(&mut self, run: &RecordView<'_>) {
         let labels = Labels {
             model: run.model.unwrap_or("unknown").to_string(),
-            transport: run.transport.to_string(),
+            transport: run.transport.map_or("", Transport::name).to_string(),
             session_type: run.session_type.name(),
             status: run.status.name(),
         };
@@ -309,8 +310,8 @@ mod tests {
     use crate::cost::record::Charge;
     use crate::cost::record::SessionCost;
     use crate::cost::record::SessionType;
-    use crate::cost::record::TokenUsage;
-    use crate::cost::record::UsageOrigin;
+    use crate::cost::record::Usage;
+    use crate::cost::record::UsageSource;
     use crate::cost::view::with_view;
 
     fn run(status: SessionStatus) -> SessionCost {
@@ -318,18 +319,19 @@ mod tests {
         run.status = status;
         run.kind = CostKind::Metered;
         run.charged = Charge::Yes;
-        run.transport = "http".to_string();
+        run.transport = Some(Transport::Http);
         run.peer = "api.moonshot.ai".to_string();
         run.name = "a, \"b\"".to_string();
         run.model.requested = Some("kimi-k3".to_string());
         run.actual_usd = Usd::parse("0.000000000001").ok();
-        run.usage = Some(TokenUsage {
+        run.usage = Some(Usage {
             input: Some(5),
             cache_read: None,
             cache_write: None,
             output: Some(7),
             reasoning: None,
-            source: UsageOrigin::Provider,
+            source: UsageSource::Provider,
+            unreported: 0,
         });
         run
     }

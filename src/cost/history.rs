@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use crate::cost::budget::TagFilter;
 use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
-use crate::cost::record::UsageOrigin;
+use crate::cost::record::UsageSource;
 use crate::cost::view::RecordView;
 
 /// So many of the newest runs are looked at.
@@ -56,7 +56,7 @@ impl History {
             && self.tags.iter().all(|tag| tag.matches(run.tag(&tag.key)));
         let told = run
             .usage
-            .filter(|usage| usage.source != UsageOrigin::Estimate);
+            .filter(|usage| usage.source != UsageSource::Estimate);
         let Some(output) = told.and_then(|usage| usage.output).filter(|_| is_like) else {
             return;
         };
@@ -94,7 +94,7 @@ impl History {
 mod tests {
     use super::*;
     use crate::cost::record::SessionCost;
-    use crate::cost::record::TokenUsage;
+    use crate::cost::record::Usage;
     use crate::cost::view::with_view;
     use crate::runtime::clock;
     use std::time::Duration;
@@ -105,13 +105,14 @@ mod tests {
         let mut run = SessionCost::open("1", SessionType::Prompt, clock::format_rfc3339(started));
         run.status = SessionStatus::Settled;
         run.model.reported = Some("kimi-k3".to_string());
-        run.usage = Some(TokenUsage {
+        run.usage = Some(Usage {
             input: Some(1),
             cache_read: None,
             cache_write: None,
             output: Some(output),
             reasoning: None,
-            source: UsageOrigin::Provider,
+            source: UsageSource::Provider,
+            unreported: 0,
         });
         run
     }
@@ -157,7 +158,7 @@ mod tests {
             |run| run.usage = None,
             |run| {
                 if let Some(usage) = &mut run.usage {
-                    usage.source = UsageOrigin::Estimate;
+                    usage.source = UsageSource::Estimate;
                 }
             },
             |run| {

@@ -20,6 +20,7 @@ use crate::catalog::money::Usd;
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
+use crate::cost::record::Transport;
 use crate::runtime::clock;
 
 /// The client of a request over the network.
@@ -102,7 +103,7 @@ pub fn request<'a>(runs: impl IntoIterator<Item = &'a SessionCost>) -> Value {
 }
 
 fn span(run: &SessionCost) -> Span {
-    let over_http = run.transport == "http";
+    let over_http = run.transport == Some(Transport::Http);
     let operation = if over_http { "chat" } else { "invoke_agent" };
     let of = if over_http {
         run.model.best()
@@ -203,7 +204,10 @@ fn attributes(run: &SessionCost, operation: &str, over_http: bool) -> Vec<Attrib
         text("omk.run.id", run.id.as_str()),
         text("omk.run.type", run.session_type.name()),
         text("omk.run.status", run.status.name()),
-        text("omk.run.transport", run.transport.as_str()),
+        text(
+            "omk.run.transport",
+            run.transport.map_or("", Transport::name),
+        ),
         int("omk.run.retries", u64::from(run.retries)),
     ]);
     out.extend(run.exit.map(|exit| int("omk.run.exit", u64::from(exit))));
@@ -300,8 +304,8 @@ mod tests {
     use crate::cost::record::Charge;
     use crate::cost::record::CostKind;
     use crate::cost::record::SessionType;
-    use crate::cost::record::TokenUsage;
-    use crate::cost::record::UsageOrigin;
+    use crate::cost::record::Usage;
+    use crate::cost::record::UsageSource;
 
     fn run() -> SessionCost {
         let mut run = SessionCost::open(
@@ -313,19 +317,20 @@ mod tests {
         run.status = SessionStatus::Settled;
         run.kind = CostKind::Metered;
         run.charged = Charge::Yes;
-        run.transport = "http".to_string();
+        run.transport = Some(Transport::Http);
         run.peer = "api.moonshot.ai".to_string();
         run.model.requested = Some("kimi-k3".to_string());
         run.actual_usd = Usd::parse("0.0123").ok();
         run.owner.host = "here".to_string();
         run.tags.insert("ci".to_string(), "1".to_string());
-        run.usage = Some(TokenUsage {
+        run.usage = Some(Usage {
             input: Some(600),
             cache_read: Some(400),
             cache_write: None,
             output: Some(30),
             reasoning: Some(10),
-            source: UsageOrigin::Provider,
+            source: UsageSource::Provider,
+            unreported: 0,
         });
         run
     }
@@ -406,7 +411,7 @@ mod tests {
         open.status = SessionStatus::Open;
         let mut elsewhere = run();
         elsewhere.owner.host = "there".to_string();
-        elsewhere.transport = "acp".to_string();
+        elsewhere.transport = Some(Transport::Acp);
         elsewhere.peer = "Kimi Code 2.1.0".to_string();
         elsewhere.status = SessionStatus::Unknown;
         elsewhere.worst_case_usd = Some(Usd::from_usd(2));

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -20,45 +19,19 @@ use serde::Serializer;
 use crate::catalog::Price;
 use crate::catalog::Rates;
 use crate::catalog::Tier;
-use crate::catalog::TokenCounts;
+pub use crate::catalog::money::Charge;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
 use crate::runtime::clock;
 use crate::runtime::process;
-
-/// An enum whose variants have one name each, in JSON and on the command line alike.
-macro_rules! words {
-    (
-        $(#[$doc:meta])*
-        $type:ident { $( $(#[$variant_doc:meta])* $variant:ident = $name:literal, )+ }
-    ) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum $type {
-            $( $(#[$variant_doc])* #[serde(rename = $name)] $variant, )+
-        }
-
-        impl $type {
-            /// Every value, in the order of the documentation.
-            pub const ALL: &'static [$type] = &[$( $type::$variant ),+];
-
-            /// The name.
-            pub const fn name(self) -> &'static str {
-                match self { $( $type::$variant => $name, )+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-    };
-}
+use crate::runtime::words::words;
+pub use crate::tokens::usage::Usage;
+pub use crate::tokens::usage::UsageSource;
+pub use crate::transport::Transport;
 
 words! {
     /// What kind of run it was.
-    SessionType {
+    SessionType, "session type" {
         /// `omk prompt`.
         Prompt = "prompt",
         /// `omk plan`.
@@ -70,7 +43,7 @@ words! {
 
 words! {
     /// How far a run has come.
-    SessionStatus {
+    SessionStatus, "status" {
         /// It runs, or was killed while it did: money may be in flight.
         Open = "open",
         /// It ended with an answer, and what it used is known.
@@ -86,7 +59,7 @@ words! {
 
 words! {
     /// How an amount is to be read.
-    CostKind {
+    CostKind, "kind" {
         /// Billed per token.
         Metered = "metered",
         /// Paid for by a subscription; the amount is what the tokens would cost at list price.
@@ -97,20 +70,8 @@ words! {
 }
 
 words! {
-    /// Whether a run may have cost money.
-    Charge {
-        /// The peer worked and bills for it.
-        Yes = "yes",
-        /// Nothing was sent, or the peer refused before it worked.
-        No = "no",
-        /// Something was sent, and nobody says whether it is billed.
-        Unknown = "unknown",
-    }
-}
-
-words! {
     /// What the worst case of an open run means to the budgets of others.
-    Reservation {
+    Reservation, "reservation" {
         /// It counts, and the run may spend it: it fitted, or no budget was set.
         Granted = "granted",
         /// It counts, and the run is still finding out whether it fits; nothing was sent.
@@ -123,47 +84,6 @@ words! {
 impl Reservation {
     fn granted() -> Reservation {
         Reservation::Granted
-    }
-}
-
-words! {
-    /// Who counted the tokens.
-    UsageOrigin {
-        /// The service or agent, on the protocol.
-        Provider = "provider",
-        /// The agent, in its own session log.
-        SessionLog = "session-log",
-        /// omk did, so it may differ from the bill.
-        Estimate = "estimate",
-    }
-}
-
-/// Tokens by how they are billed. Each figure is `None` when nobody told it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenUsage {
-    /// Prompt tokens read afresh.
-    pub input: Option<u64>,
-    /// Prompt tokens out of the cache.
-    pub cache_read: Option<u64>,
-    /// Prompt tokens written to the cache.
-    pub cache_write: Option<u64>,
-    /// Tokens of the answer, reasoning included.
-    pub output: Option<u64>,
-    /// Those of them that were reasoning.
-    pub reasoning: Option<u64>,
-    /// Who counted.
-    pub source: UsageOrigin,
-}
-
-impl TokenUsage {
-    /// What a bill needs, if both prompt and answer are known.
-    pub fn counts(&self) -> Option<TokenCounts> {
-        Some(TokenCounts {
-            input_uncached: self.input?,
-            cache_read: self.cache_read.unwrap_or(0),
-            cache_write: self.cache_write.unwrap_or(0),
-            output: self.output?,
-        })
     }
 }
 
@@ -297,7 +217,8 @@ pub struct SessionCost {
     /// Who was asked and who answered.
     pub model: ModelNames,
     /// `http`, `wire` or `acp`; `log` for a session that was imported.
-    pub transport: String,
+    #[serde(deserialize_with = "transport")]
+    pub transport: Option<Transport>,
     /// The agent and its version, such as `kimi-cli 1.51.0`; the service's host for HTTP.
     pub peer: String,
     /// The peer's name for the conversation.
@@ -305,7 +226,7 @@ pub struct SessionCost {
     /// Where the agent's own account of it stands.
     pub log: Option<SessionLogRef>,
     /// What it used so far; `None` when nobody told anything.
-    pub usage: Option<TokenUsage>,
+    pub usage: Option<Usage>,
     /// Expected before it began.
     pub estimate: Option<Forecast>,
     /// What it can cost at most, while that is not known better.
@@ -350,7 +271,7 @@ impl SessionCost {
             ended_at: None,
             status: SessionStatus::Open,
             model: ModelNames::default(),
-            transport: String::new(),
+            transport: None,
             peer: String::new(),
             session_id: None,
             log: None,
@@ -405,6 +326,14 @@ impl Reckoning {
             _ => self.actual_usd.or(self.worst_case_usd),
         }
     }
+}
+
+/// How it was reached, or nothing where an empty text says that no peer was.
+fn transport<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Transport>, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?;
+    name.filter(|name| !name.is_empty())
+        .map(|name| name.parse().map_err(serde::de::Error::custom))
+        .transpose()
 }
 
 /// An amount as the string of its exact decimal, or null.
@@ -537,13 +466,14 @@ mod tests {
             "2026-11-20T10:47:59Z",
         );
         record.actual_usd = usd("123456789.000000000001");
-        record.usage = Some(TokenUsage {
+        record.usage = Some(Usage {
             input: Some(1),
             cache_read: None,
             cache_write: Some(0),
             output: Some(2),
             reasoning: None,
-            source: UsageOrigin::SessionLog,
+            source: UsageSource::SessionLog,
+            unreported: 0,
         });
         record.price = Some(PriceUsed {
             model: "kimi-k3".to_string(),

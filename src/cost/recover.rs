@@ -9,13 +9,13 @@ use crate::cost::record::Charge;
 use crate::cost::record::Reservation;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
-use crate::cost::record::TokenUsage;
+use crate::cost::record::Usage;
 
 /// What an agent's own account says of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// What the run used, as far as the account goes.
-    pub usage: Option<TokenUsage>,
+    pub usage: Option<Usage>,
     /// What that costs, call by call: a price may depend on the size of each prompt, so the sum does not tell.
     pub usd: Option<Usd>,
     /// The model that answered.
@@ -101,7 +101,7 @@ pub fn recover(
 mod tests {
     use super::*;
     use crate::cost::record::SessionType;
-    use crate::cost::record::UsageOrigin;
+    use crate::cost::record::UsageSource;
 
     const NOW: &str = "2026-11-21T00:00:00Z";
 
@@ -113,13 +113,14 @@ mod tests {
 
     fn evidence(is_complete: bool) -> Evidence {
         Evidence {
-            usage: Some(TokenUsage {
+            usage: Some(Usage {
                 input: Some(600),
                 cache_read: Some(400),
                 cache_write: Some(0),
                 output: Some(30),
                 reasoning: None,
-                source: UsageOrigin::SessionLog,
+                source: UsageSource::SessionLog,
+                unreported: 0,
             }),
             usd: Some(Usd::from_usd(1)),
             model: Some("kimi-k3".to_string()),

@@ -15,6 +15,7 @@ use crate::cost::budget::TagFilter;
 use crate::cost::record::Charge;
 use crate::cost::record::CostKind;
 use crate::cost::record::SessionStatus;
+use crate::cost::record::Transport;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 use crate::runtime::clock;
@@ -251,7 +252,7 @@ impl Report {
             }
             By::Model => run.model,
             By::Command => Some(run.session_type.name()),
-            By::Transport => Some(run.transport),
+            By::Transport => run.transport.map(Transport::name),
             By::Peer => Some(run.peer),
             By::Tag => match &self.tag {
                 Some(key) => run.tag(key),
@@ -369,8 +370,8 @@ mod tests {
     use super::*;
     use crate::cost::record::SessionCost;
     use crate::cost::record::SessionType;
-    use crate::cost::record::TokenUsage;
-    use crate::cost::record::UsageOrigin;
+    use crate::cost::record::Usage;
+    use crate::cost::record::UsageSource;
     use crate::cost::view::with_view;
 
     fn usd(text: &str) -> Usd {
@@ -523,16 +524,17 @@ mod tests {
     fn tokens_are_added_as_far_as_they_are_told() {
         let mut report = Report::new(By::Peer, None);
         let mut told = run(DAY, SessionStatus::Settled, Some("1"));
-        told.usage = Some(TokenUsage {
+        told.usage = Some(Usage {
             input: Some(u64::MAX),
             cache_read: Some(2),
             cache_write: None,
             output: Some(3),
             reasoning: None,
-            source: UsageOrigin::Provider,
+            source: UsageSource::Provider,
+            unreported: 0,
         });
         add(&mut report, &told);
-        told.usage = told.usage.map(|usage| TokenUsage {
+        told.usage = told.usage.map(|usage| Usage {
             output: None,
             ..usage
         });

@@ -16,7 +16,8 @@ use crate::cost::record::Reservation;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
-use crate::cost::record::TokenUsage;
+use crate::cost::record::Transport;
+use crate::cost::record::Usage;
 use crate::runtime::clock;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -39,11 +40,11 @@ pub struct RecordView<'a> {
     /// The model that answered, else the one asked for.
     pub model: Option<&'a str>,
     /// `http`, `wire` or `acp`.
-    pub transport: &'a str,
+    pub transport: Option<Transport>,
     /// The agent or the service.
     pub peer: &'a str,
     /// What it used.
-    pub usage: Option<TokenUsage>,
+    pub usage: Option<Usage>,
     /// What it can cost at most.
     pub worst_case_usd: Option<Usd>,
     /// What that means to budgets, while it is open.
@@ -114,7 +115,7 @@ pub fn with_view<T>(record: &SessionCost, show: impl FnOnce(&RecordView<'_>) -> 
         status: record.status,
         requested: record.model.requested.as_deref(),
         model: record.model.best(),
-        transport: &record.transport,
+        transport: record.transport,
         peer: &record.peer,
         usage: record.usage,
         worst_case_usd: record.worst_case_usd,

@@ -10,42 +10,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::catalog::money::Charge;
 use crate::runtime::text;
 use crate::transport::http::TransportError;
 
 /// Characters of a peer's message kept in an error.
 const MAX_DETAIL_CHARS: usize = 300;
-
-/// Whether an attempt cost money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charged {
-    /// An answer, whole or in part, was made.
-    Yes,
-    /// The request was refused, or never got there.
-    No,
-    /// It may have been made without reaching us.
-    Unknown,
-}
-
-impl Charged {
-    /// The name in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Charged::Yes => "yes",
-            Charged::No => "no",
-            Charged::Unknown => "unknown",
-        }
-    }
-
-    /// Whether two attempts together cost money.
-    pub const fn plus(self, other: Charged) -> Charged {
-        match (self, other) {
-            (Charged::Yes, _) | (_, Charged::Yes) => Charged::Yes,
-            (Charged::No, Charged::No) => Charged::No,
-            _ => Charged::Unknown,
-        }
-    }
-}
 
 /// Why a request to a model failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +147,7 @@ pub enum LlmError {
         /// What ended the turn.
         cause: Box<LlmError>,
         /// Whether the turn as a whole cost money.
-        charged: Charged,
+        charged: Charge,
     },
 }
 
@@ -211,20 +181,20 @@ impl LlmError {
     /// Whether this attempt may have cost money.
     ///
     /// A request that a 429 interrupted is not charged, says Kimi's help centre (rate limits); 4xx are refused unread.
-    pub fn may_have_charged(&self) -> Charged {
-        let if_sent = |sent: bool| if sent { Charged::Unknown } else { Charged::No };
+    pub fn may_have_charged(&self) -> Charge {
+        let if_sent = |sent: bool| if sent { Charge::Unknown } else { Charge::No };
         match self {
             LlmError::MidTurn { charged, .. } => *charged,
             LlmError::Timeout { sent, .. } | LlmError::Network { sent, .. } => if_sent(*sent),
             LlmError::Interrupted { begun } => if_sent(*begun),
             LlmError::BudgetExhausted { begun: true, .. }
             | LlmError::EmptyAnswer { .. }
-            | LlmError::Parse { .. } => Charged::Yes,
+            | LlmError::Parse { .. } => Charge::Yes,
             LlmError::Server { .. }
             | LlmError::Incomplete { .. }
             | LlmError::ContentFiltered { .. }
             | LlmError::Io { .. }
-            | LlmError::Protocol { .. } => Charged::Unknown,
+            | LlmError::Protocol { .. } => Charge::Unknown,
             LlmError::BudgetExhausted { begun: false, .. }
             | LlmError::RateLimited { .. }
             | LlmError::InvalidPrompt { .. }
@@ -233,7 +203,7 @@ impl LlmError {
             | LlmError::PermissionDenied { .. }
             | LlmError::ModelNotFound { .. }
             | LlmError::QuotaExhausted { .. }
-            | LlmError::AgentUnavailable { .. } => Charged::No,
+            | LlmError::AgentUnavailable { .. } => Charge::No,
         }
     }
 
@@ -410,7 +380,7 @@ impl LlmError {
 
     /// The same error at the end of a turn that cost what is said here, if that is more than the error itself says.
     #[must_use]
-    pub(crate) fn of_turn(self, charged: Charged) -> LlmError {
+    pub(crate) fn of_turn(self, charged: Charge) -> LlmError {
         let own = self.may_have_charged();
         match own.plus(charged) {
             both if both == own => self,
@@ -595,9 +565,9 @@ mod tests {
     #[test]
     fn a_turn_may_cost_more_than_its_end() {
         let limited = http(429, "rate_limit_reached_error", "slow down");
-        assert_eq!(limited.clone().of_turn(Charged::No), limited);
-        let turn = limited.clone().of_turn(Charged::Yes);
-        assert_eq!(turn.may_have_charged(), Charged::Yes);
+        assert_eq!(limited.clone().of_turn(Charge::No), limited);
+        let turn = limited.clone().of_turn(Charge::Yes);
+        assert_eq!(turn.may_have_charged(), Charge::Yes);
         assert_eq!(turn.root(), &limited);
         assert_eq!(
             (turn.to_string(), turn.kind(), turn.is_retryable()),
@@ -610,7 +580,7 @@ mod tests {
         let empty = LlmError::EmptyAnswer {
             detail: String::new(),
         };
-        assert_eq!(empty.clone().of_turn(Charged::Unknown), empty);
+        assert_eq!(empty.clone().of_turn(Charge::Unknown), empty);
     }
 
     #[test]
@@ -765,7 +735,7 @@ mod tests {
 
     #[test]
     fn money_is_no_only_where_that_is_certain() {
-        use Charged::*;
+        use Charge::*;
         let detail = String::new;
         for (error, charged) in [
             (LlmError::from(TransportError::Timeout(Phase::Connect)), No),
@@ -814,7 +784,7 @@ mod tests {
             assert_eq!(error.may_have_charged(), charged, "{error}");
         }
         assert_eq!(
-            [Yes, No, Unknown].map(Charged::name),
+            [Yes, No, Unknown].map(Charge::name),
             ["yes", "no", "unknown"]
         );
     }
@@ -881,7 +851,7 @@ mod tests {
 
     #[test]
     fn attempts_together_cost_what_the_worst_of_them_may() {
-        use Charged::*;
+        use Charge::*;
         for (a, b, both) in [(No, No, No), (No, Unknown, Unknown), (Unknown, Yes, Yes)] {
             assert_eq!((a.plus(b), b.plus(a)), (both, both));
         }

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
 
+use crate::catalog::money::Charge;
 use crate::llm::client::Event;
 use crate::llm::client::LlmClient;
 use crate::llm::client::Observer;
 use crate::llm::client::Stop;
-use crate::llm::error::Charged;
 use crate::llm::error::LlmError;
 use crate::llm::parser;
 use crate::llm::prompt;
@@ -23,9 +23,9 @@ use crate::llm::types::Complexity;
 use crate::llm::types::FinishReason;
 use crate::llm::types::GoalClassification;
 use crate::llm::types::LlmResponse;
-use crate::llm::types::LlmUsage;
 use crate::llm::types::Plan;
 use crate::llm::types::TokenBudget;
+use crate::llm::types::Usage;
 use crate::plan::finding::Findings;
 
 /// One request of a planner and what came of it.
@@ -36,7 +36,7 @@ pub struct Round {
     /// The answer, or why there is none.
     pub outcome: Result<LlmResponse, LlmError>,
     /// What was used, as far as anyone told; of a failed request what its events told.
-    pub usage: Option<LlmUsage>,
+    pub usage: Option<Usage>,
 }
 
 /// Every request of a planner, in order.
@@ -46,13 +46,13 @@ pub struct Rounds(pub Vec<Round>);
 impl Rounds {
     /// The usage of all of them together. A figure that one of them does not tell is unknown in the sum; `None` when there
     /// was no request, or one whose usage nobody told.
-    pub fn usage(&self) -> Option<LlmUsage> {
-        let mut sum: Option<LlmUsage> = None;
+    pub fn usage(&self) -> Option<Usage> {
+        let mut sum: Option<Usage> = None;
         for round in &self.0 {
             let usage = match (&round.usage, &round.outcome) {
                 (Some(usage), _) => usage,
                 // Nothing was used, so there is nothing to know.
-                (None, Err(error)) if error.may_have_charged() == Charged::No => continue,
+                (None, Err(error)) if error.may_have_charged() == Charge::No => continue,
                 (None, _) => return None,
             };
             sum = Some(sum.map_or(*usage, |sum| sum.plus(usage)));
@@ -61,12 +61,12 @@ impl Rounds {
     }
 
     /// Whether they cost money together.
-    pub fn charged(&self) -> Charged {
+    pub fn charged(&self) -> Charge {
         let each = self.0.iter().map(|round| match &round.outcome {
-            Ok(_) => Charged::Yes,
+            Ok(_) => Charge::Yes,
             Err(error) => error.may_have_charged(),
         });
-        each.fold(Charged::No, Charged::plus)
+        each.fold(Charge::No, Charge::plus)
     }
 
     /// The last answer, which was paid for even if it could not be understood.
@@ -364,7 +364,7 @@ impl<C: LlmClient> LlmPlanner<C> {
         let mut request = prompt.request();
         request.max_output_tokens = self.max_output_tokens;
         request.cache_key = self.cache_key.clone();
-        let mut told: Option<LlmUsage> = None;
+        let mut told: Option<Usage> = None;
         let mut listening = |event: Event<'_>| {
             if let Event::Usage(usage) = event {
                 told = Some(*usage);
@@ -615,13 +615,8 @@ mod tests {
 
     fn answer(text: &str, input: u64, output: u64) -> Result<LlmResponse, LlmError> {
         let mut response = LlmResponse::of(text);
-        response.usage = LlmUsage::from_prompt_total(
-            Some(input),
-            None,
-            None,
-            Some(output),
-            UsageSource::Provider,
-        );
+        response.usage =
+            Usage::from_prompt_total(Some(input), None, None, Some(output), UsageSource::Provider);
         Ok(response)
     }
 
@@ -646,7 +641,7 @@ mod tests {
             ("Build it", &["plan/1".to_string()][..])
         );
         assert_eq!(planned.rounds.usage().unwrap().total(), 120);
-        assert_eq!(planned.rounds.charged(), Charged::Yes);
+        assert_eq!(planned.rounds.charged(), Charge::Yes);
         let calls = planner.client().calls();
         assert!(calls.len() == 1 && calls[0].schema.is_some() && calls[0].system.is_some());
     }
@@ -716,7 +711,7 @@ mod tests {
         ));
         assert_eq!(failed.rounds.last_answer(), Some("no"));
         assert_eq!(failed.rounds.usage().unwrap().total(), 101);
-        assert_eq!(failed.rounds.charged(), Charged::Yes);
+        assert_eq!(failed.rounds.charged(), Charge::Yes);
         // An observer may end it between the two.
         let client = MockLlmClient::default()
             .outcome(answer("no", 100, 1))
@@ -758,7 +753,7 @@ mod tests {
         let client = MockLlmClient::default().outcome(Err(error.clone()));
         let failed = plan(client, &mut ()).0.unwrap_err();
         assert_eq!((failed.error.clone(), failed.rounds.usage()), (error, None));
-        assert_eq!(failed.rounds.charged(), Charged::Unknown);
+        assert_eq!(failed.rounds.charged(), Charge::Unknown);
     }
 
     #[test]

@@ -20,21 +20,11 @@ pub use crate::plan::repo::context::Listed;
 pub use crate::plan::repo::context::RepoContext;
 pub use crate::plan::repo::context::Stopped;
 
-use crate::catalog::TokenCounts;
+pub use crate::tokens::usage::Usage;
+pub use crate::tokens::usage::UsageSource;
+
 use crate::llm::retry::Retry;
 use crate::runtime::words::words;
-
-words! {
-    /// Who counted the tokens of an [`LlmUsage`].
-    UsageSource, "source" {
-        /// The service or agent, on the protocol.
-        Provider = "provider",
-        /// The agent, in its own session log.
-        SessionLog = "session-log",
-        /// We did, so it may differ from the bill.
-        Estimate = "estimate",
-    }
-}
 
 words! {
     /// What an agent wanted and was denied.
@@ -123,93 +113,6 @@ impl TokenBudget {
     }
 }
 
-/// Tokens of one or more turns. Each figure is `None` when nobody told it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LlmUsage {
-    /// Prompt tokens read afresh: those from the cache and those written to it are not in here.
-    pub input: Option<u64>,
-    /// Prompt tokens out of the cache.
-    pub cache_read: Option<u64>,
-    /// Prompt tokens written to the cache.
-    pub cache_write: Option<u64>,
-    /// Tokens of the answer, with the reasoning.
-    pub output: Option<u64>,
-    /// Those of them that were reasoning.
-    pub reasoning: Option<u64>,
-    /// Who counted.
-    pub source: UsageSource,
-}
-
-impl LlmUsage {
-    /// Nothing known.
-    pub const fn unknown(source: UsageSource) -> LlmUsage {
-        LlmUsage {
-            input: None,
-            cache_read: None,
-            cache_write: None,
-            output: None,
-            reasoning: None,
-            source,
-        }
-    }
-
-    /// From figures in OpenAI's way, where the prompt's tokens include the cached ones.
-    ///
-    /// A cached count above the prompt's is a peer's mistake; the fresh part is then 0, not negative.
-    pub fn from_prompt_total(
-        prompt: Option<u64>,
-        cache_read: Option<u64>,
-        cache_write: Option<u64>,
-        output: Option<u64>,
-        source: UsageSource,
-    ) -> LlmUsage {
-        let cached = cache_read
-            .unwrap_or(0)
-            .saturating_add(cache_write.unwrap_or(0));
-        LlmUsage {
-            input: prompt.map(|prompt| prompt.saturating_sub(cached)),
-            cache_read,
-            cache_write,
-            output,
-            reasoning: None,
-            source,
-        }
-    }
-
-    /// What a bill needs, if both prompt and answer are known. An untold cache count means that its tokens, if any, are
-    /// among `input` and billed in full.
-    pub fn counts(&self) -> Option<TokenCounts> {
-        Some(TokenCounts {
-            input_uncached: self.input?,
-            cache_read: self.cache_read.unwrap_or(0),
-            cache_write: self.cache_write.unwrap_or(0),
-            output: self.output?,
-        })
-    }
-
-    /// Every token known of, for a [`TokenBudget`]. Reasoning is within the output.
-    pub fn total(&self) -> u64 {
-        [self.input, self.cache_read, self.cache_write, self.output]
-            .into_iter()
-            .flatten()
-            .fold(0, u64::saturating_add)
-    }
-
-    /// The usage of two turns together. A figure that one of them does not tell is unknown in the sum.
-    pub fn plus(&self, other: &LlmUsage) -> LlmUsage {
-        let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
-        LlmUsage {
-            input: sum(self.input, other.input),
-            cache_read: sum(self.cache_read, other.cache_read),
-            cache_write: sum(self.cache_write, other.cache_write),
-            output: sum(self.output, other.output),
-            reasoning: sum(self.reasoning, other.reasoning),
-            // The weaker of the two; they stand in that order.
-            source: self.source.max(other.source),
-        }
-    }
-}
-
 /// Why an answer ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FinishReason {
@@ -233,7 +136,7 @@ pub struct LlmResponse {
     /// Why it ended; `None` when the peer did not say.
     pub finish_reason: Option<FinishReason>,
     /// Tokens of the attempt that brought the answer. What the failed ones may have cost, [`LlmResponse::retries`] tells.
-    pub usage: LlmUsage,
+    pub usage: Usage,
     /// The peer's name for the request, which its support asks for.
     pub request_id: Option<String>,
     /// The attempts that failed before, in order.
@@ -252,7 +155,7 @@ impl LlmResponse {
             model: None,
             session_id: None,
             finish_reason: Some(FinishReason::Stop),
-            usage: LlmUsage::unknown(UsageSource::Provider),
+            usage: Usage::unknown(UsageSource::Provider),
             request_id: None,
             retries: Vec::new(),
             denials: Vec::new(),
@@ -305,40 +208,6 @@ mod tests {
         let mut endless = TokenBudget::unlimited();
         endless.record_usage(u64::MAX - 1);
         assert!(endless.can_afford(1));
-    }
-
-    #[test]
-    fn usage_keeps_unknown_apart_from_nothing() {
-        let openai =
-            LlmUsage::from_prompt_total(Some(19), Some(10), None, Some(21), UsageSource::Provider);
-        assert_eq!(
-            (openai.input, openai.cache_read, openai.cache_write),
-            (Some(9), Some(10), None)
-        );
-        assert_eq!(openai.total(), 40);
-        let counts = openai.counts().unwrap();
-        assert_eq!(
-            (
-                counts.input_uncached,
-                counts.cache_read,
-                counts.cache_write,
-                counts.output
-            ),
-            (9, 10, 0, 21)
-        );
-        assert_eq!(LlmUsage::unknown(UsageSource::Provider).counts(), None);
-        let sum = openai.plus(&LlmUsage {
-            output: None,
-            source: UsageSource::Estimate,
-            ..openai
-        });
-        assert_eq!(
-            (sum.input, sum.output, sum.source),
-            (Some(18), None, UsageSource::Estimate)
-        );
-        let odd =
-            LlmUsage::from_prompt_total(Some(5), Some(9), None, Some(0), UsageSource::Provider);
-        assert_eq!(odd.input, Some(0));
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod run;
 mod special;
 mod split;
 mod table;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -20,5 +20,28 @@ pub mod sse;
 pub mod tape;
 pub mod wire;
 
+use crate::runtime::words::words;
+
+words! {
+    /// How a run reached its peer.
+    Transport, "transport" {
+        /// A service, over HTTP.
+        Http = "http",
+        /// kimi-cli or kimi-agent, over Kimi Wire.
+        Wire = "wire",
+        /// Kimi Code, over the Agent Client Protocol.
+        Acp = "acp",
+        /// Not at all: a session of an agent's own, imported from its log.
+        Log = "log",
+    }
+}
+
+impl Transport {
+    /// Whether the peer is an agent, with tools and sessions, and not a plain service.
+    pub const fn is_agent(self) -> bool {
+        !matches!(self, Transport::Http)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use omk::catalog::money::{Rate, Usd};
 use omk::catalog::{Price, Rates};
 use omk::cost::file_sink::{Fold, JsonFileCostSink};
 use omk::cost::record::{
-    Charge, CostKind, Owner, PriceUsed, SessionStatus, SessionType, TokenUsage, UsageOrigin, new_id,
+    Charge, CostKind, Owner, PriceUsed, SessionStatus, SessionType, Usage, UsageSource, new_id,
 };
 use omk::cost::sink::CostSink;
 use omk::cost::tracker::SessionCost;
@@ -83,16 +83,17 @@ fn record(number: u64, owner: &Owner) -> SessionCost {
     run.model.requested = Some("kimi-k3".to_string());
     run.model.reported =
         Some(["kimi-k3", "kimi-k2-thinking"][usize::from(number.is_multiple_of(3))].to_string());
-    run.transport = "wire".to_string();
+    run.transport = Some(omk::transport::Transport::Wire);
     run.peer = "kimi-cli 1.51.0".to_string();
     run.session_id = Some(format!("4d8d6ac5-1634-4a2b-9f00-{number:012}"));
-    run.usage = Some(TokenUsage {
+    run.usage = Some(Usage {
         input: Some(600 + number % 977),
         cache_read: Some(400),
         cache_write: Some(0),
         output: Some(30 + number % 311),
         reasoning: None,
-        source: UsageOrigin::Provider,
+        source: UsageSource::Provider,
+        unreported: 0,
     });
     run.worst_case_usd = Usd::parse("0.25").ok();
     run.actual_usd = Usd::parse(&format!("0.0012{:05}", number % 99_991)).ok();

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use omk::catalog::money::Usd;
 use omk::cost::file_sink::{Fold, JsonFileCostSink};
+use omk::cost::record::Transport;
 use omk::cost::record::{
-    Charge, CostKind, Owner, SessionCost, SessionLogRef, SessionStatus, SessionType, TokenUsage,
-    UsageOrigin, new_id,
+    Charge, CostKind, Owner, SessionCost, SessionLogRef, SessionStatus, SessionType, Usage,
+    UsageSource, new_id,
 };
 use omk::cost::sink::CostSink;
 use omk::runtime::clock::parse_rfc3339;
@@ -57,18 +58,19 @@ fn settled(number: u64, started: &str, model: &str, usd: &str) -> SessionCost {
     run.status = SessionStatus::Settled;
     run.kind = CostKind::Metered;
     run.charged = Charge::Yes;
-    run.transport = "http".to_string();
+    run.transport = Some(Transport::Http);
     run.peer = "api.moonshot.ai".to_string();
     run.model.requested = Some(model.to_string());
     run.actual_usd = Usd::parse(usd).ok();
     run.owner.host = "here".to_string();
-    run.usage = Some(TokenUsage {
+    run.usage = Some(Usage {
         input: Some(100),
         cache_read: None,
         cache_write: None,
         output: Some(10),
         reasoning: None,
-        source: UsageOrigin::Provider,
+        source: UsageSource::Provider,
+        unreported: 0,
     });
     run
 }
@@ -500,7 +502,11 @@ fn killed_agent(
 ) -> SessionCost {
     // Before the turns of the fixtures.
     let mut run = killed(number, "2026-11-20T09:00:00Z");
-    run.transport = if agent == "Kimi Code" { "acp" } else { "wire" }.to_string();
+    run.transport = Some(if agent == "Kimi Code" {
+        Transport::Acp
+    } else {
+        Transport::Wire
+    });
     run.peer = agent.to_string();
     run.session_id = Some(session.to_string());
     run.log = Some(SessionLogRef {

@@ -10,8 +10,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("runtime", &[]),
     ("tokens", &["runtime"]),
     ("catalog", &["runtime", "tokens"]),
-    ("transport", &["runtime"]),
-    ("cost", &["runtime", "catalog"]),
+    ("transport", &["runtime", "tokens"]),
+    ("cost", &["runtime", "tokens", "catalog", "transport"]),
     ("plan", &["runtime", "tokens", "catalog"]),
     (
         "llm",

@@ -20,6 +20,7 @@ use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::types::{LlmResponse, TokenBudget};
 use crate::runtime::text::escape_os;
+use crate::transport::Transport;
 use crate::transport::acp::{Options, Session};
 use crate::transport::child::Program;
 use crate::transport::detect::{Agent, Kind, Protocol};
@@ -178,11 +179,11 @@ impl Client {
 /// A recorder for what this peer will say.
 fn record(path: &Path, peer: &Peer, config: &LlmClientConfig) -> Result<Recorder, Failure> {
     let (transport, agent, secrets) = match peer {
-        Peer::Http { key, .. } => (tape::Transport::Http, None, key.iter().cloned().collect()),
+        Peer::Http { key, .. } => (Transport::Http, None, key.iter().cloned().collect()),
         Peer::Agent { agent, .. } => {
             let transport = match agent.kind.protocol() {
-                Protocol::Wire => tape::Transport::Wire,
-                Protocol::Acp => tape::Transport::Acp,
+                Protocol::Wire => Transport::Wire,
+                Protocol::Acp => Transport::Acp,
             };
             let peer = tape::Peer {
                 kind: agent.kind.name().to_string(),
@@ -205,13 +206,13 @@ fn play(
     env: &Env,
 ) -> Result<Box<dyn LlmClient>, Failure> {
     Ok(match player.header().transport {
-        tape::Transport::Http => Box::new(HttpLlmClient::replay(config, player)),
-        tape::Transport::Wire => {
+        Transport::Http => Box::new(HttpLlmClient::replay(config, player)),
+        Transport::Wire => {
             config.retry = RetryPolicy::none();
             let client = WireLlmClient::replay(config, player);
             Box::new(client.with_permissions(args.allow.clone()))
         }
-        tape::Transport::Acp => {
+        Transport::Acp | Transport::Log => {
             config.retry = RetryPolicy::none();
             let options = options(args, &env.directory()?, None);
             let client = AcpLlmClient::replay(config, player, options);

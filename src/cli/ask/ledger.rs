@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use crate::catalog::money::Charge;
 use crate::catalog::money::Usd;
 use crate::catalog::{Billing, Catalog, Model, TokenCounts};
 use crate::cli::ask::AskArgs;
@@ -14,23 +15,23 @@ use crate::cli::ask::limits::Bounds;
 use crate::cli::ask::peer::Peer;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::value::Transport;
 use crate::cli::history::expected_outputs;
 use crate::cost::budget::{Budget, Refusal, TagFilter, reserve, standings};
 use crate::cost::file_sink::{Fold, JsonFileCostSink};
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::history::Expected;
 use crate::cost::record::{
-    self, Charge, CostKind, Forecast, Owner, PriceUsed, SessionCost, SessionLogRef, SessionStatus,
-    SessionType, TokenUsage, UsageOrigin,
+    self, CostKind, Forecast, Owner, PriceUsed, SessionCost, SessionLogRef, SessionStatus,
+    SessionType,
 };
 use crate::cost::sink::SinkError;
 use crate::cost::tracker::CostTracker;
 use crate::llm::client::{Event, Observer, Phase, Request, Stop};
-use crate::llm::error::{Charged, LlmError};
+use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
-use crate::llm::types::{Denial, LlmResponse, LlmUsage, UsageSource};
+use crate::llm::types::{Denial, LlmResponse, Usage, UsageSource};
 use crate::runtime::clock::{Clock, SystemTimer, format_rfc3339};
+use crate::transport::Transport;
 
 /// Hosts whose keys are a subscription's.
 const PLAN_HOSTS: [&str; 2] = ["api.kimi.com", "api.kimi.ai"];
@@ -63,9 +64,9 @@ pub(crate) struct Meter {
     /// The rates were given for this run, whoever answers.
     fixed: bool,
     /// Of the requests that are over; `None` before the first.
-    used: Option<LlmUsage>,
+    used: Option<Usage>,
     /// Of the one that runs.
-    using: Option<LlmUsage>,
+    using: Option<Usage>,
     /// What the requests that are over came to; `None` when one of them is not known.
     spent: Option<Usd>,
     /// The most that one attempt of the request that runs can cost.
@@ -76,7 +77,7 @@ pub(crate) struct Meter {
     pub(crate) worst_case: Option<Usd>,
     /// What failed attempts and requests that are over may have cost beyond what is known.
     doubtful: Option<Usd>,
-    charged: Charged,
+    charged: Charge,
     replays: bool,
     started: Instant,
     pub(crate) timing: Timing,
@@ -105,7 +106,7 @@ impl Meter {
         );
         record.name = args.name.clone().unwrap_or_default();
         record.model.requested = requested;
-        record.transport = peer.transport().name().to_string();
+        record.transport = Some(peer.transport());
         record.peer = peer.name();
         record.tags = tags(args, env);
         record.owner = Owner::current();
@@ -128,7 +129,7 @@ impl Meter {
             expected: None,
             worst_case: None,
             doubtful: Some(Usd::ZERO),
-            charged: Charged::No,
+            charged: Charge::No,
             replays: args.replay.is_some(),
             started: env.started,
             timing: Timing::default(),
@@ -199,7 +200,7 @@ impl Meter {
     }
 
     /// What it used so far.
-    pub(crate) fn usage(&self) -> Option<LlmUsage> {
+    pub(crate) fn usage(&self) -> Option<Usage> {
         match (self.used, self.using) {
             (Some(used), Some(using)) => Some(used.plus(&using)),
             (used, using) => used.or(using),
@@ -217,9 +218,9 @@ impl Meter {
     }
 
     /// Whether it may have cost money; what is only played again does not.
-    pub(crate) fn charged(&self) -> Charged {
+    pub(crate) fn charged(&self) -> Charge {
         match self.replays {
-            true => Charged::No,
+            true => Charge::No,
             false => self.charged,
         }
     }
@@ -231,9 +232,12 @@ impl Meter {
 
     /// The peer with its protocol, for messages.
     pub(crate) fn who(&self) -> String {
-        match self.record.transport == Transport::Http.name() {
+        match self.record.transport == Some(Transport::Http) {
             true => self.record.peer.clone(),
-            false => format!("{} over {}", self.record.peer, self.record.transport),
+            false => {
+                let over = self.record.transport.map_or("", Transport::name);
+                format!("{} over {over}", self.record.peer)
+            }
         }
     }
 
@@ -345,24 +349,24 @@ impl Meter {
                 self.warnings.extend(response.warnings.iter().cloned());
                 self.request_ids.extend(response.request_id.clone());
                 self.using = Some(response.usage);
-                Charged::Yes
+                Charge::Yes
             }
             Err(error) => error.may_have_charged(),
         };
         self.charged = self.charged.plus(charged);
         let spent = match (charged, &self.using) {
-            (Charged::No, None) => Some(Usd::ZERO),
+            (Charge::No, None) => Some(Usd::ZERO),
             (_, Some(usage)) => self.price(usage),
             (_, None) => None,
         };
-        if spent.is_none() || (answer.is_err() && charged == Charged::Unknown) {
+        if spent.is_none() || (answer.is_err() && charged == Charge::Unknown) {
             self.doubt();
         }
         self.spent = self.spent.and_then(|before| Some(before + spent?));
         if let Some(usage) = self
             .using
             .take()
-            .or((charged != Charged::No).then(|| LlmUsage::unknown(UsageSource::Provider)))
+            .or((charged != Charge::No).then(|| Usage::unknown(UsageSource::Provider)))
         {
             self.used = Some(self.used.map_or(usage, |used| used.plus(&usage)));
         }
@@ -389,9 +393,9 @@ impl Meter {
             self.record.exit = Some(exit.code());
             self.record.ended_at = Some(format_rfc3339(env.clock.now()));
             self.record.charged = match self.charged {
-                Charged::Yes => Charge::Yes,
-                Charged::No => Charge::No,
-                Charged::Unknown => Charge::Unknown,
+                Charge::Yes => Charge::Yes,
+                Charge::No => Charge::No,
+                Charge::Unknown => Charge::Unknown,
             };
             self.note();
             self.save();
@@ -418,18 +422,7 @@ impl Meter {
 
     /// Brings the record's figures up to date.
     fn note(&mut self) {
-        self.record.usage = self.usage().map(|usage| TokenUsage {
-            input: usage.input,
-            cache_read: usage.cache_read,
-            cache_write: usage.cache_write,
-            output: usage.output,
-            reasoning: usage.reasoning,
-            source: match usage.source {
-                UsageSource::Provider => UsageOrigin::Provider,
-                UsageSource::SessionLog => UsageOrigin::SessionLog,
-                UsageSource::Estimate => UsageOrigin::Estimate,
-            },
-        });
+        self.record.usage = self.usage();
         self.record.actual_usd = self.spent_usd();
         self.record.retries = u32::try_from(self.retries.len()).unwrap_or(u32::MAX);
     }
@@ -463,7 +456,7 @@ impl Meter {
         }
     }
 
-    fn price(&self, usage: &LlmUsage) -> Option<Usd> {
+    fn price(&self, usage: &Usage) -> Option<Usd> {
         let price = &self.record.price.as_ref()?.price;
         Some(price.cost(&usage.counts()?).total())
     }
@@ -551,7 +544,7 @@ impl Observer for Watch<'_> {
                 meter.save();
             }
             Event::Phase(Phase::Waiting) if meter.timing.spawn.is_none() => {
-                let is_agent = meter.record.transport != Transport::Http.name();
+                let is_agent = meter.record.transport != Some(Transport::Http);
                 meter.timing.spawn = is_agent.then(|| meter.elapsed_ms());
             }
             Event::Text(_) | Event::Thinking(_) if meter.timing.first_byte.is_none() => {
@@ -561,13 +554,13 @@ impl Observer for Watch<'_> {
                 let charged = retry.error.may_have_charged();
                 meter.charged = meter.charged.plus(charged);
                 meter.retries.push(retry.clone());
-                if charged != Charged::No {
+                if charged != Charge::No {
                     meter.doubt();
                     meter.bound();
                 }
                 meter.note();
                 meter.save();
-                if charged != Charged::No
+                if charged != Charge::No
                     && let Some(detail) = meter.overdrawn()
                 {
                     return ControlFlow::Break(Stop::Budget(detail));

@@ -26,7 +26,7 @@ use crate::cli::ask::peer::Peer;
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::value::{Thinking, Transport};
+use crate::cli::flags::value::Thinking;
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cli::prices;
 use crate::cost::record::{SessionStatus, SessionType};
@@ -34,6 +34,7 @@ use crate::llm::client::{LlmClient, LlmClientConfig, Observer, Permissions, Requ
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::types::{LlmResponse, TokenBudget};
+use crate::transport::Transport;
 
 use crate::cli::ask::failure::failure;
 pub(crate) use crate::cli::ask::report::ResultReport;
@@ -49,7 +50,8 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 pub(crate) struct AskArgs {
     /// The model, and whether the agent reads it from the environment by itself.
     pub(crate) model: Option<(String, bool)>,
-    pub(crate) transport: Transport,
+    /// `None` to choose by what there is.
+    pub(crate) transport: Option<Transport>,
     pub(crate) kimi: Option<PathBuf>,
     /// The address, and whether it alone means HTTP.
     pub(crate) base_url: Option<(String, bool)>,
@@ -96,8 +98,8 @@ impl AskArgs {
         if ask.record.is_some() && ask.replay.is_some() {
             return Err(UsageError::conflict("--record", "--replay"));
         }
-        let transport = ask.transport.unwrap_or(Transport::Auto);
-        if transport == Transport::Http {
+        let transport = ask.transport.flatten();
+        if transport == Some(Transport::Http) {
             for (flag, is_given) in [
                 ("--kimi", given.contains(&"kimi")),
                 ("--allow", !ask.allow.is_empty()),
@@ -108,12 +110,13 @@ impl AskArgs {
                         .hint("a service has no tools and keeps no conversation; agents do"));
                 }
             }
-        } else if transport != Transport::Auto && given.contains(&"base-url") {
-            return Err(UsageError::conflict(
-                "--base-url",
-                &format!("--transport {}", transport.name()),
-            )
-            .hint("an agent knows its own services"));
+        } else if let Some(agents) = transport
+            && given.contains(&"base-url")
+        {
+            return Err(
+                UsageError::conflict("--base-url", &format!("--transport {agents}"))
+                    .hint("an agent knows its own services"),
+            );
         }
         Ok(AskArgs {
             model: models.pop().map(|model| (model, ambient)),
@@ -268,7 +271,7 @@ impl Asker {
         }
         if let (Some(asked), Some(answered)) = (&record.model.requested, &record.model.reported)
             && asked != answered
-            && record.transport == Transport::Http.name()
+            && record.transport == Some(Transport::Http)
         {
             warnings.push(format!("{asked} was asked, and {answered} answered"));
         }

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::value::Transport;
 use crate::cli::store::store;
 use crate::runtime::secret::Secret;
 use crate::runtime::text::escape_os;
+use crate::transport::Transport;
 use crate::transport::child::{Child, Program};
 use crate::transport::detect::{self, Agent, Kind, Protocol, Refusal};
 use crate::transport::link::{Link, LinkError, Received};
@@ -72,11 +72,7 @@ impl Peer {
             None => "a recording".to_string(),
         };
         Peer::Tape {
-            transport: match header.transport {
-                tape::Transport::Http => Transport::Http,
-                tape::Transport::Wire => Transport::Wire,
-                tape::Transport::Acp => Transport::Acp,
-            },
+            transport: header.transport,
             name,
             model: header.model.clone(),
         }
@@ -84,7 +80,7 @@ impl Peer {
 
     /// Whether it has tools and sessions.
     pub(crate) fn is_agent(&self) -> bool {
-        self.transport() != Transport::Http
+        self.transport().is_agent()
     }
 
     /// The transport's name.
@@ -120,7 +116,7 @@ pub(crate) fn host(url: &str) -> &str {
 
 /// What was said about whom to ask.
 pub(crate) struct Wanted<'a> {
-    pub(crate) transport: Transport,
+    pub(crate) transport: Option<Transport>,
     pub(crate) kimi: Option<&'a Path>,
     /// The address, and whether it alone decides for HTTP: the ecosystem's variable does not, since agents read it too.
     pub(crate) base_url: Option<(&'a str, bool)>,
@@ -133,9 +129,8 @@ pub(crate) struct Wanted<'a> {
 /// Exit 69 when there is nobody or the wrong one, 77 without a key for a service that needs one.
 pub(crate) fn choose(wanted: &Wanted<'_>, deadline: Deadline, env: &Env) -> Result<Peer, Failure> {
     let http = match wanted.transport {
-        Transport::Http => true,
-        Transport::Wire | Transport::Acp => false,
-        Transport::Auto => {
+        Some(transport) => !transport.is_agent(),
+        None => {
             wanted.kimi.is_none()
                 && (wanted.base_url.is_some_and(|(_, decides)| decides) || key(env)?.is_some())
         }
@@ -146,8 +141,8 @@ pub(crate) fn choose(wanted: &Wanted<'_>, deadline: Deadline, env: &Env) -> Resu
     let path = program(wanted, env)?;
     let agent = identify(&path, deadline, env)?;
     let protocol = match wanted.transport {
-        Transport::Wire => Some(Protocol::Wire),
-        Transport::Acp => Some(Protocol::Acp),
+        Some(Transport::Wire) => Some(Protocol::Wire),
+        Some(Transport::Acp) => Some(Protocol::Acp),
         _ => None,
     };
     if protocol.is_some_and(|protocol| protocol != agent.kind.protocol()) {
@@ -156,7 +151,7 @@ pub(crate) fn choose(wanted: &Wanted<'_>, deadline: Deadline, env: &Env) -> Resu
             escape_os(&path),
             agent.kind.name(),
             agent.version,
-            wanted.transport.name()
+            wanted.transport.map_or("auto", Transport::name)
         );
         return Err(Failure::new(Exit::NoService, "no agent", detail)
             .hint("leave --transport out, or name another program with --kimi PATH"));
@@ -372,7 +367,7 @@ mod tests {
         choose(wanted, deadline, &world(variables, b"").0)
     }
 
-    fn wanted(transport: Transport) -> Wanted<'static> {
+    fn wanted(transport: Option<Transport>) -> Wanted<'static> {
         Wanted {
             transport,
             kimi: None,
@@ -390,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_key_means_the_service_and_a_plans_key_the_plans_service() {
-        let auto = wanted(Transport::Auto);
+        let auto = wanted(None);
         let key = |key: &str| Some(key.to_string());
         assert_eq!(
             address(
@@ -407,7 +402,7 @@ mod tests {
 
     #[test]
     fn an_address_of_ones_own_needs_no_key_but_the_ecosystems_does_not_decide() {
-        let mut auto = wanted(Transport::Auto);
+        let mut auto = wanted(None);
         auto.base_url = Some(("http://127.0.0.1:1/v1", true));
         assert_eq!(
             address(&auto, &[]),
@@ -415,13 +410,13 @@ mod tests {
         );
         auto.base_url = Some(("http://127.0.0.1:1/v1", false));
         assert_eq!(chosen(&auto, &[]).unwrap_err().exit, Exit::NoService);
-        auto.transport = Transport::Http;
+        auto.transport = Some(Transport::Http);
         assert_eq!(address(&auto, &[]).0, "http://127.0.0.1:1/v1");
     }
 
     #[test]
     fn nobody_to_ask_says_what_to_install_or_set() {
-        let failure = chosen(&wanted(Transport::Auto), &[("PATH", "/nonexistent")]).unwrap_err();
+        let failure = chosen(&wanted(None), &[("PATH", "/nonexistent")]).unwrap_err();
         assert_eq!(failure.exit, Exit::NoService);
         assert!(
             failure
@@ -429,9 +424,9 @@ mod tests {
                 .iter()
                 .any(|hint| hint.contains("MOONSHOT_API_KEY"))
         );
-        let failure = chosen(&wanted(Transport::Http), &[]).unwrap_err();
+        let failure = chosen(&wanted(Some(Transport::Http)), &[]).unwrap_err();
         assert_eq!(failure.exit, Exit::Permission);
-        let mut named = wanted(Transport::Auto);
+        let mut named = wanted(None);
         named.kimi = Some(Path::new("/nonexistent/kimi"));
         // A program that was named is meant, whatever key there is.
         let failure = chosen(&named, &[("MOONSHOT_API_KEY", "sk-a")]).unwrap_err();

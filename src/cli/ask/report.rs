@@ -10,7 +10,7 @@ use crate::cli::ask::AskArgs;
 use crate::cli::ask::ledger::Meter;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::prices::PriceReport;
-use crate::cost::record::CostKind;
+use crate::cost::record::{CostKind, Transport};
 use crate::llm::retry::Retry;
 use crate::llm::types::{Denial, FinishReason, LlmResponse};
 
@@ -182,7 +182,7 @@ impl<'a> ResultReport<'a> {
                 requested: record.model.requested.as_deref(),
                 reported: record.model.reported.as_deref(),
             },
-            transport: Some(&record.transport),
+            transport: record.transport.map(Transport::name),
             peer: Some(&record.peer),
             session_id: record.session_id.as_deref(),
             request_ids: &meter.request_ids,

@@ -13,7 +13,7 @@ use crate::catalog::Price;
 use crate::cli::exit::Failure;
 use crate::cli::output::Output;
 use crate::llm::client::{Event, Phase, Stop};
-use crate::llm::types::LlmUsage;
+use crate::llm::types::Usage;
 
 /// What is printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) struct Screen<'a> {
     /// The last thing on standard error is reasoning.
     thinking: bool,
     phase: Phase,
-    usage: Option<LlmUsage>,
+    usage: Option<Usage>,
     /// The rates, for the amount beside the tokens.
     price: Option<Price>,
     started: std::time::Instant,

@@ -17,8 +17,8 @@ use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::UsageError;
 use crate::cli::flags::parse::Invocation;
-use crate::cli::flags::value::Transport;
 use crate::cli::input::{Source, TextReader};
+use crate::cost::record::Transport;
 use crate::cost::record::{SessionStatus, SessionType};
 use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
 use crate::llm::error::LlmError;
@@ -132,7 +132,7 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         );
     }
     let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
-    let is_agent = asker.meter().record().transport != Transport::Http.name();
+    let is_agent = asker.meter().record().transport != Some(Transport::Http);
     let prints = match args.show {
         Show::Text if schema.is_none() && is_agent => Prints::WhenWhole,
         Show::Text if schema.is_none() => Prints::AsItComes,

@@ -18,6 +18,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cost::budget::{Budget, TagFilter};
 use crate::cost::estimator::PricingTier;
 use crate::cost::record::SessionStatus;
+use crate::cost::record::Transport;
 use crate::cost::report::By;
 use crate::llm::client::Rule;
 use crate::tokens::Vocabulary;
@@ -204,7 +205,7 @@ pub(crate) struct LowArgs {
 /// The arguments as typed that only a question to a model has.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct LowAsk {
-    pub(crate) transport: Option<value::Transport>,
+    pub(crate) transport: Option<Option<Transport>>,
     pub(crate) kimi: Option<PathBuf>,
     pub(crate) system: Option<String>,
     pub(crate) file: Vec<PathBuf>,

@@ -12,9 +12,10 @@ use crate::cli::flags::Command::{
     CostRecover, CostReport, CostShow,
 };
 use crate::cli::flags::Command::{Plan, PlanCheck, PlanDiff, PlanShow, Prompt};
-use crate::cli::flags::value::{self, ExportFormat, Session, Thinking, Transport};
+use crate::cli::flags::value::{self, ExportFormat, Session, Thinking};
 use crate::cli::flags::{CommandSpec, Completes, Flag, Takes};
 use crate::cost::estimator::PricingTier;
+use crate::cost::record::Transport;
 use crate::cost::report::By;
 use crate::tokens::Vocabulary;
 
@@ -674,7 +675,10 @@ limit by default.",
     Flag {
         long: "transport",
         takes: Takes::Value("HOW", |low, v| {
-            let kinds = Transport::ALL.map(|kind| (kind.name(), kind));
+            let http = Some(Transport::Http);
+            let wire = Some(Transport::Wire);
+            let acp = Some(Transport::Acp);
+            let kinds = [("auto", None), ("wire", wire), ("acp", acp), ("http", http)];
             low.ask.transport = Some(value::choice(v, &kinds)?);
             Ok(())
         }),

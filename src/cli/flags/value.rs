@@ -42,37 +42,6 @@ pub(crate) enum Session {
     Ralph,
 }
 
-/// How to reach a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// Whatever there is.
-    Auto,
-    /// kimi-cli or kimi-agent.
-    Wire,
-    /// Kimi Code.
-    Acp,
-    /// A service.
-    Http,
-}
-
-impl Transport {
-    pub(crate) const ALL: [Transport; 4] = [
-        Transport::Auto,
-        Transport::Wire,
-        Transport::Acp,
-        Transport::Http,
-    ];
-
-    /// Its name, in the ledger too.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Transport::Auto => "auto",
-            Transport::Wire => "wire",
-            Transport::Acp => "acp",
-            Transport::Http => "http",
-        }
-    }
-}
 /// A form in which plans, and what is found in them, are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {

@@ -31,8 +31,9 @@ use crate::cost::record::CostKind;
 use crate::cost::record::Reservation;
 use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
-use crate::cost::record::TokenUsage;
-use crate::cost::record::UsageOrigin;
+use crate::cost::record::Transport;
+use crate::cost::record::Usage;
+use crate::cost::record::UsageSource;
 use crate::cost::view::RecordView;
 
 const FORMAT: &str = "omk-ledger-pack";
@@ -349,16 +350,15 @@ impl<'a> Strings<'a> {
             None => Some(None),
         };
         let usage = match usage {
-            Some((source, [input, cache_read, cache_write, output, reasoning])) => {
-                Some(TokenUsage {
-                    input,
-                    cache_read,
-                    cache_write,
-                    output,
-                    reasoning,
-                    source: *UsageOrigin::ALL.get(usize::from(source))?,
-                })
-            }
+            Some((source, [input, cache_read, cache_write, output, reasoning])) => Some(Usage {
+                input,
+                cache_read,
+                cache_write,
+                output,
+                reasoning,
+                source: *UsageSource::ALL.get(usize::from(source))?,
+                unreported: 0,
+            }),
             None => None,
         };
         let view = RecordView {
@@ -369,7 +369,10 @@ impl<'a> Strings<'a> {
             status: *SessionStatus::ALL.get(usize::from(status))?,
             requested: name_of(requested)?,
             model: name_of(model)?,
-            transport: self.text(transport)?,
+            transport: match self.text(transport)? {
+                "" => None,
+                name => Some(name.parse().ok()?),
+            },
             peer: self.text(peer)?,
             usage,
             worst_case_usd: amount(row.9)?,
@@ -454,7 +457,7 @@ impl PackBuilder {
         ];
         let usage = view.usage.map(|usage| {
             (
-                place(UsageOrigin::ALL.iter().position(|x| *x == usage.source)),
+                place(UsageSource::ALL.iter().position(|x| *x == usage.source)),
                 [
                     usage.input,
                     usage.cache_read,
@@ -465,7 +468,7 @@ impl PackBuilder {
             )
         });
         let names = [
-            self.number(view.transport),
+            self.number(view.transport.map_or("", Transport::name)),
             self.number(view.peer),
             self.number(view.name),
             self.tag_set(view.tags),

@@ -598,13 +598,14 @@ fn the_columns_of_a_pack_are_those_of_its_records() {
         run.kind = crate::cost::record::CostKind::ALL[usize::from(number) % 3];
         run.charged = crate::cost::record::Charge::ALL[usize::from(number) % 3];
         run.name = format!("a \"name\" {}", number / 2);
-        run.usage = (number > 1).then_some(crate::cost::record::TokenUsage {
+        run.usage = (number > 1).then_some(crate::cost::record::Usage {
             input: Some(u64::MAX),
             cache_read: None,
             cache_write: Some(0),
             output: Some(u64::from(number)),
             reasoning: None,
-            source: crate::cost::record::UsageOrigin::Estimate,
+            source: crate::cost::record::UsageSource::Estimate,
+            unreported: 0,
         });
         sink.append(&run).unwrap();
     }

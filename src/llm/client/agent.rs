@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::catalog::money::Charge;
 use crate::llm::client::Emitter;
 use crate::llm::client::Event;
 use crate::llm::client::LlmClientConfig;
@@ -17,15 +18,14 @@ use crate::llm::client::Permissions;
 use crate::llm::client::Phase;
 use crate::llm::client::Request;
 use crate::llm::client::permissions;
-use crate::llm::error::Charged;
 use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
 use crate::llm::retry::with_retries;
 use crate::llm::types::Denial;
 use crate::llm::types::FinishReason;
 use crate::llm::types::LlmResponse;
-use crate::llm::types::LlmUsage;
 use crate::llm::types::TokenBudget;
+use crate::llm::types::Usage;
 use crate::llm::types::UsageSource;
 use crate::runtime::base64;
 use crate::runtime::clock::Timer;
@@ -537,18 +537,19 @@ impl Turn<'_, '_> {
     }
 
     /// What was told of the usage.
-    fn at_least(&self, usage: &UsageSum) -> LlmUsage {
+    fn at_least(&self, usage: &UsageSum) -> Usage {
         let source = self.agent.source();
         if usage.calls == 0 {
-            return LlmUsage::unknown(source);
+            return Usage::unknown(source);
         }
-        LlmUsage {
+        Usage {
             input: Some(usage.told.input),
             cache_read: Some(usage.told.cache_read),
             cache_write: Some(usage.told.cache_write),
             output: Some(usage.told.output),
             reasoning: None,
             source,
+            unreported: usage.untold,
         }
     }
 
@@ -572,9 +573,9 @@ impl Turn<'_, '_> {
             }
         }
         let charged = match (usage.calls, usage.untold) {
-            (0, 0) => Charged::No,
-            (0, _) => Charged::Unknown,
-            _ => Charged::Yes,
+            (0, 0) => Charge::No,
+            (0, _) => Charge::Unknown,
+            _ => Charge::Yes,
         };
         let finish = match end.map_err(|error| error.of_turn(charged))? {
             Outcome::Finished(finish) => finish,
@@ -590,8 +591,8 @@ impl Turn<'_, '_> {
             }
             Outcome::Failed(failure) => {
                 let own = match self.asked && failure.may_have_charged {
-                    true => Charged::Unknown,
-                    false => Charged::No,
+                    true => Charge::Unknown,
+                    false => Charge::No,
                 };
                 let error = failed(failure, self.asked);
                 return Err(error.of_turn(own.plus(charged)));
@@ -604,7 +605,7 @@ impl Turn<'_, '_> {
         mut self,
         finish: Finish,
         usage: &UsageSum,
-        charged: Charged,
+        charged: Charge,
     ) -> Result<LlmResponse, LlmError> {
         let finish_reason = match finish {
             Finish::Untold => None,
@@ -652,7 +653,7 @@ impl Turn<'_, '_> {
             finish_reason,
             usage: match usage.total() {
                 Some(_) => told,
-                None => LlmUsage::unknown(self.agent.source()),
+                None => Usage::unknown(self.agent.source()),
             },
             retries: self.retries,
             denials: self.denials,

@@ -36,9 +36,9 @@ use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::types::LlmResponse;
-use crate::llm::types::LlmUsage;
 use crate::llm::types::Role;
 use crate::llm::types::TokenBudget;
+use crate::llm::types::Usage;
 
 /// Someone who answers prompts.
 pub trait LlmClient {
@@ -408,7 +408,7 @@ pub enum Event<'a> {
     /// An attempt failed, and after a wait comes another.
     Retry(&'a Retry),
     /// The usage of the whole run so far, in place of what an earlier event told.
-    Usage(&'a LlmUsage),
+    Usage(&'a Usage),
     /// The text of the step so far is the answer, whole and final. An agent may still take its time to end; a plain service
     /// has said its last word and needs no such event.
     Answered,

@@ -25,8 +25,8 @@ impl Observer for Notes {
     }
 }
 
-fn usage() -> LlmUsage {
-    LlmUsage::from_prompt_total(Some(30), None, None, Some(12), UsageSource::Provider)
+fn usage() -> Usage {
+    Usage::from_prompt_total(Some(30), None, None, Some(12), UsageSource::Provider)
 }
 
 #[test]

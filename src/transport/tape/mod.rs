@@ -62,6 +62,7 @@ pub use crate::transport::tape::record::RecordedService;
 pub use crate::transport::tape::record::Recorder;
 
 use crate::runtime::text;
+use crate::transport::Transport;
 use crate::transport::child::Exit;
 use crate::transport::http::Phase;
 use crate::transport::http::TransportError;
@@ -77,29 +78,6 @@ const MAX_SHOWN_CHARS: usize = 120;
 pub const EXAMPLE: &str = include_str!("example.jsonl");
 /// What is asked on [`EXAMPLE`].
 pub const EXAMPLE_QUESTION: &str = "In one sentence: why count tokens before asking?";
-
-/// How the peer was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// A service over HTTP.
-    Http,
-    /// An agent over Kimi Wire.
-    Wire,
-    /// An agent over the Agent Client Protocol.
-    Acp,
-}
-
-impl Transport {
-    /// The name, as on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Transport::Http => "http",
-            Transport::Wire => "wire",
-            Transport::Acp => "acp",
-        }
-    }
-}
 
 /// Which agent it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::catalog::money::Usd;
 use crate::catalog::{Billing, Catalog, Model, TokenCounts};
-use crate::cost::record::{CostKind, PriceUsed, SessionCost, TokenUsage, UsageOrigin};
-use crate::transport::agent::Usage;
+use crate::cost::record::{CostKind, PriceUsed, SessionCost, Usage, UsageSource};
+use crate::transport::agent::Usage as CallUsage;
 use crate::transport::session_log;
 use crate::transport::session_turns::{Call, LogFormat, Turn, read_turns};
 
@@ -81,16 +81,17 @@ fn sub_agents(
 }
 
 /// What calls used, as far as they told; `None` when none did.
-pub(super) fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Option<TokenUsage> {
+pub(super) fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Option<Usage> {
     let told = calls.into_iter().filter_map(|call| call.usage);
     let sum = told.reduce(|sum, usage| sum.plus(&usage))?;
-    Some(TokenUsage {
+    Some(Usage {
         input: Some(sum.input),
         cache_read: Some(sum.cache_read),
         cache_write: Some(sum.cache_write),
         output: Some(sum.output),
         reasoning: None,
-        source: UsageOrigin::SessionLog,
+        source: UsageSource::SessionLog,
+        unreported: 0,
     })
 }
 
@@ -114,7 +115,7 @@ pub(super) fn cost<'a>(
     })
 }
 
-fn counts(usage: Usage) -> TokenCounts {
+fn counts(usage: CallUsage) -> TokenCounts {
     TokenCounts {
         input_uncached: usage.input,
         cache_read: usage.cache_read,
@@ -146,8 +147,8 @@ pub(super) fn kind(alias: Option<&str>, row: Option<&Model>) -> CostKind {
 }
 
 /// Whether one account of a run has nothing less than another.
-pub(super) fn covers(usage: &TokenUsage, known: Option<&TokenUsage>) -> bool {
-    let all = |usage: &TokenUsage| {
+pub(super) fn covers(usage: &Usage, known: Option<&Usage>) -> bool {
+    let all = |usage: &Usage| {
         [
             usage.input,
             usage.cache_read,
@@ -192,7 +193,7 @@ mod tests {
         Call {
             alias: Some("alias".to_string()),
             model: Some(model.to_string()),
-            usage: usage.map(|[input, cache_read, cache_write, output]| Usage {
+            usage: usage.map(|[input, cache_read, cache_write, output]| CallUsage {
                 input,
                 cache_read,
                 cache_write,

@@ -28,6 +28,7 @@ use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::prices;
 use crate::cost::file_sink::{Fold, Folded};
 use crate::cost::fingerprint::fingerprint;
+use crate::cost::record::Transport;
 use crate::cost::record::{self, Charge, SessionCost, SessionStatus, SessionType};
 use crate::cost::report::Sums;
 use crate::cost::view::{Period, with_view};
@@ -288,7 +289,7 @@ fn own(
     }
     let warnings = ledger.report_records(Period::default(), &mut |run, whole| {
         // A service keeps no session, and what was imported is nobody's own.
-        if run.session_type == SessionType::Import || run.transport == "http" {
+        if run.session_type == SessionType::Import || run.transport == Some(Transport::Http) {
             return ControlFlow::Continue(());
         }
         if let Some(run) = whole()
@@ -403,7 +404,7 @@ impl Import<'_> {
             run.ended_at = Some(format_rfc3339(books::moment(ended)));
             run.model.requested = alias.or(model).or(self.model).map(str::to_string);
             run.model.reported = model.map(str::to_string);
-            run.transport = "log".to_string();
+            run.transport = Some(Transport::Log);
             run.peer = agent.to_string();
             run.session_id = Some(session.to_string());
             run.owner.host = process::host_name();

@@ -13,7 +13,8 @@ use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::LowArgs;
 use crate::cost::export::mark;
-use crate::cost::record::{Charge, CostKind, SessionStatus, SessionType, TokenUsage};
+use crate::cost::record::Transport;
+use crate::cost::record::{Charge, CostKind, SessionStatus, SessionType, Usage};
 use crate::cost::view::RecordView;
 use crate::runtime::clock::format_rfc3339;
 use crate::runtime::table::{Align, Table};
@@ -38,7 +39,7 @@ struct Item {
     at_most_usd: Option<String>,
     kind: CostKind,
     charged: Charge,
-    usage: Option<TokenUsage>,
+    usage: Option<Usage>,
     tags: std::collections::BTreeMap<String, String>,
     #[serde(skip)]
     amount: (Option<Usd>, Option<Usd>),
@@ -55,7 +56,7 @@ impl Item {
             status: run.status,
             name: text(run.name),
             model: run.model.map(str::to_string),
-            transport: run.transport.to_string(),
+            transport: run.transport.map_or("", Transport::name).to_string(),
             peer: run.peer.to_string(),
             usd: run.actual_usd.map(Usd::exact_decimal),
             at_most_usd: bound.map(Usd::exact_decimal),

@@ -8,6 +8,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::LowArgs;
 use crate::cost::explain::{Explanation, Line};
+use crate::cost::record::Transport;
 use crate::cost::record::{CostKind, PriceUsed, SessionCost, SessionStatus};
 use crate::runtime::table::{Align, Table};
 use crate::runtime::text::{escape, escape_os};
@@ -80,7 +81,14 @@ fn facts(run: &SessionCost) -> Vec<(&'static str, String)> {
                 .unwrap_or_default(),
         },
     );
-    some("peer", format!("{} over {}", run.peer, run.transport));
+    some(
+        "peer",
+        format!(
+            "{} over {}",
+            run.peer,
+            run.transport.map_or("", Transport::name)
+        ),
+    );
     some("session", run.session_id.clone().unwrap_or_default());
     if let Some(log) = &run.log {
         some(
@@ -247,7 +255,7 @@ fn text(run: &SessionCost, explanation: &Explanation) -> String {
         "{}: {} over {}, {}\n\n",
         run.id,
         escape(model),
-        escape(&run.transport),
+        run.transport.map_or("", Transport::name),
         run.status
     );
     if !explanation.lines.is_empty() {

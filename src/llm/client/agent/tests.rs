@@ -562,7 +562,7 @@ fn the_agents_own_retries_are_told_and_recorded() {
         .run()
         .answer();
     assert_eq!((answer.text.as_str(), answer.retries.len()), ("Hello", 1));
-    assert_eq!(answer.usage, LlmUsage::unknown(UsageSource::SessionLog));
+    assert_eq!(answer.usage, Usage::unknown(UsageSource::SessionLog));
     assert_eq!(
         answer.warnings,
         ["calls of the model that did not tell their usage: 1; the others used 1030 tokens"]
@@ -728,7 +728,7 @@ fn a_child_is_started_asked_and_its_last_words_are_quoted() {
         error.to_string(),
         "no agent: the agent ended without an answer (exit code 3: no login)"
     );
-    assert_eq!(error.may_have_charged(), Charged::No);
+    assert_eq!(error.may_have_charged(), Charge::No);
 }
 
 #[test]

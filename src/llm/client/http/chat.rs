@@ -15,15 +15,15 @@ use serde::Deserializer;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::catalog::money::Charge;
 use crate::llm::client::Emitter;
 use crate::llm::client::Event;
 use crate::llm::client::Request;
 use crate::llm::client::Thinking;
-use crate::llm::error::Charged;
 use crate::llm::error::LlmError;
 use crate::llm::types::FinishReason;
 use crate::llm::types::LlmResponse;
-use crate::llm::types::LlmUsage;
+use crate::llm::types::Usage;
 use crate::llm::types::UsageSource;
 use crate::runtime::base64;
 use crate::runtime::text;
@@ -217,7 +217,7 @@ struct Chunk<'a> {
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
-    usage: Option<Usage>,
+    usage: Option<Reported>,
     #[serde(default)]
     error: Option<Value>,
 }
@@ -231,7 +231,7 @@ struct Choice<'a> {
     #[serde(borrow, default)]
     finish_reason: Option<Cow<'a, str>>,
     #[serde(default)]
-    usage: Option<Usage>,
+    usage: Option<Reported>,
 }
 
 #[derive(Deserialize)]
@@ -271,7 +271,7 @@ impl Delta<'_> {
 
 /// Usage in both spellings: Moonshot's own at the top, OpenAI's in the details.
 #[derive(Deserialize)]
-struct Usage {
+struct Reported {
     #[serde(default, deserialize_with = "figure")]
     prompt_tokens: Option<u64>,
     #[serde(default, deserialize_with = "figure")]
@@ -293,9 +293,9 @@ fn figure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::
     Ok(Value::deserialize(deserializer)?.as_u64())
 }
 
-impl Usage {
+impl Reported {
     /// In our words; nothing when neither the prompt nor the answer was counted.
-    fn read(&self) -> Option<LlmUsage> {
+    fn read(&self) -> Option<Usage> {
         if self.prompt_tokens.is_none() && self.completion_tokens.is_none() {
             return None;
         }
@@ -303,7 +303,7 @@ impl Usage {
             details.as_ref().and_then(|d| d.get(name)?.as_u64())
         };
         let of_prompt = |name| detail(&self.prompt_tokens_details, name);
-        let mut usage = LlmUsage::from_prompt_total(
+        let mut usage = Usage::from_prompt_total(
             self.prompt_tokens,
             self.cached_tokens.or_else(|| of_prompt("cached_tokens")),
             self.cache_write_tokens
@@ -325,7 +325,7 @@ pub(super) struct Answer {
     thinking: String,
     model: Option<String>,
     finish_reason: Option<String>,
-    usage: Option<LlmUsage>,
+    usage: Option<Usage>,
     /// The service said that there is no more.
     is_done: bool,
 }
@@ -342,7 +342,7 @@ impl Answer {
     }
 
     /// What the service reported last.
-    pub(super) fn usage(&self) -> Option<&LlmUsage> {
+    pub(super) fn usage(&self) -> Option<&Usage> {
         self.usage.as_ref()
     }
 
@@ -390,7 +390,7 @@ impl Answer {
             let error = LlmError::from_event(data.as_bytes());
             // Only before the model began is a refusal free of charge for certain.
             return Err(match error.may_have_charged() {
-                Charged::No if self.len() > 0 => LlmError::Incomplete {
+                Charge::No if self.len() > 0 => LlmError::Incomplete {
                     detail: error.to_string(),
                 },
                 _ => error,
@@ -399,7 +399,7 @@ impl Answer {
         if let Some(model) = chunk.model.filter(|model| !model.is_empty()) {
             self.model = Some(model.into_owned());
         }
-        let mut usage = chunk.usage.as_ref().and_then(Usage::read);
+        let mut usage = chunk.usage.as_ref().and_then(Reported::read);
         // We ask for one choice, so another is not ours; the last chunk may have none.
         let choice = chunk.choices.into_iter().flatten();
         for choice in choice.filter(|choice| choice.index.unwrap_or(0) == 0) {
@@ -414,7 +414,7 @@ impl Answer {
             if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
                 self.finish_reason = Some(reason.into_owned());
             }
-            usage = usage.or_else(|| choice.usage.as_ref().and_then(Usage::read));
+            usage = usage.or_else(|| choice.usage.as_ref().and_then(Reported::read));
         }
         if usage.is_some() && usage != self.usage {
             self.usage = usage;
@@ -465,9 +465,7 @@ impl Answer {
                 "length" => FinishReason::Length,
                 _ => FinishReason::Other(reason),
             }),
-            usage: self
-                .usage
-                .unwrap_or(LlmUsage::unknown(UsageSource::Provider)),
+            usage: self.usage.unwrap_or(Usage::unknown(UsageSource::Provider)),
             warnings,
             ..LlmResponse::of(self.text)
         })
@@ -623,7 +621,7 @@ mod tests {
     fn check_usage(usage: &str, expected: [Option<u64>; 5]) {
         let chunk = format!(r#"{{"choices":[],"usage":{usage}}}"#);
         let usage = answer(&[TEXT, STOP, &chunk]).unwrap().usage;
-        let LlmUsage {
+        let Usage {
             input,
             cache_read,
             cache_write,
@@ -669,7 +667,7 @@ mod tests {
             check_usage(usage, [None; 5]);
         }
         let response = answer(&[TEXT, STOP, "[DONE]"]).unwrap();
-        assert_eq!(response.usage, LlmUsage::unknown(UsageSource::Provider));
+        assert_eq!(response.usage, Usage::unknown(UsageSource::Provider));
         assert_eq!(response.warnings, ["the service did not report the usage"]);
     }
 
@@ -713,7 +711,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_error(chunks: &[&str], shown: &str, charged: Charged) {
+    fn check_error(chunks: &[&str], shown: &str, charged: Charge) {
         let error = answer(chunks).unwrap_err();
         assert_eq!(
             (error.to_string().as_str(), error.may_have_charged()),
@@ -728,52 +726,52 @@ mod tests {
         check_error(
             &[thought, length, "[DONE]"],
             "empty answer: the output limit of 16 tokens was spent on reasoning",
-            Charged::Yes,
+            Charge::Yes,
         );
         check_error(
             &[STOP],
             "empty answer: the model said nothing (finish_reason stop)",
-            Charged::Yes,
+            Charge::Yes,
         );
         check_error(
             &["[DONE]"],
             "empty answer: the model said nothing",
-            Charged::Yes,
+            Charge::Yes,
         );
         check_error(
             &[],
             "incomplete answer: the stream ended before the answer began",
-            Charged::Unknown,
+            Charge::Unknown,
         );
         check_error(
             &[TEXT],
             "incomplete answer: the stream ended in the middle of the answer",
-            Charged::Unknown,
+            Charge::Unknown,
         );
         let filtered = r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#;
         check_error(
             &[TEXT, filtered],
             "content filtered: the service ended the answer for its content",
-            Charged::Unknown,
+            Charge::Unknown,
         );
         check_error(
             &["{\"choices\":7}"],
             "protocol: an event is no chunk of an answer: invalid type: integer `7`, expected a sequence at line 1 column 12: {\"choices\":7}",
-            Charged::Unknown,
+            Charge::Unknown,
         );
     }
 
     #[test]
     fn an_error_is_free_of_charge_only_before_the_model_began() {
         let busy = r#"{"error":{"type":"engine_overloaded_error","message":"busy"}}"#;
-        check_error(&[busy], "rate limited: busy", Charged::No);
+        check_error(&[busy], "rate limited: busy", Charge::No);
         check_error(
             &[TEXT, busy],
             "incomplete answer: rate limited: busy",
-            Charged::Unknown,
+            Charge::Unknown,
         );
         let boom = r#"{"error":{"type":"server_error","message":"boom"},"choices":null}"#;
-        check_error(&[TEXT, boom], "server error: 200: boom", Charged::Unknown);
+        check_error(&[TEXT, boom], "server error: 200: boom", Charge::Unknown);
     }
 
     #[test]

@@ -4,11 +4,11 @@
 use std::ops::ControlFlow;
 
 use super::*;
+use crate::catalog::money::Charge;
 use crate::llm::client::Image;
 use crate::llm::client::Stop;
-use crate::llm::error::Charged;
 use crate::llm::types::FinishReason;
-use crate::llm::types::LlmUsage;
+use crate::llm::types::Usage;
 use crate::llm::types::UsageSource;
 use crate::runtime::clock::ManualTimer;
 use crate::transport::http::HttpConfig;
@@ -135,8 +135,8 @@ impl Run {
     }
 }
 
-fn reported() -> LlmUsage {
-    LlmUsage::from_prompt_total(Some(19), Some(10), None, Some(21), UsageSource::Provider)
+fn reported() -> Usage {
+    Usage::from_prompt_total(Some(19), Some(10), None, Some(21), UsageSource::Provider)
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn usage_that_was_not_told_is_unknown_and_counted_here_for_the_budget() {
     // 19 for the prompt, 1 for each text.
     assert_eq!(run.used, 21);
     let answer = run.answer();
-    assert_eq!(answer.usage, LlmUsage::unknown(UsageSource::Provider));
+    assert_eq!(answer.usage, Usage::unknown(UsageSource::Provider));
     assert_eq!(answer.warnings, ["the service did not report the usage"]);
 }
 
@@ -214,7 +214,7 @@ fn a_budget_limits_the_answer_or_stops_the_question() {
     assert_eq!(run.used, 40);
     assert!(server.requests()[0].contains(r#""max_completion_tokens":81"#));
     let run = Run::within(TokenBudget::new(19), config("kimi-k3"), &server, &request);
-    assert_eq!(run.outcome.unwrap_err().may_have_charged(), Charged::No);
+    assert_eq!(run.outcome.unwrap_err().may_have_charged(), Charge::No);
     assert_eq!((run.seen.as_str(), server.requests().len()), ("", 1));
 }
 
@@ -359,7 +359,7 @@ fn once_refused_is_not_refused_for_ever() {
         ]
     );
     let charged = retries.iter().map(|r| r.error.may_have_charged());
-    assert_eq!(charged.reduce(Charged::plus), Some(Charged::Unknown));
+    assert_eq!(charged.reduce(Charge::plus), Some(Charge::Unknown));
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn nobody_listening_is_tried_again_and_free_of_charge() {
         .unwrap_err();
     assert_eq!(
         (error.kind(), error.may_have_charged()),
-        ("network", Charged::No)
+        ("network", Charge::No)
     );
     assert_eq!(client.timer.slept().len(), 4);
 }
@@ -435,7 +435,7 @@ fn a_cut_before_any_output_is_tried_again() {
         );
         assert_eq!(server.requests().len(), 2);
         let retries = run.answer().retries;
-        assert_eq!(retries[0].error.may_have_charged(), Charged::Unknown);
+        assert_eq!(retries[0].error.may_have_charged(), Charge::Unknown);
     }
 }
 
@@ -453,7 +453,7 @@ fn a_cut_after_output_is_final() {
         );
         assert_eq!((run.seen.as_str(), server.requests().len()), (seen, 1));
         let charged = run.outcome.unwrap_err().may_have_charged();
-        assert_eq!(charged, Charged::Unknown);
+        assert_eq!(charged, Charge::Unknown);
     }
     let server = script([stream(&[TEXT])]);
     let run = Run::ask(&server);
@@ -541,7 +541,7 @@ fn silence_and_the_deadline_end_the_wait_and_say_so() {
         assert!(run.error().starts_with(after), "{}", run.error());
         assert_eq!(run.seen, "waiting answering \"Hello\"");
         let charged = run.outcome.unwrap_err().may_have_charged();
-        assert_eq!(charged, Charged::Unknown);
+        assert_eq!(charged, Charge::Unknown);
     }
 }
 

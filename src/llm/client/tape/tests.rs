@@ -30,6 +30,7 @@ use crate::llm::types::TokenBudget;
 use crate::runtime::clock::ManualTimer;
 use crate::runtime::clock::Timer;
 use crate::runtime::secret::Secret;
+use crate::transport::Transport;
 use crate::transport::acp::Options;
 use crate::transport::http::Http;
 use crate::transport::http::HttpConfig;
@@ -43,7 +44,6 @@ use crate::transport::session_log::LogSource;
 use crate::transport::tape::EXAMPLE_QUESTION;
 use crate::transport::tape::Header;
 use crate::transport::tape::Tape;
-use crate::transport::tape::Transport;
 
 /// What became of a run, and all that was seen of it.
 #[derive(Debug, PartialEq)]

@@ -1,0 +1,211 @@
+//! Tokens of model calls, by how they are billed: the one form of a usage figure, from the protocol to the ledger.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::runtime::words::words;
+
+words! {
+    /// Who counted the tokens of a [`Usage`], the most reliable first.
+    UsageSource, "source" {
+        /// The service or agent, on the protocol.
+        Provider = "provider",
+        /// The agent, in its own session log.
+        SessionLog = "session-log",
+        /// omk did, so it may differ from the bill.
+        Estimate = "estimate",
+    }
+}
+
+/// Tokens that a bill is made of, all known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// Prompt tokens that the service read without its cache.
+    pub input_uncached: u64,
+    /// Prompt tokens that came out of its cache.
+    pub cache_read: u64,
+    /// Prompt tokens that it wrote to its cache for five minutes, where that is billed apart.
+    pub cache_write: u64,
+    /// Tokens of the answer, reasoning included.
+    pub output: u64,
+}
+
+impl TokenCounts {
+    /// Tokens of the whole prompt, which decide the price tier.
+    pub fn prompt(&self) -> u128 {
+        u128::from(self.input_uncached) + u128::from(self.cache_read) + u128::from(self.cache_write)
+    }
+}
+
+/// Tokens of one or more calls, as far as they were reported. A figure that no call reported is `None`, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Prompt tokens read without the cache: those from the cache and those written to it are not in here.
+    pub input: Option<u64>,
+    /// Prompt tokens out of the cache.
+    pub cache_read: Option<u64>,
+    /// Prompt tokens written to the cache.
+    pub cache_write: Option<u64>,
+    /// Tokens of the answer, reasoning included.
+    pub output: Option<u64>,
+    /// Those of them that were reasoning.
+    pub reasoning: Option<u64>,
+    /// Who counted.
+    pub source: UsageSource,
+    /// Calls that were made, or may have been, and did not report prompt and answer both: the figures lack theirs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreported: u32,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Usage {
+    /// One call that reported nothing.
+    pub const fn unknown(source: UsageSource) -> Usage {
+        Usage {
+            input: None,
+            cache_read: None,
+            cache_write: None,
+            output: None,
+            reasoning: None,
+            source,
+            unreported: 1,
+        }
+    }
+
+    /// One call that reported everything a bill needs.
+    pub const fn exact(counts: TokenCounts, source: UsageSource) -> Usage {
+        Usage {
+            input: Some(counts.input_uncached),
+            cache_read: Some(counts.cache_read),
+            cache_write: Some(counts.cache_write),
+            output: Some(counts.output),
+            reasoning: None,
+            source,
+            unreported: 0,
+        }
+    }
+
+    /// One call, from figures in OpenAI's way, where the prompt's tokens include the cached ones.
+    ///
+    /// A cached count above the prompt's is a peer's mistake; the uncached part is then 0, not negative.
+    pub fn from_prompt_total(
+        prompt: Option<u64>,
+        cache_read: Option<u64>,
+        cache_write: Option<u64>,
+        output: Option<u64>,
+        source: UsageSource,
+    ) -> Usage {
+        let cached = cache_read
+            .unwrap_or(0)
+            .saturating_add(cache_write.unwrap_or(0));
+        Usage {
+            input: prompt.map(|prompt| prompt.saturating_sub(cached)),
+            cache_read,
+            cache_write,
+            output,
+            reasoning: None,
+            source,
+            unreported: u32::from(prompt.is_none() || output.is_none()),
+        }
+    }
+
+    /// Whether every call reported what a bill needs.
+    pub const fn is_complete(&self) -> bool {
+        self.unreported == 0 && self.input.is_some() && self.output.is_some()
+    }
+
+    /// What a bill needs of the calls that reported, if any did. A cache count that was not reported means that its tokens,
+    /// if any, are among `input` and billed in full.
+    pub fn counts(&self) -> Option<TokenCounts> {
+        Some(TokenCounts {
+            input_uncached: self.input?,
+            cache_read: self.cache_read.unwrap_or(0),
+            cache_write: self.cache_write.unwrap_or(0),
+            output: self.output?,
+        })
+    }
+
+    /// Every token known of. Reasoning is within the output.
+    pub fn total(&self) -> u64 {
+        [self.input, self.cache_read, self.cache_write, self.output]
+            .into_iter()
+            .flatten()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// The usage of other calls as well. What one side reported stays known; [`Usage::unreported`] says what is missing.
+    #[must_use]
+    pub fn plus(&self, other: &Usage) -> Usage {
+        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (a, b) => a.or(b),
+        };
+        Usage {
+            input: sum(self.input, other.input),
+            cache_read: sum(self.cache_read, other.cache_read),
+            cache_write: sum(self.cache_write, other.cache_write),
+            output: sum(self.output, other.output),
+            reasoning: sum(self.reasoning, other.reasoning),
+            // The less reliable of the two.
+            source: self.source.max(other.source),
+            unreported: self.unreported.saturating_add(other.unreported),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_is_kept_apart_from_zero() {
+        let openai =
+            Usage::from_prompt_total(Some(19), Some(10), None, Some(21), UsageSource::Provider);
+        assert_eq!(
+            (openai.input, openai.cache_read, openai.cache_write),
+            (Some(9), Some(10), None)
+        );
+        assert_eq!((openai.total(), openai.is_complete()), (40, true));
+        let counts = TokenCounts {
+            input_uncached: 9,
+            cache_read: 10,
+            cache_write: 0,
+            output: 21,
+        };
+        assert_eq!(openai.counts(), Some(counts));
+        assert_eq!(counts.prompt(), 19);
+        let unknown = Usage::unknown(UsageSource::Provider);
+        assert_eq!((unknown.counts(), unknown.is_complete()), (None, false));
+        let odd = Usage::from_prompt_total(Some(5), Some(9), None, Some(0), UsageSource::Provider);
+        assert_eq!(odd.input, Some(0));
+    }
+
+    #[test]
+    fn a_call_without_a_report_hides_none_of_the_others() {
+        let known = Usage::from_prompt_total(Some(9), None, None, Some(1), UsageSource::Provider);
+        let sum = known.plus(&Usage::unknown(UsageSource::SessionLog));
+        assert_eq!(
+            (sum.input, sum.output, sum.unreported),
+            (Some(9), Some(1), 1)
+        );
+        assert!(!sum.is_complete());
+        assert_eq!(sum.source, UsageSource::SessionLog);
+        let half = Usage::from_prompt_total(Some(9), None, None, None, UsageSource::Provider);
+        assert_eq!((half.unreported, half.counts()), (1, None));
+    }
+
+    #[test]
+    fn the_ledger_omits_what_is_zero() {
+        let exact = Usage::exact(TokenCounts::default(), UsageSource::Estimate);
+        let json = serde_json::to_string(&exact).unwrap();
+        assert!(!json.contains("unreported"), "{json}");
+        assert_eq!(serde_json::from_str::<Usage>(&json).unwrap(), exact);
+    }
+}
