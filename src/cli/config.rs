@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::parse::Invocation;
-use crate::cli::flags::table::{configurable, flags_of};
+use crate::cli::flags::Invocation;
+use crate::cli::flags::table::Table;
 use crate::cli::flags::{Completes, Flag, LowArgs, Takes};
 use crate::runtime::text::{escape_os, nearest};
 
@@ -27,12 +27,16 @@ const LARGEST: u64 = 1 << 20;
 /// # Errors
 ///
 /// Exit 78, naming the variable, or the file and the key.
-pub(crate) fn fill(invocation: &mut Invocation, env: &Env) -> Result<(), Failure> {
-    if flags_of(invocation.command).all(|flag| !flag.configurable && flag.variables.is_empty()) {
+pub(crate) fn fill(table: &Table, invocation: &mut Invocation, env: &Env) -> Result<(), Failure> {
+    let command = invocation.command;
+    if command
+        .flags()
+        .all(|flag| !flag.configurable && flag.variables.is_empty())
+    {
         return Ok(());
     }
     let mut settled = invocation.given.clone();
-    for flag in flags_of(invocation.command) {
+    for flag in command.flags() {
         if settled.contains(&flag.long) {
             continue;
         }
@@ -50,7 +54,7 @@ pub(crate) fn fill(invocation: &mut Invocation, env: &Env) -> Result<(), Failure
         return Ok(());
     };
     match read(&path) {
-        Ok(bytes) => from_file(invocation, &settled, &path, &bytes),
+        Ok(bytes) => from_file(table, invocation, &settled, &path, &bytes),
         // Only the file that someone named has to be there.
         Err(error) if error.kind() == io::ErrorKind::NotFound && !named => Ok(()),
         Err(error) => Err(wrong(format!("cannot read {}: {error}", escape_os(path)))),
@@ -87,6 +91,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Takes over what the file says, but for the flags that are `settled`.
 fn from_file(
+    table: &Table,
     invocation: &mut Invocation,
     settled: &[&str],
     path: &Path,
@@ -101,14 +106,19 @@ fn from_file(
         )));
     };
     for (key, value) in &settings {
-        let Some(flag) = configurable().find(|flag| flag.long == key) else {
+        let is_key = |flag: &&Flag| flag.configurable && flag.long == key;
+        let own = invocation.command.flags().find(is_key);
+        let known = table.configurable();
+        if own.is_none() && !known.iter().any(is_key) {
             let error = wrong(format!("{shown} has an unknown key `{key}`"));
-            return Err(match nearest(key, configurable().map(|flag| flag.long)) {
+            return Err(match nearest(key, known.iter().map(|flag| flag.long)) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint("the FILES section of the man page lists the keys"),
             });
-        };
-        if flag.is_on(invocation.command) && !settled.contains(&flag.long) {
+        }
+        if let Some(flag) = own
+            && !settled.contains(&flag.long)
+        {
             set_from_json(flag, &mut invocation.low, value, path)
                 .map_err(|error| wrong(format!("{shown}: `{key}`: {error}")))?;
         }
@@ -164,8 +174,9 @@ fn wrong(detail: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::commands::{TABLE, parse};
     use crate::cli::env::tests::world;
-    use crate::cli::flags::parse::{Parsed, parse};
+    use crate::cli::flags::parse::Parsed;
 
     fn invocation(line: &str) -> Box<Invocation> {
         match parse(line.split_whitespace().map(OsString::from)) {
@@ -178,7 +189,7 @@ mod tests {
     fn from_json(line: &str, json: &str) -> Result<LowArgs, Failure> {
         let mut invocation = invocation(line);
         let path = Path::new("/etc/omk/config.json");
-        from_file(&mut invocation, &[], path, json.as_bytes())?;
+        from_file(&TABLE, &mut invocation, &[], path, json.as_bytes())?;
         Ok(invocation.low)
     }
 
@@ -191,7 +202,7 @@ mod tests {
             ("estimate", &variables[1..], "other"),
         ] {
             let mut invocation = invocation(line);
-            fill(&mut invocation, &world(variables, b"").0).unwrap();
+            fill(&TABLE, &mut invocation, &world(variables, b"").0).unwrap();
             assert_eq!(invocation.low.model, [want], "{line}");
         }
     }
@@ -200,7 +211,7 @@ mod tests {
     fn what_is_settled_is_left_alone_by_the_file() {
         let mut invocation = invocation("estimate -m own");
         let json = br#"{"model": "file", "quiet": true}"#;
-        from_file(&mut invocation, &["model"], Path::new("c"), json).unwrap();
+        from_file(&TABLE, &mut invocation, &["model"], Path::new("c"), json).unwrap();
         assert_eq!(invocation.low.model, ["own"]);
         assert!(invocation.low.quiet);
     }
@@ -208,6 +219,7 @@ mod tests {
     #[test]
     fn a_wrong_variable_is_named() {
         let failure = fill(
+            &TABLE,
             &mut invocation("estimate"),
             &world(&[("OMK_DEADLINE", "soon")], b"").0,
         )
@@ -310,11 +322,11 @@ mod tests {
     fn only_a_named_file_has_to_exist() {
         let none = [("HOME", "/nonexistent")];
         assert_eq!(
-            fill(&mut invocation("estimate"), &world(&none, b"").0),
+            fill(&TABLE, &mut invocation("estimate"), &world(&none, b"").0),
             Ok(())
         );
         let named = [("OMK_CONFIG", "/nonexistent/c.json")];
-        let failure = fill(&mut invocation("estimate"), &world(&named, b"").0).unwrap_err();
+        let failure = fill(&TABLE, &mut invocation("estimate"), &world(&named, b"").0).unwrap_err();
         assert_eq!(failure.exit, Exit::Config);
         assert!(
             failure
@@ -325,7 +337,11 @@ mod tests {
         );
         // A command without settings reads no file at all.
         assert_eq!(
-            fill(&mut invocation("completions bash"), &world(&named, b"").0),
+            fill(
+                &TABLE,
+                &mut invocation("completions bash"),
+                &world(&named, b"").0
+            ),
             Ok(())
         );
     }

@@ -23,9 +23,10 @@ mod store;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use crate::cli::commands::TABLE;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::parse::{Parsed, parse, wants_json};
+use crate::cli::flags::parse::{Parsed, Topic, parse, wants_json};
 
 /// Runs the program on the arguments and the environment of this process.
 pub fn main() -> ExitCode {
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
 /// The whole program; what it says has been said when this returns.
 fn run(args: Vec<OsString>, env: &mut Env) -> Exit {
     let json = wants_json(&args);
-    let outcome = match parse(args) {
+    let outcome = match parse(&TABLE, args) {
         Ok(parsed) => dispatch(parsed, env),
         Err(error) => Err(error.into()),
     };
@@ -65,10 +66,11 @@ fn run(args: Vec<OsString>, env: &mut Env) -> Exit {
 fn dispatch(parsed: Parsed, env: &mut Env) -> Result<Exit, Failure> {
     match parsed {
         Parsed::Nothing => {
-            env.output.help(&doc::help::help(None, false));
+            env.output
+                .help(&doc::help::help(&TABLE, Topic::Whole, false));
             return Ok(Exit::Usage);
         }
-        Parsed::Help { command, full } => env.output.print(&doc::help::help(command, full))?,
+        Parsed::Help { topic, full } => env.output.print(&doc::help::help(&TABLE, topic, full))?,
         Parsed::Version => env.output.print(&doc::help::version())?,
         Parsed::Run(invocation) => return commands::run(invocation, env),
     }
@@ -104,7 +106,7 @@ mod tests {
     fn nothing_asked_is_a_usage_error_with_the_short_help() {
         let (exit, out, err) = omk("");
         assert_eq!((exit, out.as_str()), (Exit::Usage, ""));
-        assert_eq!(err, doc::help::help(None, false));
+        assert_eq!(err, doc::help::help(&TABLE, Topic::Whole, false));
     }
 
     #[test]

@@ -49,6 +49,8 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     ("omk prompt --transport a", &["auto", "acp"]),
     ("omk prompt --schema a-f", &["a-file"]),
+    ("omk estimate --session ", &["team", "autopilot", "ralph"]),
+    ("omk plan --format mer", &["mermaid"]),
     ("omk completions ", &["bash", "zsh", "fish"]),
     ("omk models up", &["update"]),
     ("omk models update --u", &["--url"]),

@@ -13,6 +13,7 @@ const COMMANDS: &[&str] = &[
     "plan diff",
     "models",
     "models update",
+    "cost",
     "cost report",
     "cost list",
     "cost show",

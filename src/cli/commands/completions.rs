@@ -1,10 +1,38 @@
 //! `omk completions`: prints a script and touches nothing else.
 
 use crate::catalog::{Catalog, Model, Status};
+use crate::cli::commands::TABLE;
 use crate::cli::doc::complete::{SHELLS, Shell, script};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::flags::{CommandSpec, Completes};
 use crate::cli::flags::{LowArgs, UsageError, value};
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "completions",
+    positionals: "SHELL",
+    completes: Completes::Shells,
+    at_most: 1,
+    summary: "print a completion script for bash, zsh or fish",
+    doc: "Prints a script that teaches SHELL (bash, zsh or fish) to complete the commands, flags and values of omk.",
+    examples: &[
+        (
+            "omk completions bash > ~/.local/share/bash-completion/completions/omk",
+            "For bash, from the next shell on.",
+        ),
+        (
+            "omk completions zsh > ~/.zfunc/_omk",
+            "For zsh, when ~/.zfunc is in $fpath.",
+        ),
+        (
+            "omk completions fish > ~/.config/fish/completions/omk.fish",
+            "For fish.",
+        ),
+    ],
+    flags: &[],
+    run: |invocation, env| run(CompletionsArgs::resolve(invocation.low)?, env),
+};
 
 /// What `omk completions` was asked.
 #[derive(Debug, PartialEq)]
@@ -34,7 +62,7 @@ pub(crate) fn run(args: CompletionsArgs, env: &mut Env) -> Result<Exit, Failure>
     let served = |model: &&Model| model.status != Status::Retired;
     let models = catalog.models().iter().filter(served);
     let names: Vec<&str> = models.map(|model| &*model.id).collect();
-    env.output.print(&script(args.shell, &names))?;
+    env.output.print(&script(&TABLE, args.shell, &names))?;
     Ok(Exit::Done)
 }
 

@@ -1,11 +1,10 @@
-//! The commands: each file resolves its arguments, calls the floors below and prints.
-//!
-//! A command returns how the run ended. `Err` means that nothing but the failure is to be said, and
-//! `cli::main` says it; `Ok` means that the command has printed its result, whatever the exit code.
+//! The commands, each a module that owns its place in the table, its flags and its body; and the table, which is the list
+//! of them.
 
 mod completions;
 mod cost;
 mod estimate;
+mod help;
 mod models;
 pub(crate) mod plan;
 mod prompt;
@@ -13,43 +12,54 @@ mod prompt;
 use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::parse::Invocation;
-use crate::cli::flags::{Command, UsageError};
+use crate::cli::flags::Invocation;
+use crate::cli::flags::table::{CommandGroup, Table};
+
+/// Every command, in the order of the documentation.
+pub(crate) static TABLE: Table = Table {
+    commands: &[
+        &prompt::SPEC,
+        &plan::make::SPEC,
+        &plan::check::SPEC,
+        &plan::show::SPEC,
+        &plan::diff::SPEC,
+        &estimate::SPEC,
+        &cost::report::SPEC,
+        &cost::list::SPEC,
+        &cost::show::SHOW,
+        &cost::show::EXPLAIN,
+        &cost::check::SPEC,
+        &cost::recover::SPEC,
+        &cost::import::SPEC,
+        &cost::export::SPEC,
+        &cost::push::SPEC,
+        &cost::clear::SPEC,
+        &cost::PATH,
+        &models::SPEC,
+        &models::UPDATE,
+        &completions::SPEC,
+        &help::SPEC,
+    ],
+    groups: &[CommandGroup {
+        name: "cost",
+        summary: "what runs cost: the ledger, its sums and its upkeep",
+        default: &cost::report::SPEC,
+    }],
+};
 
 /// Runs a command.
 pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit, Failure> {
-    config::fill(&mut invocation, env)?;
+    config::fill(&TABLE, &mut invocation, env)?;
     if invocation.low.quiet {
         env.output.silence();
     }
-    match invocation.command {
-        Command::Prompt => prompt::run(prompt::PromptArgs::resolve(*invocation, env)?, env),
-        Command::Estimate => estimate::run(estimate::EstimateArgs::resolve(*invocation, env)?, env),
-        Command::Plan => plan::make::run(plan::make::MakeArgs::resolve(*invocation, env)?, env),
-        Command::PlanCheck => {
-            plan::check::run(plan::check::CheckArgs::resolve(*invocation, env)?, env)
-        }
-        Command::PlanShow => plan::show::run(plan::show::ShowArgs::resolve(*invocation, env)?, env),
-        Command::PlanDiff => plan::diff::run(plan::diff::DiffArgs::resolve(*invocation, env)?, env),
-        Command::Models => models::run(models::ModelsArgs::resolve(invocation.low)?, env),
-        Command::ModelsUpdate => {
-            models::update(models::UpdateArgs::resolve(invocation.low, env)?, env)
-        }
-        command @ (Command::CostReport
-        | Command::CostList
-        | Command::CostShow
-        | Command::CostExplain
-        | Command::CostCheck
-        | Command::CostRecover
-        | Command::CostImport
-        | Command::CostExport
-        | Command::CostPush
-        | Command::CostClear
-        | Command::CostPath) => cost::run(command, invocation.low, env),
-        Command::Completions => {
-            completions::run(completions::CompletionsArgs::resolve(invocation.low)?, env)
-        }
-        // The parser turns this command into a request for help.
-        Command::Help => Err(UsageError::new("help is not a command to run").into()),
-    }
+    (invocation.command.run)(*invocation, env)
+}
+
+/// Arguments read against the table.
+#[cfg(test)]
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<crate::cli::flags::parse::Parsed, crate::cli::flags::UsageError> {
+    crate::cli::flags::parse::parse(&TABLE, args)
 }

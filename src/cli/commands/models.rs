@@ -12,12 +12,87 @@ use crate::catalog::{Billing, Catalog, Model, Price, Rates, Status, models_dev};
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::network;
 use crate::cli::prices::{self, Provenance, said};
 use crate::cli::store::store;
 use crate::runtime::table::{Align, Table};
 use crate::runtime::text::{escape, escape_os};
+
+/// `omk models`.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "models",
+    positionals: "[NAME]",
+    completes: Completes::Models,
+    at_most: 1,
+    summary: "list models, windows, vocabularies and rates",
+    doc: "Lists the models that omk knows: provider, context window, vocabulary, the rates for input, cached input, \
+writing to the cache and output in USD per 1M tokens, and the date of the rates. An indented line has the rates for \
+prompts above a size. ~ marks a vocabulary that is only the nearest, - what is not known, and plan what a flat fee \
+pays for. With {--json} each row also says where its rates come from.\n\n\
+With NAME only models whose name, or provider/name, contains it are listed; a retired one when it is named in full.\n\n\
+A model that is not listed has no price, and omk never takes that of a similar name: give {--price}, or a \
+{--price-file}.",
+    examples: &[
+        ("omk models", "Every current model."),
+        (
+            "omk models kimi --all",
+            "Every Kimi model, retired ones too.",
+        ),
+        (
+            "omk models --json",
+            "What is in force and where it came from, as JSON.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&ALL, &shared::PRICE_FILE, &shared::JSON],
+    }],
+    run: |invocation, env| run(ModelsArgs::resolve(invocation.low)?, env),
+};
+
+/// `omk models update`.
+pub(crate) static UPDATE: CommandSpec = CommandSpec {
+    name: "models update",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "fetch current rates from models.dev",
+    doc: "Fetches a list of models and rates into the config directory. The list is checked as a whole before it \
+replaces the previous one; on any error nothing changes. From then on its rates are used instead of those built in; a \
+{--price-file} still overrides both. Deleting the file models.dev.json undoes it.",
+    examples: &[
+        ("omk models update", "Fetches from models.dev."),
+        (
+            "omk models update --url https://mirror.example/api.json",
+            "Fetches the same format from elsewhere.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&URL, &shared::DEADLINE, &shared::JSON],
+    }],
+    run: |invocation, env| update(UpdateArgs::resolve(invocation.low, env)?, env),
+};
+
+static ALL: Flag = Flag {
+    long: "all",
+    short: Some('a'),
+    takes: Takes::Nothing(|low| low.all = true),
+    doc: "List retired models too. The default is those that can be asked today.",
+    ..Flag::BLANK
+};
+
+static URL: Flag = Flag {
+    long: "url",
+    takes: Takes::Value("URL", |low, v| {
+        low.url = Some(value::url(v)?);
+        Ok(())
+    }),
+    doc: "Address of the list of models. It must serve the format of the default, https://models.dev/api.json.",
+    ..Flag::BLANK
+};
 
 /// What `omk models` was asked.
 #[derive(Debug, PartialEq)]
@@ -304,7 +379,6 @@ pub(crate) fn update(args: UpdateArgs, env: &mut Env) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::flags::table::flag;
 
     fn listed(filter: Option<&str>, all: bool) -> Result<Vec<String>, Failure> {
         let args = ModelsArgs {
@@ -320,7 +394,7 @@ mod tests {
 
     #[test]
     fn the_default_address_is_the_documented_one() {
-        assert!(flag("url", None).unwrap().doc.contains(models_dev::URL));
+        assert!(URL.doc.contains(models_dev::URL));
     }
 
     #[test]

@@ -5,18 +5,19 @@
 //! only where nothing can take it back: a service's answer without a schema. An agent's steps before the last are thoughts
 //! aloud, so they go to standard error.
 
+mod args;
+
 use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::cli::ask::screen::{Prints, Screen, Show};
-use crate::cli::ask::{AskArgs, Asker, ResultReport, status_of};
+use crate::cli::ask::{Asker, ResultReport, status_of};
+use crate::cli::commands::prompt::args::PromptArgs;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::UsageError;
-use crate::cli::flags::parse::Invocation;
 use crate::cli::input::{Source, TextReader};
 use crate::cost::record::Transport;
 use crate::cost::record::{SessionStatus, SessionType};
@@ -27,91 +28,14 @@ use crate::llm::schema::Validator;
 use crate::llm::types::{FinishReason, LlmResponse};
 use crate::runtime::text::escape_os;
 
+pub(crate) use crate::cli::commands::prompt::args::SPEC;
+
 /// The largest text taken for a question: far above any window.
 const LARGEST_TEXT: usize = 256 * 1024 * 1024;
 /// The largest picture: what Moonshot takes for a whole request, says its guide on vision.
 const LARGEST_IMAGE: u64 = 100 * 1024 * 1024;
 /// The largest schema.
 const LARGEST_SCHEMA: u64 = 4 * 1024 * 1024;
-
-/// What `omk prompt` was asked.
-#[derive(Debug)]
-pub(crate) struct PromptArgs {
-    ask: AskArgs,
-    /// The words of the question.
-    text: String,
-    /// Standard input belongs to it.
-    stdin: bool,
-    files: Vec<PathBuf>,
-    images: Vec<PathBuf>,
-    system: Option<String>,
-    schema: Option<PathBuf>,
-    thinking: Option<crate::cli::flags::value::Thinking>,
-    temperature: Option<f64>,
-    max_output_tokens: Option<u64>,
-    lossy: bool,
-    show: Show,
-    show_thinking: bool,
-}
-
-impl PromptArgs {
-    /// Settles defaults and conflicts.
-    ///
-    /// # Errors
-    ///
-    /// Arguments that exclude each other, or no question at all.
-    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<PromptArgs, UsageError> {
-        let Invocation { mut low, given, .. } = invocation;
-        let ask = AskArgs::resolve(&mut low, &given, env)?;
-        let mut dashes = 0;
-        let mut words = Vec::new();
-        for word in &low.positionals {
-            if word == "-" {
-                dashes += 1;
-                continue;
-            }
-            let word = word.to_str().ok_or_else(|| {
-                UsageError::new(format!("`{}` is not UTF-8", escape_os(word)))
-                    .hint("give the text on standard input, with --lossy if it is damaged")
-            })?;
-            words.push(word);
-        }
-        if dashes > 1 {
-            return Err(UsageError::new(
-                "`-` is given twice; standard input can be read once",
-            ));
-        }
-        if dashes > 0 && low.no_stdin {
-            return Err(UsageError::conflict("--no-stdin", "`-`"));
-        }
-        let is_silent = words.is_empty() && low.ask.file.is_empty();
-        if is_silent && low.no_stdin {
-            return Err(
-                UsageError::new("--no-stdin leaves nothing to ask").hint("give a TEXT or a --file")
-            );
-        }
-        let stdin = !low.no_stdin && (dashes > 0 || is_silent || env.stdin.is_input());
-        Ok(PromptArgs {
-            ask,
-            text: words.join(" "),
-            stdin,
-            files: std::mem::take(&mut low.ask.file),
-            images: std::mem::take(&mut low.ask.image),
-            system: low.ask.system.take(),
-            schema: low.ask.schema.take(),
-            thinking: low.ask.thinking,
-            temperature: low.ask.temperature,
-            max_output_tokens: low.ask.max_output_tokens,
-            lossy: low.lossy,
-            show: match (low.ask.stream_json, low.json) {
-                (true, _) => Show::Stream,
-                (false, true) => Show::Json,
-                (false, false) => Show::Text,
-            },
-            show_thinking: low.ask.show_thinking,
-        })
-    }
-}
 
 /// Runs the command.
 pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {

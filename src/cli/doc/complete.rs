@@ -5,7 +5,7 @@
 //! bash-completion.
 
 use crate::cli::doc::first_sentence;
-use crate::cli::flags::table::{COMMANDS, FLAGS, GROUPS, flags_of};
+use crate::cli::flags::table::Table;
 use crate::cli::flags::{CommandSpec, Completes, Flag};
 
 /// A shell that has completions.
@@ -27,80 +27,100 @@ pub(crate) const SHELLS: &[(&str, Shell)] = &[
 ];
 
 /// The script for a shell; `models` are offered where a model is expected.
-pub(crate) fn script(shell: Shell, models: &[&str]) -> String {
+pub(crate) fn script(table: &Table, shell: Shell, models: &[&str]) -> String {
+    let words = Words { table, models };
     match shell {
-        Shell::Bash => bash(models),
-        Shell::Zsh => zsh(models),
-        Shell::Fish => fish(models),
+        Shell::Bash => bash(&words),
+        Shell::Zsh => zsh(&words),
+        Shell::Fish => fish(&words),
     }
 }
 
-/// The words to offer, separated by one space; `None` for names of files. They contain nothing that
-/// a shell expands.
-fn words(completes: Completes, choices: &[&str], models: &[&str]) -> Option<String> {
-    let join = |words: &mut dyn Iterator<Item = &str>| Some(words.collect::<Vec<_>>().join(" "));
-    match completes {
-        Completes::Files => None,
-        Completes::Nothing => join(&mut std::iter::empty()),
-        Completes::Choices => join(&mut choices.iter().copied()),
-        Completes::Models => join(&mut models.iter().copied()),
-        Completes::Shells => join(&mut SHELLS.iter().map(|(name, _)| *name)),
-        Completes::Commands => join(&mut first_words()),
+/// The words that a script may offer.
+struct Words<'a> {
+    table: &'a Table,
+    models: &'a [&'a str],
+}
+
+impl Words<'_> {
+    /// The words to offer, separated by one space; `None` for names of files. They contain nothing that
+    /// a shell expands.
+    fn of(&self, completes: Completes, choices: &[&str]) -> Option<String> {
+        Some(match completes {
+            Completes::Files => return None,
+            Completes::Nothing => String::new(),
+            Completes::Choices => choices.join(" "),
+            Completes::Models => self.models.join(" "),
+            Completes::Shells => list(SHELLS.iter().map(|(name, _)| *name)),
+            Completes::Commands => list(self.first_commands().map(|(word, _)| word)),
+        })
     }
-}
 
-/// The words that may stand first.
-fn first_words() -> impl Iterator<Item = &'static str> {
-    first_commands().map(|(word, _)| word)
-}
-
-/// The same with what each does.
-fn first_commands() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let commands = COMMANDS.iter().map(|spec| (spec.name, spec.summary));
-    let groups = GROUPS
-        .iter()
-        .map(|(word, command)| (*word, command.spec().summary));
-    commands
-        .filter(|(name, _)| !name.contains(' '))
-        .chain(groups)
-}
-
-/// The second words of the commands that begin with this one, such as `update` after `models`.
-fn second_words(first: &str) -> impl Iterator<Item = &'static str> {
-    COMMANDS
-        .iter()
-        .filter_map(move |other| other.name.strip_prefix(first)?.strip_prefix(' '))
-}
-
-/// The second words of a group, separated by one space.
-fn of_group(group: &str) -> String {
-    second_words(group).collect::<Vec<_>>().join(" ")
-}
-
-/// What may follow a command that is no flag; `None` for names of files.
-fn arguments(spec: &CommandSpec, models: &[&str]) -> Option<String> {
-    let mut offered = words(spec.completes, &[], models)?;
-    for word in second_words(spec.name) {
-        offered.insert_str(0, &format!("{word} "));
+    /// The values of a flag; `None` for names of files.
+    fn of_flag(&self, flag: &Flag) -> Option<String> {
+        self.of(flag.completes, flag.choices)
     }
-    Some(offered.trim_end().to_string())
-}
 
-/// Branches of a shell's `case` that follow the words of a command: state, then word, as one
-/// pattern.
-fn each_step(mut branch: impl FnMut(&str, &str)) {
-    for (group, _) in GROUPS {
-        branch(&format!(" {group}"), group);
+    /// The words that may stand first, and what each does.
+    fn first_commands(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let commands = self.table.commands.iter();
+        let commands = commands.filter(|spec| !spec.name.contains(' '));
+        let groups = self.table.groups.iter();
+        commands
+            .map(|spec| (spec.name, spec.summary))
+            .chain(groups.map(|group| (group.name, group.summary)))
     }
-    for spec in COMMANDS {
-        match spec.name.rsplit_once(' ') {
-            Some((first, second)) => branch(&format!("{first} {second}"), spec.name),
-            None => branch(&format!(" {}", spec.name), spec.name),
+
+    /// The commands that take a flag, and the groups that stand for such a command.
+    fn owners(&self, flag: &Flag) -> Vec<&'static str> {
+        let groups = self.table.groups.iter();
+        let groups = groups.filter(|group| group.default.has(flag));
+        self.table
+            .owners(flag)
+            .map(|spec| spec.name)
+            .chain(groups.map(|group| group.name))
+            .collect()
+    }
+
+    /// The second words of the commands that begin with this one, such as `update` after `models`.
+    fn second_words(&self, first: &str) -> String {
+        list(self.table.subcommands(first).map(|(second, _)| second))
+    }
+
+    /// What may follow a command that is no flag; `None` for names of files.
+    fn arguments(&self, spec: &CommandSpec) -> Option<String> {
+        let offered = self.of(spec.completes, &[])?;
+        let offered = format!("{} {offered}", self.second_words(spec.name));
+        Some(offered.trim().to_string())
+    }
+
+    /// Branches of a shell's `case` that follow the words of a command: state, then word, as one
+    /// pattern.
+    fn each_step(&self, mut branch: impl FnMut(&str, &str)) {
+        for group in self.table.groups {
+            branch(&format!(" {}", group.name), group.name);
+        }
+        for spec in self.table.commands {
+            match spec.name.rsplit_once(' ') {
+                Some((first, second)) => branch(&format!("{first} {second}"), spec.name),
+                None => branch(&format!(" {}", spec.name), spec.name),
+            }
         }
     }
 }
 
-fn bash(models: &[&str]) -> String {
+/// Words separated by one space.
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The flags of a command, separated by one space.
+fn flags(spec: &CommandSpec) -> String {
+    let flags = spec.flags().map(|flag| format!("--{}", flag.long));
+    flags.collect::<Vec<_>>().join(" ")
+}
+
+fn bash(offers: &Words<'_>) -> String {
     let mut out = String::from(
         "# bash completion for omk; put there by `omk completions bash`.
 _omk() {
@@ -117,52 +137,51 @@ _omk() {
         case \"$command $word\" in
 ",
     );
-    each_step(|step, name| {
+    offers.each_step(|step, name| {
         out.push_str(&format!("            \"{step}\") command=\"{name}\" ;;\n"))
     });
-    out.push_str("        esac\n    done\n    COMPREPLY=()\n    case \"$previous\" in\n");
+    out.push_str("        esac\n    done\n    COMPREPLY=()\n    case \"$command $previous\" in\n");
     let reply = |offered: Option<String>| match offered {
         Some(offered) => format!("COMPREPLY=($(compgen -W \"{offered}\" -- \"$current\"))"),
         None => "_omk_files \"$current\"".to_string(),
     };
-    for flag in FLAGS.iter().filter(|flag| flag.value_name().is_some()) {
-        let short = flag
-            .short
-            .map_or_else(String::new, |short| format!(" | -{short}"));
-        let reply = reply(words(flag.completes, flag.choices, models));
+    for flag in offers.table.flags() {
+        if flag.value_name().is_none() {
+            continue;
+        }
+        // Commands may have different flags of one name.
+        let mut patterns = Vec::new();
+        for name in offers.owners(flag) {
+            patterns.push(format!("\"{name} --{}\"", flag.long));
+            patterns.extend(flag.short.map(|short| format!("\"{name} -{short}\"")));
+        }
+        let reply = reply(offers.of_flag(flag));
         out.push_str(&format!(
-            "        --{}{short})\n            {reply}\n            return ;;\n",
-            flag.long
+            "        {})\n            {reply}\n            return ;;\n",
+            patterns.join(" | ")
         ));
     }
     out.push_str("    esac\n    case \"$command\" in\n");
-    for spec in COMMANDS {
-        let flags: Vec<String> = flags_of(spec.command)
-            .map(|flag| format!("--{}", flag.long))
-            .collect();
+    for spec in offers.table.commands {
         out.push_str(&format!(
             "        \"{}\")\n            if [[ $current == -* ]]; then\n                {}\n            else\n                {}\n            fi ;;\n",
             spec.name,
-            reply(Some(flags.join(" "))),
-            reply(arguments(spec, models)),
+            reply(Some(flags(spec))),
+            reply(offers.arguments(spec)),
         ));
     }
-    for (group, command) in GROUPS {
-        let flags: Vec<String> = flags_of(*command)
-            .map(|flag| format!("--{}", flag.long))
-            .collect();
+    for group in offers.table.groups {
+        let (second, flags) = (offers.second_words(group.name), flags(group.default));
         out.push_str(&format!(
-            "        \"{group}\")\n            {} ;;\n",
-            reply(Some(format!("{} {}", of_group(group), flags.join(" ")))),
+            "        \"{}\")\n            {} ;;\n",
+            group.name,
+            reply(Some(format!("{second} {flags}"))),
         ));
     }
-    let first = first_words()
-        .chain(["--help", "--version"])
-        .collect::<Vec<_>>()
-        .join(" ");
+    let first = list(offers.first_commands().map(|(word, _)| word));
     out.push_str(&format!(
         "        *)\n            {} ;;\n",
-        reply(Some(first))
+        reply(Some(format!("{first} --help --version")))
     ));
     out.push_str(
         "    esac
@@ -178,7 +197,7 @@ complete -F _omk omk
     out
 }
 
-fn zsh(models: &[&str]) -> String {
+fn zsh(offers: &Words<'_>) -> String {
     let mut out = String::from(
         "#compdef omk
 # zsh completion for omk; put there by `omk completions zsh`.
@@ -188,24 +207,24 @@ _omk() {
         case \"$command ${words[i]}\" in
 ",
     );
-    each_step(|step, name| {
+    offers.each_step(|step, name| {
         out.push_str(&format!("            \"{step}\") command=\"{name}\" ;;\n"))
     });
     out.push_str("        esac\n    done\n    case \"$command\" in\n");
-    for spec in COMMANDS {
+    for spec in offers.table.commands {
         out.push_str(&format!(
             "        \"{}\")\n            _arguments -s -S \\\n",
             spec.name
         ));
-        for flag in flags_of(spec.command) {
-            out.push_str(&format!("                {} \\\n", zsh_flag(flag, models)));
+        for flag in spec.flags() {
+            out.push_str(&format!("                {} \\\n", zsh_flag(flag, offers)));
         }
         // The words of the command itself are arguments to `_arguments`.
         let own = spec.name.split(' ').count();
         for place in 1..=own {
             out.push_str(&format!("                '{place}: :' \\\n"));
         }
-        let action = zsh_action(arguments(spec, models));
+        let action = zsh_action(offers.arguments(spec));
         let place = if spec.at_most > 1 {
             "*".to_string()
         } else {
@@ -219,13 +238,15 @@ _omk() {
             )),
         }
     }
-    for (group, _) in GROUPS {
+    for group in offers.table.groups {
         out.push_str(&format!(
-            "        \"{group}\")\n            compadd -- {} ;;\n",
-            of_group(group)
+            "        \"{}\")\n            compadd -- {} ;;\n",
+            group.name,
+            offers.second_words(group.name)
         ));
     }
-    let first: Vec<String> = first_commands()
+    let first: Vec<String> = offers
+        .first_commands()
         .map(|(word, summary)| format!("'{word}:{}'", zsh_text(summary)))
         .collect();
     out.push_str(&format!(
@@ -249,14 +270,14 @@ fi
     out
 }
 
-fn zsh_flag(flag: &Flag, models: &[&str]) -> String {
+fn zsh_flag(flag: &Flag, offers: &Words<'_>) -> String {
     let text = zsh_text(first_sentence(flag.doc));
     let (long_end, short_end, value) = match flag.value_name() {
         // Every value has a name there; ours may hold a colon's worth of punctuation, so only its
         // letters are shown.
         Some(name) => {
             let name: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
-            let action = zsh_action(words(flag.completes, flag.choices, models));
+            let action = zsh_action(offers.of_flag(flag));
             ("=", "+", format!(":{name}:{action}"))
         }
         None => ("", "", String::new()),
@@ -299,7 +320,7 @@ fn zsh_text(text: &str) -> String {
         .replace(':', "\\:")
 }
 
-fn fish(models: &[&str]) -> String {
+fn fish(offers: &Words<'_>) -> String {
     let mut out = String::from(
         "# fish completion for omk; put there by `omk completions fish`.
 function __omk_command
@@ -308,7 +329,7 @@ function __omk_command
         switch \"$command $word\"
 ",
     );
-    each_step(|step, name| {
+    offers.each_step(|step, name| {
         out.push_str(&format!(
             "            case '{step}'\n                set command '{name}'\n"
         ))
@@ -324,33 +345,31 @@ end
 complete -c omk -f
 ",
     );
-    for (word, summary) in first_commands() {
+    for (word, summary) in offers.first_commands() {
         out.push_str(&format!(
             "complete -c omk -n \"__omk_in ''\" -a {word} -d '{}'\n",
             fish_text(summary)
         ));
     }
-    for (group, _) in GROUPS {
+    for group in offers.table.groups {
         out.push_str(&format!(
-            "complete -c omk -n \"__omk_in {group}\" -a '{}'\n",
-            of_group(group)
+            "complete -c omk -n \"__omk_in {}\" -a '{}'\n",
+            group.name,
+            offers.second_words(group.name)
         ));
     }
-    for spec in COMMANDS {
+    for spec in offers.table.commands {
         let condition = format!("-n \"__omk_in {}\"", spec.name);
-        match arguments(spec, models) {
+        match offers.arguments(spec) {
             None => out.push_str(&format!("complete -c omk {condition} -F\n")),
             Some(offered) if offered.is_empty() => {}
             Some(offered) => out.push_str(&format!("complete -c omk {condition} -a '{offered}'\n")),
         }
-        for flag in flags_of(spec.command) {
+        for flag in spec.flags() {
             let short = flag
                 .short
                 .map_or_else(String::new, |short| format!(" -s {short}"));
-            let value = match (
-                flag.value_name(),
-                words(flag.completes, flag.choices, models),
-            ) {
+            let value = match (flag.value_name(), offers.of_flag(flag)) {
                 (None, _) => String::new(),
                 (Some(_), None) => " -r -F".to_string(),
                 (Some(_), Some(offered)) if offered.is_empty() => " -x".to_string(),
@@ -375,15 +394,16 @@ fn fish_text(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::catalog::Catalog;
+    use crate::cli::commands::TABLE;
 
     #[test]
     fn every_script_knows_every_command_flag_choice_and_model() {
         for (name, shell) in SHELLS {
-            let script = script(*shell, &["kimi-k3", "gpt-5.2"]);
-            for spec in COMMANDS {
+            let script = script(&TABLE, *shell, &["kimi-k3", "gpt-5.2"]);
+            for spec in TABLE.commands {
                 assert!(script.contains(spec.name), "{name}: {}", spec.name);
             }
-            for flag in FLAGS {
+            for flag in TABLE.flags() {
                 let written = if *shell == Shell::Fish {
                     format!("-l {} ", flag.long)
                 } else {
@@ -406,7 +426,7 @@ mod tests {
             word.bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
-        for flag in FLAGS {
+        for flag in TABLE.flags() {
             assert!(
                 flag.choices.iter().all(|choice| harmless(choice)),
                 "--{}",

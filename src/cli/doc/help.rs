@@ -4,11 +4,12 @@
 //! Lines are at most 80 columns wide, whatever the terminal: asking it would be one more thing that
 //! can fail.
 
+use crate::cli::doc::program::{DESCRIPTION, SUMMARY, VARIABLES};
 use crate::cli::doc::{Span, first_sentence, spans};
 use crate::cli::exit::EXITS;
-use crate::cli::flags::parse::usage;
-use crate::cli::flags::table::{COMMANDS, DESCRIPTION, FLAGS, SUMMARY, VARIABLES, flags_of};
-use crate::cli::flags::{Command, Flag};
+use crate::cli::flags::parse::Topic;
+use crate::cli::flags::table::{CommandGroup, Table};
+use crate::cli::flags::{CommandSpec, Flag, shared};
 
 const WIDTH: usize = 80;
 
@@ -17,45 +18,44 @@ pub(crate) fn version() -> String {
     format!("omk {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Help of a command, or of the whole; in full or in short.
-pub(crate) fn help(command: Option<Command>, full: bool) -> String {
-    match (command, full) {
-        (None, false) => whole_short(),
-        (None, true) => whole_full(),
-        (Some(command), false) => command_short(command),
-        (Some(command), true) => command_full(command),
+/// Help in full or in short.
+pub(crate) fn help(table: &Table, topic: Topic, full: bool) -> String {
+    match (topic, full) {
+        (Topic::Whole, false) => whole_short(table),
+        (Topic::Whole, true) => whole_full(table),
+        (Topic::Command(spec), false) => command_short(table, spec),
+        (Topic::Command(spec), true) => command_full(table, spec),
+        (Topic::Group(group), _) => of_group(table, group),
     }
 }
 
-fn whole_short() -> String {
+fn whole_short(table: &Table) -> String {
     let mut out =
         format!("omk: {SUMMARY}\n\nUsage: omk COMMAND [OPTIONS] [ARGUMENTS]\n\nCommands:\n");
-    let width = commands_width();
-    for spec in COMMANDS {
-        row(&mut out, &format!("  {:width$}  ", spec.name), spec.summary);
-    }
+    let commands = table.commands.iter().map(|spec| (spec.name, *spec));
+    command_rows(&mut out, commands);
     out.push_str("\nOptions:\n");
-    let common: Vec<&Flag> = FLAGS
-        .iter()
-        .filter(|flag| flag.on.len() == COMMANDS.len())
-        .collect();
-    flag_rows(&mut out, &common);
+    flag_rows(&mut out, shared::COMMON, headings_width(shared::COMMON));
     out.push_str(
         "\n`omk help COMMAND` explains a command, `omk COMMAND -h` reminds of its options.\n",
     );
     out
 }
 
-fn whole_full() -> String {
+fn whole_full(table: &Table) -> String {
     let mut out = format!("omk: {SUMMARY}\n\nUsage: omk COMMAND [OPTIONS] [ARGUMENTS]\n\n");
     paragraphs(&mut out, "", DESCRIPTION);
     out.push_str("\nCommands:\n");
-    for spec in COMMANDS {
-        out.push_str(&format!("  {}\n", usage(spec.command)));
+    for spec in table.commands {
+        out.push_str(&format!("  {}\n", spec.usage()));
         row(&mut out, "      ", spec.summary);
     }
     out.push_str("\nExamples:\n");
-    for (line, doc) in COMMANDS.iter().filter_map(|spec| spec.examples.first()) {
+    for (line, doc) in table
+        .commands
+        .iter()
+        .filter_map(|spec| spec.examples.first())
+    {
         example(&mut out, line, doc);
     }
     out.push_str("\nExit codes:\n");
@@ -68,7 +68,7 @@ fn whole_full() -> String {
     }
     out.push_str("\nVariables:\n");
     let mut variable = |name: &str, doc: &str| row(&mut out, &format!("  {name:<16}  "), doc);
-    for flag in FLAGS {
+    for flag in table.flags() {
         for name in flag.variables {
             variable(name, &format!("--{} when it is not given", flag.long));
         }
@@ -82,36 +82,85 @@ fn whole_full() -> String {
     out
 }
 
-fn command_short(command: Command) -> String {
-    let spec = command.spec();
+/// The commands that begin with one word. It is the same in full and in short: each command has its own help.
+fn of_group(table: &Table, group: &CommandGroup) -> String {
+    let name = group.name;
     let mut out = format!(
-        "omk {}: {}\n\nUsage: {}\n\nOptions:\n",
+        "omk {name}: {}\n\nUsage: omk {name} [COMMAND] [OPTIONS] [ARGUMENTS]\n\nCommands:\n",
+        group.summary
+    );
+    command_rows(&mut out, table.subcommands(name));
+    let default = group.default.name;
+    out.push_str(&format!(
+        "\n`omk {name}` alone is `omk {default}`.\n`omk {default} -h` lists the options of one of them, `--help` explains them.\n"
+    ));
+    out
+}
+
+/// The first lines of a command's help, with the commands that its name begins.
+fn beginning(table: &Table, spec: &CommandSpec) -> String {
+    let mut out = format!(
+        "omk {}: {}\n\nUsage: {}\n",
         spec.name,
         spec.summary,
-        usage(command)
+        spec.usage()
     );
-    flag_rows(&mut out, &flags_of(command).collect::<Vec<_>>());
+    let longer: Vec<_> = table.subcommands(spec.name).collect();
+    for (_, command) in &longer {
+        out.push_str(&format!("       {}\n", command.usage()));
+    }
+    if !longer.is_empty() {
+        out.push_str("\nCommands:\n");
+        command_rows(&mut out, longer.into_iter());
+    }
+    out
+}
+
+/// The flags of a command under their headings, those of every command last.
+fn groups(spec: &CommandSpec) -> Vec<(String, Vec<&'static Flag>)> {
+    let mut groups: Vec<(String, Vec<&Flag>)> = Vec::new();
+    for group in spec.flags {
+        let title = match group.title {
+            "" => "Options".to_string(),
+            title => format!("{title} options"),
+        };
+        groups.push((title, group.flags.to_vec()));
+    }
+    match groups.as_mut_slice() {
+        [(_, only)] => only.extend(shared::COMMON),
+        [] => groups.push(("Options".to_string(), shared::COMMON.to_vec())),
+        _ => groups.push(("Other options".to_string(), shared::COMMON.to_vec())),
+    }
+    groups
+}
+
+fn command_short(table: &Table, spec: &CommandSpec) -> String {
+    let mut out = beginning(table, spec);
+    let all: Vec<&Flag> = spec.flags().collect();
+    let width = headings_width(&all);
+    for (title, flags) in groups(spec) {
+        out.push_str(&format!("\n{title}:\n"));
+        flag_rows(&mut out, &flags, width);
+    }
     out.push_str(&format!("\n`omk {} --help` explains them.\n", spec.name));
     out
 }
 
-fn command_full(command: Command) -> String {
-    let spec = command.spec();
-    let mut out = format!(
-        "omk {}: {}\n\nUsage: {}\n\n",
-        spec.name,
-        spec.summary,
-        usage(command)
-    );
+fn command_full(table: &Table, spec: &CommandSpec) -> String {
+    let mut out = beginning(table, spec);
+    out.push('\n');
     paragraphs(&mut out, "", spec.doc);
-    out.push_str("\nOptions:\n");
-    for flag in flags_of(command) {
-        out.push_str(&format!("  {}\n", heading(flag)));
-        paragraphs(&mut out, "          ", flag.doc);
-        if let Some(facts) = facts(flag) {
-            row(&mut out, "          ", &facts);
+    out.push('\n');
+    for (title, flags) in groups(spec) {
+        out.push_str(&format!("{title}:\n"));
+        for flag in flags {
+            out.push_str(&format!("  {}\n", heading(flag)));
+            paragraphs(&mut out, "          ", flag.doc);
+            if let Some(facts) = facts(flag) {
+                row(&mut out, "          ", &facts);
+            }
+            out.push('\n');
         }
-        out.push('\n');
     }
     out.push_str("Examples:\n");
     for (line, doc) in spec.examples {
@@ -152,20 +201,22 @@ pub(crate) fn facts(flag: &Flag) -> Option<String> {
     (!facts.is_empty()).then(|| facts.join(" "))
 }
 
-fn commands_width() -> usize {
-    COMMANDS
-        .iter()
-        .map(|spec| spec.name.len())
-        .max()
-        .unwrap_or(0)
+fn command_rows<'a>(out: &mut String, commands: impl Iterator<Item = (&'a str, &'a CommandSpec)>) {
+    let commands: Vec<_> = commands.collect();
+    let width = commands.iter().map(|(name, _)| name.len()).max();
+    let width = width.unwrap_or(0);
+    for (name, spec) in commands {
+        row(out, &format!("  {name:width$}  "), spec.summary);
+    }
 }
 
-fn flag_rows(out: &mut String, flags: &[&Flag]) {
-    let width = flags
-        .iter()
-        .map(|flag| heading(flag).len())
-        .max()
-        .unwrap_or(0);
+/// The width of the widest heading.
+fn headings_width(flags: &[&Flag]) -> usize {
+    let widths = flags.iter().map(|flag| heading(flag).len());
+    widths.max().unwrap_or(0)
+}
+
+fn flag_rows(out: &mut String, flags: &[&Flag], width: usize) {
     for flag in flags {
         row(
             out,
@@ -225,12 +276,15 @@ fn row(out: &mut String, heading: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::commands::TABLE;
 
     fn every_help() -> Vec<String> {
-        let commands = COMMANDS.iter().map(|spec| Some(spec.command));
+        let commands = TABLE.commands.iter().map(|spec| Topic::Command(spec));
+        let groups = TABLE.groups.iter().map(Topic::Group);
         commands
-            .chain([None])
-            .flat_map(|command| [help(command, false), help(command, true)])
+            .chain(groups)
+            .chain([Topic::Whole])
+            .flat_map(|topic| [help(&TABLE, topic, false), help(&TABLE, topic, true)])
             .collect()
     }
 
@@ -247,40 +301,67 @@ mod tests {
 
     #[test]
     fn every_flag_stands_in_both_helps_of_its_commands_and_no_other() {
-        for spec in COMMANDS {
-            for flag in FLAGS {
+        for spec in TABLE.commands {
+            for flag in TABLE.flags() {
                 for full in [false, true] {
-                    let listed = help(Some(spec.command), full)
+                    let listed = help(&TABLE, Topic::Command(spec), full)
                         .lines()
                         .filter_map(|line| line.strip_prefix("  "))
                         .filter_map(|line| line.strip_prefix(&heading(flag)))
                         // Another flag's name may begin as this one's does.
                         .any(|rest| rest.is_empty() || rest.starts_with("  "));
                     // Two commands may have different flags of one name.
-                    let known = FLAGS.iter().filter(|other| heading(other) == heading(flag));
-                    let mut known = known.filter(|other| other.is_on(spec.command));
-                    assert_eq!(
-                        listed,
-                        known.next().is_some(),
-                        "{} --{}",
-                        spec.name,
-                        flag.long
-                    );
+                    let known = spec.flags().any(|own| heading(own) == heading(flag));
+                    assert_eq!(listed, known, "{} --{}", spec.name, flag.long);
                 }
             }
         }
     }
 
     #[test]
+    fn a_word_that_begins_commands_lists_them() {
+        let group = &TABLE.groups[0];
+        for full in [false, true] {
+            let text = help(&TABLE, Topic::Group(group), full);
+            for (second, spec) in TABLE.subcommands(group.name) {
+                let line = text
+                    .lines()
+                    .find(|line| line.starts_with(&format!("  {second} ")));
+                assert!(line.unwrap().ends_with(spec.summary), "{second}");
+            }
+        }
+        let plan = help(
+            &TABLE,
+            Topic::Command(TABLE.command("plan".as_ref()).unwrap()),
+            false,
+        );
+        assert!(plan.contains("\n  check  "), "{plan}");
+    }
+
+    #[test]
+    fn flags_stand_under_what_they_are_for() {
+        let spec = TABLE.command("prompt".as_ref()).unwrap();
+        for full in [false, true] {
+            let text = help(&TABLE, Topic::Command(spec), full);
+            let (_, limits) = text.split_once("\nLimits options:\n").unwrap();
+            let (limits, _) = limits.split_once("options:\n").unwrap();
+            assert!(limits.contains("--max-usd USD"), "{limits}");
+            assert!(!limits.contains("--image"), "{limits}");
+            assert!(text.contains("\nOther options:\n  -h, --help"), "{text}");
+        }
+    }
+
+    #[test]
     fn the_whole_names_every_command_and_every_exit_code() {
-        let (short, full) = (help(None, false), help(None, true));
-        for spec in COMMANDS {
+        let short = help(&TABLE, Topic::Whole, false);
+        let full = help(&TABLE, Topic::Whole, true);
+        for spec in TABLE.commands {
             assert!(
                 short.contains(&format!("\n  {} ", spec.name)),
                 "{}",
                 spec.name
             );
-            assert!(full.contains(&usage(spec.command)), "{}", spec.name);
+            assert!(full.contains(&spec.usage()), "{}", spec.name);
         }
         for exit in EXITS {
             assert!(

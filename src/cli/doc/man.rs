@@ -5,12 +5,11 @@
 //! set.
 
 use crate::cli::doc::help::facts;
+use crate::cli::doc::program::{DESCRIPTION, SUMMARY, VARIABLES};
 use crate::cli::doc::{Span, spans};
 use crate::cli::exit::EXITS;
-use crate::cli::flags::table::{
-    COMMANDS, DESCRIPTION, FLAGS, SUMMARY, VARIABLES, configurable, flags_of,
-};
-use crate::cli::flags::{CommandSpec, Flag};
+use crate::cli::flags::table::Table;
+use crate::cli::flags::{CommandSpec, Flag, shared};
 use crate::plan::finding::Code;
 
 /// What the page says about the files that omk reads; the same markup as elsewhere.
@@ -22,7 +21,7 @@ also takes an array. An unknown key is an error. Without XDG_CONFIG_HOME the dir
 $HOME/.config.";
 
 /// The whole page.
-fn man() -> String {
+fn man(table: &Table) -> String {
     let mut out = format!(
         ".TH OMK 1 \"\" \"omk {}\" \"User Commands\"\n",
         env!("CARGO_PKG_VERSION")
@@ -30,7 +29,7 @@ fn man() -> String {
     section(&mut out, "NAME");
     out.push_str(&format!("omk \\- {}\n", escape(SUMMARY)));
     section(&mut out, "SYNOPSIS");
-    for (i, spec) in COMMANDS.iter().enumerate() {
+    for (i, spec) in table.commands.iter().enumerate() {
         if i > 0 {
             out.push_str(".br\n");
         }
@@ -39,28 +38,28 @@ fn man() -> String {
     section(&mut out, "DESCRIPTION");
     paragraphs(&mut out, DESCRIPTION);
     section(&mut out, "COMMANDS");
-    for spec in COMMANDS {
+    for spec in table.commands {
         out.push_str(&format!(".SS \"omk {}\"\n", escape(spec.name)));
         synopsis(&mut out, spec);
         out.push_str(".PP\n");
         paragraphs(&mut out, spec.doc);
     }
     section(&mut out, "OPTIONS");
-    let is_common = |flag: &Flag| flag.on.len() == COMMANDS.len();
-    for spec in COMMANDS {
-        let own: Vec<&Flag> = flags_of(spec.command)
-            .filter(|flag| !is_common(flag))
-            .collect();
-        if !own.is_empty() {
-            out.push_str(&format!(".SS \"Options of omk {}\"\n", escape(spec.name)));
-            own.into_iter().for_each(|flag| option(&mut out, flag));
+    for spec in table.commands {
+        for group in spec.flags {
+            let purpose = match group.title {
+                "" => String::new(),
+                title => format!(": {}", title.to_lowercase()),
+            };
+            let name = escape(spec.name);
+            out.push_str(&format!(".SS \"Options of omk {name}{purpose}\"\n"));
+            group.flags.iter().for_each(|flag| option(&mut out, flag));
         }
     }
     out.push_str(".SS \"Options of every command\"\n");
-    FLAGS
-        .iter()
-        .filter(|flag| is_common(flag))
-        .for_each(|flag| option(&mut out, flag));
+    for flag in shared::COMMON {
+        option(&mut out, flag);
+    }
     section(&mut out, "EXIT STATUS");
     for exit in EXITS {
         item(
@@ -77,7 +76,7 @@ fn man() -> String {
     }
     section(&mut out, "ENVIRONMENT");
     out.push_str("An empty variable counts as one that is not set.\n");
-    for flag in FLAGS {
+    for flag in table.flags() {
         for (i, variable) in flag.variables.iter().enumerate() {
             let before = flag.variables.get(..i).unwrap_or_default();
             let mut doc = format!(
@@ -99,11 +98,11 @@ fn man() -> String {
         &bold("$XDG_CONFIG_HOME/omk/config.json"),
         CONFIG_FILE,
     );
-    let keys: Vec<&str> = configurable().map(|flag| flag.long).collect();
+    let keys: Vec<&str> = table.configurable().iter().map(|flag| flag.long).collect();
     out.push_str(".IP\n");
     prose(&mut out, &format!("The keys: {}.", keys.join(", ")));
     section(&mut out, "EXAMPLES");
-    let examples = COMMANDS.iter().flat_map(|spec| spec.examples);
+    let examples = table.commands.iter().flat_map(|spec| spec.examples);
     for (i, (line, doc)) in examples.enumerate() {
         if i > 0 {
             out.push_str(".PP\n");
@@ -225,6 +224,7 @@ fn guard(line: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::commands::TABLE;
 
     #[test]
     fn the_committed_page_is_this_rendering() {
@@ -232,26 +232,26 @@ mod tests {
             .join("man")
             .join("omk.1");
         if std::env::var_os("OMK_BLESS").is_some() {
-            std::fs::write(&path, man()).unwrap();
+            std::fs::write(&path, man(&TABLE)).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
-            committed == man(),
+            committed == man(&TABLE),
             "man/omk.1 is stale: OMK_BLESS=1 cargo test --lib rewrites it"
         );
     }
 
     #[test]
     fn every_command_flag_variable_and_exit_code_is_on_the_page() {
-        let page = man();
-        for spec in COMMANDS {
+        let page = man(&TABLE);
+        for spec in TABLE.commands {
             assert!(
                 page.contains(&format!(".SS \"omk {}\"", spec.name)),
                 "{}",
                 spec.name
             );
         }
-        for flag in FLAGS {
+        for flag in TABLE.flags() {
             assert!(
                 page.contains(&bold(&format!("--{}", flag.long))),
                 "--{}",
@@ -285,7 +285,10 @@ mod tests {
         const REQUESTS: &[&str] = &[
             "TH", "SH", "SS", "PP", "TP", "IP", "RS", "RE", "EX", "EE", "br",
         ];
-        for line in man().lines().filter(|line| line.starts_with(['.', '\''])) {
+        for line in man(&TABLE)
+            .lines()
+            .filter(|line| line.starts_with(['.', '\'']))
+        {
             let request = line.trim_start_matches('.').split(' ').next().unwrap();
             assert!(REQUESTS.contains(&request), "{line}");
         }

@@ -10,6 +10,7 @@ pub(crate) mod help;
 // The page is a committed file, so only the test that holds it equal to the table renders it.
 #[cfg(test)]
 mod man;
+pub(crate) mod program;
 
 /// A part of a documentation text.
 #[derive(Debug, PartialEq)]
@@ -59,19 +60,22 @@ fn first_sentence(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::commands::TABLE;
+    use crate::cli::doc::program::{DESCRIPTION, VARIABLES};
     use crate::cli::exit::EXITS;
-    use crate::cli::flags::table::{COMMANDS, DESCRIPTION, FLAGS, VARIABLES, flag};
 
     fn every_text() -> Vec<(String, &'static str)> {
         let mut texts = vec![("the description".to_string(), DESCRIPTION)];
         texts.extend(
-            COMMANDS
+            TABLE
+                .commands
                 .iter()
                 .map(|spec| (spec.name.to_string(), spec.doc)),
         );
         texts.extend(
-            FLAGS
-                .iter()
+            TABLE
+                .flags()
+                .into_iter()
                 .map(|flag| (format!("--{}", flag.long), flag.doc)),
         );
         texts.extend(
@@ -93,7 +97,9 @@ mod tests {
             for span in spans(text) {
                 match span {
                     Span::Flag(name) => {
-                        let known = name.strip_prefix("--").and_then(|name| flag(name, None));
+                        let known = name
+                            .strip_prefix("--")
+                            .and_then(|name| TABLE.flag(name, None));
                         assert!(known.is_some(), "{place} refers to {name}");
                     }
                     Span::Plain(plain) => {
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn first_sentences_stand_alone() {
-        for flag in FLAGS {
+        for flag in TABLE.flags() {
             let sentence = first_sentence(flag.doc);
             assert!(sentence.len() <= 60, "--{}: {sentence}", flag.long);
             assert!(

@@ -1,19 +1,23 @@
-//! The command line as data: [`table`] says what there is, [`parse`] reads arguments against it,
-//! and [`crate::cli::doc`] renders it as help, man page and completions.
+//! The command line as data. Each command describes itself and its flags in a [`CommandSpec`]; a [`table::Table`] is
+//! the list of them, [`parse`] reads arguments against it, and [`crate::cli::doc`] renders it as help, man page and
+//! completions. [`shared`] has the flags of several commands.
 //!
 //! Nothing here looks at the environment, a file or a terminal. [`LowArgs`] mirrors what was typed;
 //! what it means, with defaults and conflicts, is decided by the command that takes it.
 
 pub(crate) mod parse;
+pub(crate) mod shared;
 pub(crate) mod table;
 pub(crate) mod value;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::catalog::Price;
 use crate::catalog::money::Usd;
+use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cost::budget::{Budget, TagFilter};
 use crate::cost::estimator::PricingTier;
@@ -23,57 +27,8 @@ use crate::cost::report::By;
 use crate::llm::client::Rule;
 use crate::tokens::Vocabulary;
 
-/// What can be asked of omk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    /// One question, one answer.
-    Prompt,
-    /// Tokens and price, before asking.
-    Estimate,
-    /// The catalog of models.
-    Models,
-    /// Fetches current prices.
-    ModelsUpdate,
-    /// A plan for a goal.
-    Plan,
-    /// Looks for mistakes in plans.
-    PlanCheck,
-    /// Prints a plan in another form.
-    PlanShow,
-    /// Compares two plans.
-    PlanDiff,
-    /// Sums over the ledger.
-    CostReport,
-    /// The newest runs.
-    CostList,
-    /// All that is known of a run.
-    CostShow,
-    /// The arithmetic of a run.
-    CostExplain,
-    /// Holds the ledger against budgets.
-    CostCheck,
-    /// Settles what killed runs left open.
-    CostRecover,
-    /// The ledger for other programs.
-    CostExport,
-    /// Removes old runs.
-    CostClear,
-    /// Where the ledger is.
-    CostPath,
-    /// Reads what agents' own sessions used.
-    CostImport,
-    /// Sends runs to a collector.
-    CostPush,
-    /// Prints a shell's completion script.
-    Completions,
-    /// Prints help.
-    Help,
-}
-
 /// The documentation of a command, and what may follow it.
 pub(crate) struct CommandSpec {
-    /// Which one.
-    pub(crate) command: Command,
     /// The words that select it, separated by one space.
     pub(crate) name: &'static str,
     /// The positional arguments as the usage line shows them; empty when it takes none.
@@ -88,6 +43,66 @@ pub(crate) struct CommandSpec {
     pub(crate) doc: &'static str,
     /// Command lines and what each does.
     pub(crate) examples: &'static [(&'static str, &'static str)],
+    /// Its own flags by what they are for; those of every command follow them.
+    pub(crate) flags: &'static [FlagGroup],
+    /// Settles what the arguments come to, and does it.
+    pub(crate) run: Run,
+}
+
+/// The body of a command. `Err` means that nothing but the failure is to be printed; after `Ok` it has printed its result,
+/// whatever the exit code.
+pub(crate) type Run = fn(Invocation, &mut Env) -> Result<Exit, Failure>;
+
+/// Flags of a command that belong together.
+pub(crate) struct FlagGroup {
+    /// What they are for, in one or two words; empty when a command has only one group.
+    pub(crate) title: &'static str,
+    /// The flags, in the order of the documentation.
+    pub(crate) flags: &'static [&'static Flag],
+}
+
+impl CommandSpec {
+    /// All its flags, in the order of the documentation.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
+        let own = self.flags.iter().flat_map(|group| group.flags);
+        own.chain(shared::COMMON).copied()
+    }
+
+    /// Does it take this flag?
+    pub(crate) fn has(&self, flag: &Flag) -> bool {
+        self.flags().any(|own| std::ptr::eq(own, flag))
+    }
+
+    /// How it is written: `omk estimate [OPTIONS] [FILE]...`.
+    pub(crate) fn usage(&self) -> String {
+        let space = if self.positionals.is_empty() { "" } else { " " };
+        format!("omk {} [OPTIONS]{space}{}", self.name, self.positionals)
+    }
+}
+
+/// A command is its name.
+impl PartialEq for CommandSpec {
+    fn eq(&self, other: &CommandSpec) -> bool {
+        self.name == other.name
+    }
+}
+
+impl fmt::Debug for CommandSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "omk {}", self.name)
+    }
+}
+
+/// A command to run, with its arguments as typed.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Invocation {
+    /// Which command.
+    pub(crate) command: &'static CommandSpec,
+    /// Its arguments.
+    pub(crate) low: LowArgs,
+    /// The long names of the flags that were typed: no variable or config key replaces them, and
+    /// only they can be in conflict.
+    pub(crate) given: Vec<&'static str>,
 }
 
 /// One flag: how it is written, what it means, what it sets.
@@ -98,8 +113,6 @@ pub(crate) struct Flag {
     pub(crate) short: Option<char>,
     /// Does it take a value, and what does it do?
     pub(crate) takes: Takes,
-    /// The commands that know it.
-    pub(crate) on: &'static [Command],
     /// One paragraph of plain text: what it does, the unit and range of its value, its default. The
     /// first sentence alone is the short help. `{--flag}` refers to another flag.
     pub(crate) doc: &'static str,
@@ -149,17 +162,25 @@ pub(crate) enum Completes {
 }
 
 impl Flag {
+    /// What most flags share, so that each shows only what is its own.
+    pub(crate) const BLANK: Flag = Flag {
+        long: "",
+        short: None,
+        takes: Takes::Help,
+        doc: "",
+        choices: &[],
+        completes: Completes::Nothing,
+        repeats: false,
+        variables: &[],
+        configurable: false,
+    };
+
     /// The name of its value; `None` for a switch.
     pub(crate) fn value_name(&self) -> Option<&'static str> {
         match self.takes {
             Takes::Value(name, _) => Some(name),
             Takes::Nothing(_) | Takes::Help | Takes::Version => None,
         }
-    }
-
-    /// Does this command know it?
-    pub(crate) fn is_on(&self, command: Command) -> bool {
-        self.on.contains(&command)
     }
 }
 

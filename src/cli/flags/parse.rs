@@ -6,8 +6,8 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::cli::flags::table::{COMMANDS, FLAGS, GROUPS, flag, flags_of, short};
-use crate::cli::flags::{Command, Flag, LowArgs, Takes, UsageError};
+use crate::cli::flags::table::{CommandGroup, Table};
+use crate::cli::flags::{CommandSpec, Flag, Invocation, LowArgs, Takes, UsageError};
 use crate::runtime::text::{escape_os, nearest};
 
 /// What the arguments ask for.
@@ -15,27 +15,23 @@ use crate::runtime::text::{escape_os, nearest};
 pub(crate) enum Parsed {
     /// Nothing at all was given.
     Nothing,
-    /// Help: of one command or of the whole, in full or in short.
-    Help {
-        command: Option<Command>,
-        full: bool,
-    },
+    /// Help, in full or in short.
+    Help { topic: Topic, full: bool },
     /// The version.
     Version,
     /// A command to run.
     Run(Box<Invocation>),
 }
 
-/// A command to run, with its arguments as typed.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Invocation {
-    /// Which command.
-    pub(crate) command: Command,
-    /// Its arguments.
-    pub(crate) low: LowArgs,
-    /// The long names of the flags that were typed: no variable or config key replaces them, and
-    /// only they can be in conflict.
-    pub(crate) given: Vec<&'static str>,
+/// What help is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Topic {
+    /// The program.
+    Whole,
+    /// One command.
+    Command(&'static CommandSpec),
+    /// The commands that begin with one word.
+    Group(&'static CommandGroup),
 }
 
 /// Reads the arguments, without the program's name.
@@ -43,53 +39,61 @@ pub(crate) struct Invocation {
 /// # Errors
 ///
 /// The first argument that is wrong, unless help or version was asked for before it.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+pub(crate) fn parse(
+    table: &Table,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Parsed, UsageError> {
     let args: Vec<OsString> = args.into_iter().collect();
     if args.is_empty() {
         return Ok(Parsed::Nothing);
     }
     // Two commands may have different flags of one name, and a flag may stand before its command.
-    let ahead = look_ahead(&args);
+    let ahead = look_ahead(table, &args);
     let mut parser = lexopt::Parser::from_args(args);
-    let mut command: Option<Command> = None;
+    let mut command: Option<&'static CommandSpec> = None;
     // The word that begins several commands, while the second one is still to come.
-    let mut group: Option<&'static str> = None;
+    let mut group: Option<&'static CommandGroup> = None;
     let mut low = LowArgs::default();
     let mut given: Vec<&'static Flag> = Vec::new();
 
     while let Some(arg) = parser.next().map_err(|error| unexpected(&error))? {
         let (flag, typed) = match arg {
             lexopt::Arg::Value(word) => {
-                command = Some(positional(command, &mut group, word, &mut low)?);
+                command = Some(positional(table, command, &mut group, word, &mut low)?);
                 continue;
             }
             lexopt::Arg::Long(name) => {
                 let of = command.filter(|_| group.is_none()).or(ahead);
-                let known = flag(name, of).ok_or_else(|| unknown_flag(name, command))?;
+                let known = table
+                    .flag(name, of)
+                    .ok_or_else(|| unknown_flag(table, name, command))?;
                 (known, format!("--{name}"))
             }
             lexopt::Arg::Short(letter) => {
                 let of = command.filter(|_| group.is_none()).or(ahead);
-                let known = short(letter, of).ok_or_else(|| unknown_letter(letter))?;
+                let known = table
+                    .short(letter, of)
+                    .ok_or_else(|| unknown_letter(letter))?;
                 (known, format!("-{letter}"))
             }
         };
         match flag.takes {
             Takes::Help => {
-                let second = match group {
-                    Some(group) => second_command(group, &mut parser),
-                    None => None,
+                let topic = match (group, command) {
+                    (Some(group), _) => second_command(table, group, &mut parser)
+                        .map_or(Topic::Group(group), Topic::Command),
+                    (None, Some(command)) => Topic::Command(command),
+                    (None, None) => first_topic(table, &mut parser),
                 };
-                let command = second.or(command).or_else(|| first_command(&mut parser));
                 return Ok(Parsed::Help {
-                    command,
+                    topic,
                     full: typed.starts_with("--"),
                 });
             }
             Takes::Version => return Ok(Parsed::Version),
             Takes::Nothing(set) => set(&mut low),
             Takes::Value(value_name, set) => {
-                let value = value_of(&mut parser, &typed, value_name)?;
+                let value = value_of(table, &mut parser, &typed, value_name)?;
                 set(&mut low, &value)
                     .map_err(|error| UsageError::new(format!("{typed}: {error}")))?;
             }
@@ -102,21 +106,20 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     let Some(command) = command else {
         return Err(UsageError::new("no command").hint("`omk help` lists them"));
     };
-    if let Some(flag) = given.iter().find(|flag| !flag.is_on(command)) {
-        return Err(misplaced(flag, command));
+    if let Some(flag) = given.iter().find(|flag| !command.has(flag)) {
+        return Err(misplaced(table, flag, command));
     }
-    let spec = command.spec();
-    if let Some(extra) = low.positionals.get(spec.at_most) {
+    if let Some(extra) = low.positionals.get(command.at_most) {
         return Err(UsageError::new(format!(
             "`omk {}` takes no argument `{}`",
-            spec.name,
+            command.name,
             escape_os(extra)
         ))
-        .hint(format!("usage: {}", usage(command))));
+        .hint(format!("usage: {}", command.usage())));
     }
-    if command == Command::Help {
+    if command.name == "help" {
         return Ok(Parsed::Help {
-            command: named(&low.positionals)?,
+            topic: named(table, &low.positionals)?,
             full: true,
         });
     }
@@ -125,13 +128,6 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
         low,
         given: given.iter().map(|flag| flag.long).collect(),
     })))
-}
-
-/// How a command is written: `omk estimate [OPTIONS] [FILE]...`.
-pub(crate) fn usage(command: Command) -> String {
-    let spec = command.spec();
-    let space = if spec.positionals.is_empty() { "" } else { " " };
-    format!("omk {} [OPTIONS]{space}{}", spec.name, spec.positionals)
 }
 
 /// Was `--json` among the arguments? Asked when they could not be parsed, to fail in the form that
@@ -143,87 +139,60 @@ pub(crate) fn wants_json(args: &[OsString]) -> bool {
 }
 
 /// The command that the words among the arguments will turn out to be, as far as that can be told before flags are read.
-fn look_ahead(args: &[OsString]) -> Option<Command> {
-    let groups = || GROUPS.iter().map(|(group, _)| *group);
+fn look_ahead(table: &Table, args: &[OsString]) -> Option<&'static CommandSpec> {
     let (place, first) = args.iter().enumerate().find_map(|(place, arg)| {
-        let names = COMMANDS.iter().map(|spec| spec.name).chain(groups());
-        names
-            .into_iter()
-            .find(|name| arg == name)
-            .map(|name| (place, name))
+        let known = table.command(arg).is_some() || table.group(arg).is_some();
+        known.then_some((place, arg))
     })?;
-    let later = args.get(place + 1..).unwrap_or_default();
-    let two = later
-        .iter()
-        .filter_map(|arg| arg.to_str())
-        .find_map(|second| {
-            let name = format!("{first} {second}");
-            COMMANDS.iter().find(|spec| spec.name == name)
-        });
-    match two.or_else(|| COMMANDS.iter().find(|spec| spec.name == first)) {
-        Some(spec) => Some(spec.command),
-        None => group_command(first),
-    }
+    let mut later = args.get(place + 1..).unwrap_or_default().iter();
+    let two = later.find_map(|second| table.command(&joined(first, second)));
+    two.or_else(|| table.command(first))
+        .or_else(|| table.group(first).map(|group| group.default))
 }
 
-/// What a word that begins several commands means by itself.
-fn group_command(word: &str) -> Option<Command> {
-    let group = GROUPS.iter().find(|(group, _)| *group == word);
-    group.map(|(_, command)| *command)
+/// Two words as the name of a command.
+fn joined(first: &OsStr, second: &OsStr) -> OsString {
+    let mut name = first.to_os_string();
+    name.push(" ");
+    name.push(second);
+    name
 }
 
 /// Takes one word: the command, its second word, or an argument of it.
 fn positional(
-    command: Option<Command>,
-    group: &mut Option<&'static str>,
+    table: &Table,
+    command: Option<&'static CommandSpec>,
+    group: &mut Option<&'static CommandGroup>,
     word: OsString,
     low: &mut LowArgs,
-) -> Result<Command, UsageError> {
+) -> Result<&'static CommandSpec, UsageError> {
     if let Some(first) = group.take() {
-        let mut name = OsString::from(format!("{first} "));
-        name.push(&word);
-        let spec = COMMANDS.iter().find(|spec| name == spec.name);
-        return spec
-            .map(|spec| spec.command)
-            .ok_or_else(|| unknown_command(&name));
+        let name = joined(OsStr::new(first.name), &word);
+        return table
+            .command(&name)
+            .ok_or_else(|| unknown_command(table, &name));
     }
-    match command {
-        None => match COMMANDS.iter().find(|spec| word == spec.name) {
-            Some(spec) => Ok(spec.command),
-            None => match GROUPS.iter().find(|(group, _)| word == *group) {
-                Some((first, command)) => {
-                    *group = Some(first);
-                    Ok(*command)
-                }
-                None => Err(unknown_command(&word)),
-            },
-        },
-        Some(command) => match second_word(command, &word) {
-            Some(longer) if low.positionals.is_empty() => Ok(longer),
-            _ => {
-                low.positionals.push(word);
-                Ok(command)
-            }
-        },
+    let Some(command) = command else {
+        *group = table.group(&word);
+        let known = table
+            .command(&word)
+            .or_else(|| group.map(|group| group.default));
+        return known.ok_or_else(|| unknown_command(table, &word));
+    };
+    let longer = table.command(&joined(OsStr::new(command.name), &word));
+    match longer {
+        Some(longer) if low.positionals.is_empty() => Ok(longer),
+        _ => {
+            low.positionals.push(word);
+            Ok(command)
+        }
     }
-}
-
-/// The command that this word makes of the one before it, such as `update` of `models`.
-fn second_word(command: Command, word: &OsStr) -> Option<Command> {
-    let own = command.spec().name;
-    let longer = COMMANDS.iter().find(|spec| {
-        let rest = spec
-            .name
-            .strip_prefix(own)
-            .and_then(|rest| rest.strip_prefix(' '));
-        rest.is_some_and(|rest| word == rest)
-    });
-    longer.map(|spec| spec.command)
 }
 
 /// The value of the flag that was just read. One that is itself a known flag is taken for a
 /// forgotten value: `--model=--json` says so when it is meant.
 fn value_of(
+    table: &Table,
     parser: &mut lexopt::Parser,
     typed: &str,
     value_name: &str,
@@ -234,7 +203,7 @@ fn value_of(
     let missing = || UsageError::new(format!("{typed} needs a value: {typed} {value_name}"));
     let mut rest = parser.raw_args().map_err(|_| missing())?;
     let next = rest.next().ok_or_else(missing)?;
-    if is_known_flag(&next) {
+    if is_known_flag(table, &next) {
         let next = escape_os(&next);
         let joined = if typed.starts_with("--") { "=" } else { "" };
         return Err(missing().hint(format!("`{typed}{joined}{next}` if `{next}` is the value")));
@@ -242,83 +211,78 @@ fn value_of(
     Ok(next)
 }
 
-fn is_known_flag(arg: &OsStr) -> bool {
+fn is_known_flag(table: &Table, arg: &OsStr) -> bool {
     let Some(arg) = arg.to_str() else {
         return false;
     };
     match arg.strip_prefix("--") {
         Some(long) => {
             let name = long.split_once('=').map_or(long, |(name, _)| name);
-            long.is_empty() || flag(name, None).is_some()
+            long.is_empty() || table.flag(name, None).is_some()
         }
-        None => match arg.strip_prefix('-').map(|letters| letters.chars()) {
-            Some(mut letters) => letters
-                .next()
-                .is_some_and(|letter| FLAGS.iter().any(|flag| flag.short == Some(letter))),
-            None => false,
-        },
+        None => {
+            let letter = arg
+                .strip_prefix('-')
+                .and_then(|letters| letters.chars().next());
+            letter.is_some_and(|letter| table.short(letter, None).is_some())
+        }
     }
 }
 
 /// The command among the arguments that are left, for `omk --help estimate`.
-fn first_command(parser: &mut lexopt::Parser) -> Option<Command> {
-    let rest = parser.try_raw_args()?;
-    let words: Vec<OsString> = rest
-        .filter(|arg| !arg.as_encoded_bytes().starts_with(b"-"))
-        .collect();
-    named(words.get(..2).unwrap_or(&words))
-        .or_else(|_| named(words.get(..1).unwrap_or(&words)))
-        .ok()
-        .flatten()
+fn first_topic(table: &Table, parser: &mut lexopt::Parser) -> Topic {
+    let words: Vec<OsString> = match parser.try_raw_args() {
+        Some(rest) => rest
+            .filter(|arg| !arg.as_encoded_bytes().starts_with(b"-"))
+            .collect(),
+        None => Vec::new(),
+    };
+    named(table, words.get(..2).unwrap_or(&words))
+        .or_else(|_| named(table, words.get(..1).unwrap_or(&words)))
+        .unwrap_or(Topic::Whole)
 }
 
 /// The command whose second word is among the arguments that are left, for `omk cost --help list`.
-fn second_command(group: &str, parser: &mut lexopt::Parser) -> Option<Command> {
+fn second_command(
+    table: &Table,
+    group: &CommandGroup,
+    parser: &mut lexopt::Parser,
+) -> Option<&'static CommandSpec> {
     let mut rest = parser.try_raw_args()?;
     let second = rest.find(|arg| !arg.as_encoded_bytes().starts_with(b"-"))?;
-    let name = format!("{group} {}", second.to_str()?);
-    let spec = COMMANDS.iter().find(|spec| spec.name == name);
-    spec.map(|spec| spec.command)
+    table.command(&joined(OsStr::new(group.name), &second))
 }
 
-/// The command of these words; `None` for no words.
-fn named(words: &[OsString]) -> Result<Option<Command>, UsageError> {
+/// What these words name.
+fn named(table: &Table, words: &[OsString]) -> Result<Topic, UsageError> {
     if words.is_empty() {
-        return Ok(None);
+        return Ok(Topic::Whole);
     }
     let name = words.join(OsStr::new(" "));
-    match COMMANDS.iter().find(|spec| name == spec.name) {
-        Some(spec) => Ok(Some(spec.command)),
-        None => match name.to_str().and_then(group_command) {
-            Some(command) => Ok(Some(command)),
-            None => Err(unknown_command(&name)),
-        },
-    }
+    let command = table.command(&name).map(Topic::Command);
+    command
+        .or_else(|| table.group(&name).map(Topic::Group))
+        .ok_or_else(|| unknown_command(table, &name))
 }
 
-fn unknown_command(word: &OsStr) -> UsageError {
+fn unknown_command(table: &Table, word: &OsStr) -> UsageError {
     let shown = escape_os(word);
     let error = UsageError::new(format!("there is no command `{shown}`"));
-    match nearest(&shown, COMMANDS.iter().map(|spec| spec.name)) {
+    match nearest(&shown, table.commands.iter().map(|spec| spec.name)) {
         Some(name) => error.hint(format!("did you mean `omk {name}`?")),
         None => error.hint("`omk help` lists the commands"),
     }
 }
 
-fn unknown_flag(name: &str, command: Option<Command>) -> UsageError {
+fn unknown_flag(table: &Table, name: &str, command: Option<&CommandSpec>) -> UsageError {
     let error = UsageError::new(format!("there is no flag `--{name}`"));
-    let near = match command {
-        Some(command) => nearest(name, flags_of(command).map(|flag| flag.long)),
-        None => None,
-    };
+    let near = command.and_then(|command| nearest(name, command.flags().map(|flag| flag.long)));
     match (
-        near.or_else(|| nearest(name, FLAGS.iter().map(|flag| flag.long))),
+        near.or_else(|| nearest(name, table.flags().into_iter().map(|flag| flag.long))),
         command,
     ) {
         (Some(near), _) => error.hint(format!("did you mean `--{near}`?")),
-        (None, Some(command)) => {
-            error.hint(format!("`omk {} -h` lists its flags", command.spec().name))
-        }
+        (None, Some(command)) => error.hint(format!("`omk {} -h` lists its flags", command.name)),
         (None, None) => error.hint("`omk -h` lists the commands"),
     }
 }
@@ -328,29 +292,23 @@ fn unknown_letter(letter: char) -> UsageError {
         .hint("a long flag has two dashes; for a file of such a name write `./-...`")
 }
 
-fn misplaced(flag: &Flag, command: Command) -> UsageError {
-    let owners: Vec<String> = flag
-        .on
-        .iter()
-        .map(|command| format!("`omk {}`", command.spec().name))
+fn misplaced(table: &Table, flag: &Flag, command: &CommandSpec) -> UsageError {
+    let owners: Vec<String> = table
+        .owners(flag)
+        .map(|owner| format!("`omk {}`", owner.name))
         .collect();
     let error = UsageError::new(format!(
         "`omk {}` has no flag `--{}`",
-        command.spec().name,
-        flag.long
+        command.name, flag.long
     ));
     // The beginning of a flag of its own is more likely meant than a flag of another.
     let start = format!("{}-", flag.long);
-    let own = flags_of(command).find(|own| own.long.starts_with(&start));
+    let own = command.flags().find(|own| own.long.starts_with(&start));
     let error = match own {
         Some(own) => error.hint(format!("did you mean `--{}`?", own.long)),
         None => error,
     };
-    error.hint(format!(
-        "--{} belongs to {}",
-        flag.long,
-        owners.join(" and ")
-    ))
+    error.hint(format!("--{} belongs to {}", flag.long, owners.join(", ")))
 }
 
 /// The one error of the parser underneath that can occur here: a value where none belongs.
@@ -372,10 +330,15 @@ mod tests {
 
     use super::*;
     use crate::catalog::money::Usd;
+    use crate::cli::commands::{TABLE, parse};
     use crate::cli::flags::value::{Cached, Session};
 
     fn parsed(line: &str) -> Result<Parsed, UsageError> {
         parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn named_topic(name: &str) -> Topic {
+        Topic::Command(TABLE.command(OsStr::new(name)).unwrap())
     }
 
     #[track_caller]
@@ -455,19 +418,19 @@ mod tests {
             "--json models update",
         ] {
             assert!(
-                matches!(parsed(line), Ok(Parsed::Run(i)) if i.command == Command::ModelsUpdate),
+                matches!(parsed(line), Ok(Parsed::Run(i)) if i.command.name == "models update"),
                 "{line}"
             );
         }
         for (line, command) in [
-            ("plan check a", Command::PlanCheck),
-            ("plan --quiet show a", Command::PlanShow),
-            ("plan diff a b", Command::PlanDiff),
-            ("plan add check", Command::Plan),
-            ("plan checks", Command::Plan),
+            ("plan check a", "plan check"),
+            ("plan --quiet show a", "plan show"),
+            ("plan diff a b", "plan diff"),
+            ("plan add check", "plan"),
+            ("plan checks", "plan"),
         ] {
             assert!(
-                matches!(parsed(line), Ok(Parsed::Run(i)) if i.command == command),
+                matches!(parsed(line), Ok(Parsed::Run(i)) if i.command.name == command),
                 "{line}"
             );
         }
@@ -486,19 +449,19 @@ mod tests {
     #[test]
     fn a_word_that_begins_several_commands() {
         for (line, command) in [
-            ("cost", Command::CostReport),
-            ("cost --json", Command::CostReport),
-            ("cost report", Command::CostReport),
-            ("cost list", Command::CostList),
-            ("--json cost list", Command::CostList),
-            ("cost --max-usd 5/day check", Command::CostCheck),
-            ("--max-usd 5/day cost check", Command::CostCheck),
-            ("cost export -o file", Command::CostExport),
-            ("cost import kimi", Command::CostImport),
+            ("cost", "cost report"),
+            ("cost --json", "cost report"),
+            ("cost report", "cost report"),
+            ("cost list", "cost list"),
+            ("--json cost list", "cost list"),
+            ("cost --max-usd 5/day check", "cost check"),
+            ("--max-usd 5/day cost check", "cost check"),
+            ("cost export -o file", "cost export"),
+            ("cost import kimi", "cost import"),
         ] {
             let parsed = parsed(line);
             assert!(
-                matches!(&parsed, Ok(Parsed::Run(i)) if i.command == command),
+                matches!(&parsed, Ok(Parsed::Run(i)) if i.command.name == command),
                 "{line}: {parsed:?}"
             );
         }
@@ -520,29 +483,29 @@ mod tests {
             "cost list --help",
         ] {
             let expected = Ok(Parsed::Help {
-                command: Some(Command::CostList),
+                topic: named_topic("cost list"),
                 full: true,
             });
             assert_eq!(parsed(line), expected, "{line}");
         }
-        let report = Ok(Parsed::Help {
-            command: Some(Command::CostReport),
+        let group = Ok(Parsed::Help {
+            topic: Topic::Group(&TABLE.groups[0]),
             full: true,
         });
-        assert_eq!(parsed("help cost"), report);
+        assert_eq!(parsed("help cost"), group);
     }
 
     #[test]
     fn every_example_of_the_documentation_parses() {
-        for spec in COMMANDS {
+        for spec in TABLE.commands {
             for (line, _) in spec.examples {
                 let (_, own) = line.split_once("omk ").unwrap();
                 let own = own.split(['|', '<', '>']).next().unwrap();
                 match parsed(own) {
                     Ok(Parsed::Run(invocation)) => {
-                        assert_eq!(invocation.command, spec.command, "{line}")
+                        assert_eq!(invocation.command, *spec, "{line}")
                     }
-                    Ok(Parsed::Help { .. }) => assert_eq!(spec.command, Command::Help, "{line}"),
+                    Ok(Parsed::Help { .. }) => assert_eq!(spec.name, "help", "{line}"),
                     other => panic!("{line}: {other:?}"),
                 }
             }
@@ -551,28 +514,28 @@ mod tests {
 
     #[test]
     fn help_and_version_win_over_what_follows() {
-        let help = |command, full| Ok(Parsed::Help { command, full });
-        assert_eq!(parsed("-h"), help(None, false));
-        assert_eq!(parsed("--help"), help(None, true));
-        assert_eq!(parsed("help"), help(None, true));
+        let help = |topic, full| Ok(Parsed::Help { topic, full });
+        assert_eq!(parsed("-h"), help(Topic::Whole, false));
+        assert_eq!(parsed("--help"), help(Topic::Whole, true));
+        assert_eq!(parsed("help"), help(Topic::Whole, true));
         assert_eq!(
             parsed("estimate -qh --bogus"),
-            help(Some(Command::Estimate), false)
+            help(named_topic("estimate"), false)
         );
         assert_eq!(
             parsed("--help estimate x"),
-            help(Some(Command::Estimate), true)
+            help(named_topic("estimate"), true)
         );
         assert_eq!(
             parsed("--help models update"),
-            help(Some(Command::ModelsUpdate), true)
+            help(named_topic("models update"), true)
         );
-        assert_eq!(parsed("--help nonsense"), help(None, true));
+        assert_eq!(parsed("--help nonsense"), help(Topic::Whole, true));
         assert_eq!(
             parsed("help models update"),
-            help(Some(Command::ModelsUpdate), true)
+            help(named_topic("models update"), true)
         );
-        assert_eq!(parsed("help -h"), help(Some(Command::Help), false));
+        assert_eq!(parsed("help -h"), help(named_topic("help"), false));
         assert_eq!(parsed("-V estimate --bogus"), Ok(Parsed::Version));
         assert_eq!(parsed("models --version"), Ok(Parsed::Version));
         assert_eq!(parsed(""), Ok(Parsed::Nothing));
@@ -638,7 +601,7 @@ mod tests {
         fails(
             "completions --price-file x bash",
             "`omk completions` has no flag `--price-file`",
-            "--price-file belongs to `omk prompt` and `omk plan` and `omk estimate` and `omk plan show` and `omk plan diff` and `omk models` and `omk cost recover` and `omk cost import`",
+            "--price-file belongs to `omk prompt`, `omk plan`, `omk plan show`, `omk plan diff`, `omk estimate`, `omk cost recover`, `omk cost import`, `omk models`",
         );
     }
 
@@ -733,9 +696,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_arrangement_of_known_words_panics(picks in proptest::collection::vec(0usize..200, 0..8), glue in any::<u8>()) {
-            let mut words: Vec<String> = COMMANDS.iter().map(|spec| spec.name.to_string()).collect();
+            let mut words: Vec<String> = TABLE.commands.iter().map(|spec| spec.name.to_string()).collect();
             words.extend(["update", "-", "--", "-=", "--=", "---", "1", "", "=x"].map(String::from));
-            for flag in FLAGS {
+            for flag in TABLE.flags() {
                 words.push(format!("--{}", flag.long));
                 words.push(format!("--{}=1", flag.long));
                 words.extend(flag.short.map(|short| format!("-{short}{}", char::from(glue))));

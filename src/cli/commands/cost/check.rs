@@ -6,9 +6,49 @@ use crate::catalog::money::Usd;
 use crate::cli::commands::cost::{counted, open, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::budget::{self, Budget, Standing, parse_budgets};
 use crate::runtime::text::escape_os;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost check",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "fail when a budget is spent: a gate for scripts",
+    doc: "Holds the ledger against the budgets of {--max-usd}, else of OMK_BUDGET. It prints nothing and ends with 0 while \
+all hold; otherwise the exit code is 5 and the message says limit, spent and reserved. What runs that are open can cost \
+at most is reserved; what a subscription paid for does not count.",
+    examples: &[
+        (
+            "omk cost check --max-usd 5/day",
+            "Exit code 5 when today's runs cost more than 5 USD.",
+        ),
+        (
+            "omk cost check --max-usd 40/month --tag team=infra || exit",
+            "A gate before a job, for the runs of one label.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&shared::TAG_FILTER, &MAX_USD, &shared::JSON, &shared::QUIET],
+    }],
+    run: |invocation, env| run(&invocation.low, env),
+};
+
+static MAX_USD: Flag = Flag {
+    long: "max-usd",
+    takes: Takes::Value("BUDGET[,...]", |low, v| {
+        low.cost.budgets.extend(value::budgets(v)?);
+        Ok(())
+    }),
+    doc: "Fail when runs cost more than this together. An amount in USD over a day, a week from Monday, or a month, in \
+UTC: 5/day, 40/month, tag:ci=1/day; several with commas between them. The default is OMK_BUDGET.",
+    repeats: true,
+    ..Flag::BLANK
+};
 
 /// The JSON document `omk.cost-check/1`. Fields are only ever added.
 #[derive(Serialize)]

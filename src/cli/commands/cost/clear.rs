@@ -8,11 +8,63 @@ use crate::cli::commands::cost::report::SumsReport;
 use crate::cli::commands::cost::{counted, open, scan, trouble, warn};
 use crate::cli::env::{Env, Stdin};
 use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::record::SessionStatus;
 use crate::cost::report::{Filter, Sums};
 use crate::cost::view::Period;
 use crate::runtime::clock::format_rfc3339;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost clear",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "remove old runs from the ledger",
+    doc: "Removes the runs that began before {--before}, after it has said how many and what they cost, and was told to: on \
+the terminal, or by {--yes}. Open runs stay. What is removed is gone; `omk cost export` writes it down first. Turns of an \
+agent's sessions come back with the next `omk cost import`, as long as the agent keeps its logs.",
+    examples: &[
+        (
+            "omk cost clear --before 2026-01-01",
+            "Asks, then removes last year.",
+        ),
+        (
+            "omk cost clear --before 365d --yes --json",
+            "The same from a script, and what was removed as JSON.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &BEFORE,
+            &super::DRY_RUN,
+            &YES,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(&invocation.low, env),
+};
+
+static BEFORE: Flag = Flag {
+    long: "before",
+    takes: Takes::Value("WHEN", |low, v| {
+        low.cost.before = Some(value::when(v)?);
+        Ok(())
+    }),
+    doc: "Remove runs that began before the beginning of this. Needed; written as {--since}.",
+    ..Flag::BLANK
+};
+
+static YES: Flag = Flag {
+    long: "yes",
+    short: Some('y'),
+    takes: Takes::Nothing(|low| low.cost.yes = true),
+    doc: "Do not ask. Without it, and without a terminal to ask on, nothing is removed and the exit code is 2.",
+    ..Flag::BLANK
+};
 
 /// The JSON document `omk.cost-clear/1`. Fields are only ever added.
 #[derive(Serialize)]

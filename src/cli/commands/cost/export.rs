@@ -9,9 +9,69 @@ use crate::cli::commands::cost::{filter, open, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::ExportFormat;
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::export::{CSV_COLUMNS, Metrics, csv_line, csv_run};
 use crate::runtime::atomic::{AtomicFile, AtomicWriteError, Disk};
+use std::path::PathBuf;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost export",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "write the ledger for other programs",
+    doc: "Writes the runs of the ledger as {--format} says. jsonl has a whole record on each line, csv the main columns, and \
+openmetrics the sums of runs that are over, for the textfile collector of the Prometheus node exporter: what is counted \
+there only rises, unless `omk cost clear` removes something.",
+    examples: &[
+        (
+            "omk cost export --format csv --since 2026-11 > november.csv",
+            "A month for a spreadsheet.",
+        ),
+        (
+            "omk cost export --format openmetrics -o /var/lib/node_exporter/omk.prom",
+            "Sums for a metrics system; the file is replaced in one step.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &shared::TAG_FILTER,
+            &super::SINCE,
+            &super::UNTIL,
+            &FORMAT,
+            &OUTPUT,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(&invocation.low, env),
+};
+
+static FORMAT: Flag = Flag {
+    long: "format",
+    takes: Takes::Value("FORMAT", |low, v| {
+        low.cost.format = Some(value::choice(v, &ExportFormat::ALL)?);
+        Ok(())
+    }),
+    doc: "What to write. The default is jsonl.",
+    choices: &["jsonl", "csv", "openmetrics"],
+    completes: Completes::Choices,
+    ..Flag::BLANK
+};
+
+static OUTPUT: Flag = Flag {
+    long: "output",
+    short: Some('o'),
+    takes: Takes::Value("FILE", |low, v| {
+        low.cost.output = Some(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "Write to FILE instead of standard output. It is replaced in one step, so a reader sees the old one or the new one.",
+    completes: Completes::Files,
+    ..Flag::BLANK
+};
 
 /// Writes it.
 pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {

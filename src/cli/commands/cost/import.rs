@@ -24,6 +24,7 @@ use crate::cli::commands::cost::report::SumsReport;
 use crate::cli::commands::cost::{Ledger, books, counted, open, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::prices;
 use crate::cost::file_sink::{Fold, Folded};
@@ -36,6 +37,50 @@ use crate::runtime::clock::format_rfc3339;
 use crate::runtime::process;
 use crate::runtime::text::escape_os;
 use crate::transport::session_turns::{Call, LogFormat, Turn};
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost import",
+    positionals: "AGENT",
+    completes: Completes::Nothing,
+    at_most: 1,
+    summary: "read what an agent's own sessions used",
+    doc: "Reads the logs that interactive sessions of AGENT left, and adds a run for each turn that used something. The one \
+AGENT there is today is `kimi`: Kimi Code below KIMI_CODE_HOME (~/.kimi-code) and kimi-cli below KIMI_SHARE_DIR (~/.kimi). \
+Sub-agents are in, each call once; turns that omk ran itself are not, since the ledger has them. Running it again adds what \
+is new and nothing twice.\n\n\
+A turn is priced by the model that its log names; kimi-cli's logs name none, so {--model} says which it was, or the turn \
+has no price. What the Kimi Code plan paid for is marked, and never added to money. A turn under way waits for the next import.",
+    examples: &[
+        ("omk cost import kimi --dry-run", "What there is to read."),
+        (
+            "omk cost import kimi",
+            "From here on one report shows all Kimi spending.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &super::DRY_RUN,
+            &MODEL,
+            &shared::PRICE_FILE,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(&invocation.low, env),
+};
+
+static MODEL: Flag = Flag {
+    long: "model",
+    takes: Takes::Value("NAME", |low, v| {
+        low.cost.model = Some(value::name(v)?);
+        Ok(())
+    }),
+    doc: "Model of the sessions whose logs do not say it. Those of kimi-cli never do; without this their turns have no price.",
+    completes: Completes::Models,
+    ..Flag::BLANK
+};
 
 /// So many records are written at once.
 const BATCH: usize = 4096;

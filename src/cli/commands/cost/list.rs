@@ -12,6 +12,7 @@ use crate::cli::commands::cost::{align_points, filter, open, scan};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::LowArgs;
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cost::export::mark;
 use crate::cost::record::Transport;
 use crate::cost::record::{Charge, CostKind, SessionStatus, SessionType, Usage};
@@ -20,8 +21,62 @@ use crate::runtime::clock::format_rfc3339;
 use crate::runtime::table::{Align, Table};
 use crate::runtime::text::escape;
 
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost list",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "list runs, the newest first",
+    doc: "Lists runs of the ledger, the newest first, with what each cost or can cost at most.",
+    examples: &[
+        (
+            "omk cost list --status open",
+            "Runs under way, and those that were killed.",
+        ),
+        (
+            "omk cost list --since 1d --limit 100 --json",
+            "Today's runs as JSON.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &shared::TAG_FILTER,
+            &super::SINCE,
+            &super::UNTIL,
+            &STATUS,
+            &LIMIT,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(&invocation.low, env),
+};
+
+static STATUS: Flag = Flag {
+    long: "status",
+    takes: Takes::Value("STATUS[,...]", |low, v| {
+        low.cost.status.extend(value::statuses(v)?);
+        Ok(())
+    }),
+    doc: "Only runs of this status. open, settled, failed, interrupted or unknown; several with commas between them.",
+    repeats: true,
+    ..Flag::BLANK
+};
+
+static LIMIT: Flag = Flag {
+    long: "limit",
+    takes: Takes::Value("N", |low, v| {
+        low.cost.limit = Some(value::positive_count(v)?);
+        Ok(())
+    }),
+    doc: "List at most so many runs. At least 1; the default is 20, and what is left out is counted.",
+    ..Flag::BLANK
+};
+
 /// So many are listed where nobody says otherwise.
-const LIMIT: u64 = 20;
+const DEFAULT_LIMIT: u64 = 20;
 
 /// A run of the list, as its JSON shows it.
 #[derive(Debug, Serialize)]
@@ -100,7 +155,7 @@ struct Document<'a> {
 /// Lists runs.
 pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let filter = filter(&low.cost, env)?;
-    let limit = usize::try_from(low.cost.limit.unwrap_or(LIMIT)).unwrap_or(usize::MAX);
+    let limit = usize::try_from(low.cost.limit.unwrap_or(DEFAULT_LIMIT)).unwrap_or(usize::MAX);
     let ledger = open(env)?;
     let mut newest: BinaryHeap<Reverse<Ordered>> = BinaryHeap::new();
     let mut matching = 0_u64;

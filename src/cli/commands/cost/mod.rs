@@ -5,15 +5,15 @@
 //! refuses to mend: a file that is left aside is a warning, and stays where it is.
 
 mod books;
-mod check;
-mod clear;
-mod export;
-mod import;
-mod list;
-mod push;
-mod recover;
-mod report;
-mod show;
+pub(crate) mod check;
+pub(crate) mod clear;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod list;
+pub(crate) mod push;
+pub(crate) mod recover;
+pub(crate) mod report;
+pub(crate) mod show;
 
 use std::ops::ControlFlow;
 
@@ -21,7 +21,8 @@ use serde::Serialize;
 
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::flags::{Command, LowArgs, LowCost, UsageError, value};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
+use crate::cli::flags::{LowArgs, LowCost, UsageError};
 use crate::cli::ledger;
 use crate::cost::file_sink::{Found, JsonFileCostSink};
 use crate::cost::record::SessionCost;
@@ -31,25 +32,56 @@ use crate::cost::tracker::CostTracker;
 use crate::cost::view::{Period, RecordView};
 use crate::runtime::text::{escape, escape_os};
 
+/// `--since`.
+pub(crate) static SINCE: Flag = Flag {
+    long: "since",
+    takes: Takes::Value("WHEN", |low, v| {
+        low.cost.since = Some(value::when(v)?);
+        Ok(())
+    }),
+    doc: "Only runs that began then or later. 7d or 2w for so many whole days in UTC up to today, 12h for so long ago, a \
+date such as 2026-11-01, a month such as 2026-11, or 2026-11-01T08:00:00Z. By default from the first one on.",
+    ..Flag::BLANK
+};
+
+/// `--until`.
+pub(crate) static UNTIL: Flag = Flag {
+    long: "until",
+    takes: Takes::Value("WHEN", |low, v| {
+        low.cost.until = Some(value::when(v)?);
+        Ok(())
+    }),
+    doc: "Only runs that began before the end of this. A date or a month is in to its end; otherwise as {--since}. By \
+default to the last one.",
+    ..Flag::BLANK
+};
+
+/// `--dry-run`.
+pub(crate) static DRY_RUN: Flag = Flag {
+    long: "dry-run",
+    takes: Takes::Nothing(|low| low.cost.dry_run = true),
+    doc: "Say what would be done and change nothing.",
+    ..Flag::BLANK
+};
+
+/// `omk cost path`.
+pub(crate) static PATH: CommandSpec = CommandSpec {
+    name: "cost path",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "print where the ledger is",
+    doc: "Prints the directory of the ledger, whether it is there or not.",
+    examples: &[("omk cost path", "The directory, for a backup, say.")],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&shared::JSON],
+    }],
+    run: |invocation, env| path(&invocation.low, env),
+};
+
 /// The ledger of this user.
 type Ledger = CostTracker<JsonFileCostSink>;
-
-/// Runs one of the commands.
-pub(crate) fn run(command: Command, low: LowArgs, env: &mut Env) -> Result<Exit, Failure> {
-    match command {
-        Command::CostList => list::run(&low, env),
-        Command::CostShow => show::show(&low, env),
-        Command::CostExplain => show::explain(&low, env),
-        Command::CostCheck => check::run(&low, env),
-        Command::CostRecover => recover::run(&low, env),
-        Command::CostImport => import::run(&low, env),
-        Command::CostExport => export::run(&low, env),
-        Command::CostPush => push::run(low, env),
-        Command::CostClear => clear::run(&low, env),
-        Command::CostPath => path(&low, env),
-        _ => report::run(low, env),
-    }
-}
 
 /// The JSON document `omk.cost-path/1`. Fields are only ever added.
 #[derive(Serialize)]

@@ -17,6 +17,7 @@ use crate::cli::commands::cost::{Ledger, counted, open, trouble, warn};
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::network;
 use crate::cli::store::store;
@@ -28,6 +29,39 @@ use crate::runtime::clock::{SystemTimer, Timer, format_rfc3339};
 use crate::runtime::secret::Secret;
 use crate::runtime::text::{escape, escape_os, truncate};
 use crate::transport::http::{Http, TransportError};
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost push",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "send runs to an OpenTelemetry collector",
+    doc: "Sends every run that is over and was not sent there before, as a span with the attributes of the GenAI semantic \
+conventions, over OTLP/HTTP with JSON. What arrived is remembered beside the ledger for each address. A collector that is \
+busy is asked again, as it wishes or with growing waits; then the exit code is 75, and the next push goes on where this \
+one ended. A span's ids are made from the run's name, so one that is sent twice can be told.",
+    examples: &[(
+        "omk cost push --otlp http://collector.example:4318",
+        "Sends what is new.",
+    )],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&OTLP, &shared::DEADLINE, &shared::JSON, &shared::QUIET],
+    }],
+    run: |invocation, env| run(invocation.low, env),
+};
+
+static OTLP: Flag = Flag {
+    long: "otlp",
+    takes: Takes::Value("URL", |low, v| {
+        low.cost.otlp = Some(value::url(v)?);
+        Ok(())
+    }),
+    doc: "Address of the collector. /v1/traces is added where it does not end so; the default is \
+OTEL_EXPORTER_OTLP_TRACES_ENDPOINT as it stands, else OTEL_EXPORTER_OTLP_ENDPOINT.",
+    ..Flag::BLANK
+};
 
 /// Runs in one request: about a megabyte.
 const BATCH: usize = 500;

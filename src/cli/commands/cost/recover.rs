@@ -15,6 +15,7 @@ use crate::cli::commands::cost::{books, counted, open, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::LowArgs;
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::prices;
 use crate::cost::file_sink::Found;
 use crate::cost::record::{SessionCost, SessionStatus};
@@ -23,6 +24,41 @@ use crate::cost::view::Period;
 use crate::runtime::clock::format_rfc3339;
 use crate::transport::detect::{Kind, Protocol};
 use crate::transport::session_turns::{Call, LogFormat, Turn};
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost recover",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "settle what killed runs left open",
+    doc: "Looks at every open run whose process is gone. Where an agent kept a log of the session, what stands there is \
+taken over, and the run is settled if the log has it to its end. Otherwise, and always over HTTP, it is marked unknown, \
+with what was known as the least and its worst case as the most. Running it twice changes nothing.",
+    examples: &[
+        ("omk cost recover --dry-run", "What it would do."),
+        ("omk cost recover", "Settles them."),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &super::DRY_RUN,
+            &ALL_HOSTS,
+            &shared::PRICE_FILE,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(&invocation.low, env),
+};
+
+static ALL_HOSTS: Flag = Flag {
+    long: "all-hosts",
+    takes: Takes::Nothing(|low| low.cost.all_hosts = true),
+    doc: "Take runs of other machines for dead too. Whether they are cannot be seen from here, so by default they are \
+left alone; be sure that none is at work.",
+    ..Flag::BLANK
+};
 
 /// A second question of the same run is asked this soon after the first.
 const AT_ONCE_MS: u64 = 5_000;

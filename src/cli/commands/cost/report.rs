@@ -8,12 +8,82 @@ use crate::catalog::money::Usd;
 use crate::cli::commands::cost::{align_points, counted, filter, open, scan};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::export::{CSV_SUMS, csv_line, csv_sums};
 use crate::cost::report::{By, Filter, MAX_GROUPS, Money, Report, Summary, Sums};
 use crate::runtime::clock::format_rfc3339;
 use crate::runtime::table::{Align, Table};
 use crate::runtime::text::escape;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "cost report",
+    positionals: "",
+    completes: Completes::Nothing,
+    at_most: 0,
+    summary: "add up what runs cost, by day, model, label and more",
+    doc: "Adds up the runs of the ledger, by day where {--by} names nothing else. `omk cost` alone is the same command; \
+`omk cost list`, `show`, `explain`, `check`, `recover`, `import`, `export`, `push`, `clear` and `path` are its kin.\n\n\
+Four things are never added to one another: what was billed per token (usd); what is only bounded, because a run is open, \
+was killed or was not told what it used (in doubt, with the most it can be); runs of which neither amount nor bound is \
+known (unpriced, a count and never 0 USD); and what a subscription's tokens would have cost at list price (plan). Days are in UTC.",
+    examples: &[
+        (
+            "omk cost report --by model --since 7d",
+            "The last seven days by model.",
+        ),
+        (
+            "omk cost report --by tag --tag team --since 2026-11 --csv",
+            "A month by the value of a label, for a spreadsheet.",
+        ),
+        (
+            "omk cost report --by month --tag ci --json",
+            "What CI costs a month, as JSON.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &BY,
+            &shared::TAG_FILTER,
+            &super::SINCE,
+            &super::UNTIL,
+            &CSV,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(invocation.low, env),
+};
+
+static BY: Flag = Flag {
+    long: "by",
+    takes: Takes::Value("WHAT", |low, v| {
+        low.cost.by = Some(value::choice(v, &By::ALL.map(|by| (by.name(), by)))?);
+        Ok(())
+    }),
+    doc: "What to add up by. The default is day; command is prompt, plan or import, and tag is the label that {--tag} \
+names, or every label there is.",
+    choices: &[
+        "day",
+        "month",
+        "model",
+        "tag",
+        "command",
+        "transport",
+        "peer",
+    ],
+    completes: Completes::Choices,
+    ..Flag::BLANK
+};
+
+static CSV: Flag = Flag {
+    long: "csv",
+    takes: Takes::Nothing(|low| low.cost.csv = true),
+    doc: "Print CSV. With a line of titles and exact amounts; columns are only ever added, at the end.",
+    ..Flag::BLANK
+};
 
 /// The longest bar, in characters.
 const BAR: usize = 20;

@@ -7,11 +7,45 @@ use crate::cli::commands::cost::{align_points, find};
 use crate::cli::env::Env;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::flags::LowArgs;
+use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
 use crate::cost::explain::{Explanation, Line};
 use crate::cost::record::Transport;
 use crate::cost::record::{CostKind, PriceUsed, SessionCost, SessionStatus};
 use crate::runtime::table::{Align, Table};
 use crate::runtime::text::{escape, escape_os};
+
+/// Its place in the table of commands.
+pub(crate) static SHOW: CommandSpec = CommandSpec {
+    name: "cost show",
+    positionals: "ID",
+    completes: Completes::Nothing,
+    at_most: 1,
+    summary: "print all that is known of a run",
+    doc: "Prints the record of the run ID: its name, the beginning of it that no other run has, or `last` for the newest.",
+    examples: &[("omk cost show last", "The newest run.")],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&shared::JSON, &shared::QUIET],
+    }],
+    run: |invocation, env| show(&invocation.low, env),
+};
+
+/// Its place in the table of commands.
+pub(crate) static EXPLAIN: CommandSpec = CommandSpec {
+    name: "cost explain",
+    positionals: "ID",
+    completes: Completes::Nothing,
+    at_most: 1,
+    summary: "show the arithmetic of what a run cost",
+    doc: "Shows line by line how the amount of the run ID was made: tokens of a kind, times their rate. The rates are those \
+that were in force then, with their source; what is not known is said with the reason. ID is as in `omk cost show`.",
+    examples: &[("omk cost explain last", "The newest run.")],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&shared::JSON, &shared::QUIET],
+    }],
+    run: |invocation, env| explain(&invocation.low, env),
+};
 
 /// The JSON document `omk.cost-record/1`. Fields are only ever added.
 #[derive(Serialize)]

@@ -13,9 +13,10 @@ use crate::cli::env::Env;
 use crate::cli::exit::ErrorReport;
 use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
+use crate::cli::flags::Invocation;
 use crate::cli::flags::UsageError;
-use crate::cli::flags::parse::Invocation;
 use crate::cli::flags::value::Format;
+use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
 use crate::cli::input::Source;
 use crate::plan::check;
 use crate::plan::check::Checked;
@@ -24,6 +25,43 @@ use crate::plan::finding::Finding;
 use crate::plan::finding::Severity;
 use crate::plan::finding::line_and_column;
 use crate::runtime::text::escape;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "plan check",
+    positionals: "FILE...",
+    completes: Completes::Files,
+    at_most: usize::MAX,
+    summary: "find mistakes in anybody's plan, offline",
+    doc: "Looks at each FILE, or at standard input where `-` stands for one, and says what is wrong with the plan in it: \
+circles, dependencies on nothing, slices that write the same file at the same time, criteria that nobody could check. It \
+knows plans of omk (omk.plan/1, and what a model answered), tasks.json of task-master and tasks.md of spec-kit, and tells \
+them apart by what is in them. The same text has the same findings every time; no network is used.\n\n\
+Each finding has a code that never changes its meaning; the section FINDINGS of the man page lists them. An error makes the \
+exit code 4, with {--strict} a warning too.",
+    examples: &[
+        ("omk plan check plan.json", "What is wrong with a plan."),
+        (
+            "omk plan check .taskmaster/tasks/tasks.json specs/001-login/tasks.md --strict",
+            "Plans of other tools, warnings counted as errors.",
+        ),
+        (
+            "omk plan check plan.json --format sarif > plan.sarif",
+            "Findings for a code scanning service.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &plan::FORMAT,
+            &plan::STRICT,
+            &shared::DEADLINE,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(CheckArgs::resolve(invocation, env)?, env),
+};
 
 /// What `omk plan check` was asked.
 #[derive(Debug)]

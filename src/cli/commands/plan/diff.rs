@@ -15,14 +15,45 @@ use crate::cli::env::Env;
 use crate::cli::exit::ErrorReport;
 use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
+use crate::cli::flags::Invocation;
 use crate::cli::flags::UsageError;
-use crate::cli::flags::parse::Invocation;
+use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
 use crate::cli::input::Source;
 use crate::cli::prices;
 use crate::plan::model::Plan;
 use crate::plan::model::Slice;
 use crate::plan::model::WorkEstimate;
 use crate::runtime::text::escape;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "plan diff",
+    positionals: "A B",
+    completes: Completes::Files,
+    at_most: 2,
+    summary: "compare two plans",
+    doc: "Says what plan B has otherwise than plan A: slices added, removed and changed, waves, critical path, criteria and \
+what carrying it out may cost, both priced for the same model. Slices are the same when their ids are. One of the two may be \
+`-` for standard input. As with diff, the exit code is 0 for no difference and 1 for some; above that something went wrong.",
+    examples: &[
+        ("omk plan diff old.json new.json", "What changed."),
+        (
+            "omk plan diff old.json new.json --json --model kimi-k3",
+            "The same as one JSON document, priced for a model.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &shared::MODEL,
+            &shared::PRICE_FILE,
+            &shared::DEADLINE,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(DiffArgs::resolve(invocation, env)?, env),
+};
 
 /// What `omk plan diff` was asked.
 #[derive(Debug)]

@@ -4,6 +4,8 @@
 //! `llm::planner`'s. This file gathers what the model is told, shows it where only that is wanted, and prints what came of
 //! it. An agent plans without a single permission: whatever it asks for is denied, so that planning changes nothing.
 
+mod args;
+
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -12,7 +14,6 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::cli::ask::AskArgs;
 use crate::cli::ask::Asker;
 use crate::cli::ask::ResultReport;
 use crate::cli::ask::screen::Show;
@@ -20,12 +21,11 @@ use crate::cli::ask::screen::{Prints, Screen};
 use crate::cli::ask::status_of;
 use crate::cli::commands::estimate::DEFAULT_MODEL;
 use crate::cli::commands::plan;
+use crate::cli::commands::plan::make::args::MakeArgs;
 use crate::cli::commands::plan::show;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
-use crate::cli::flags::UsageError;
-use crate::cli::flags::parse::Invocation;
 use crate::cli::flags::value::Format;
 use crate::cli::input::Source;
 use crate::cli::prices;
@@ -43,7 +43,6 @@ use crate::llm::prompt::Prompt;
 use crate::llm::types::Role;
 use crate::plan::document::PlanDocument;
 use crate::plan::document::PlanMembers;
-use crate::plan::document::SCHEMA;
 use crate::plan::model::GoalClassification;
 use crate::plan::model::GoalKind;
 use crate::plan::model::Plan;
@@ -51,106 +50,7 @@ use crate::plan::repo;
 use crate::plan::repo::Entry;
 use crate::plan::repo::Tree;
 
-/// What `omk plan` was asked.
-#[derive(Debug)]
-pub(crate) struct MakeArgs {
-    ask: AskArgs,
-    goal: String,
-    stdin: bool,
-    context: Vec<PathBuf>,
-    /// The model is told of the repository.
-    tells_repo: bool,
-    dry_run: bool,
-    classify_only: bool,
-    separately: bool,
-    strict: bool,
-    max_output_tokens: Option<u64>,
-    lossy: bool,
-    show_thinking: bool,
-    format: Format,
-}
-
-impl MakeArgs {
-    /// Settles defaults and conflicts.
-    ///
-    /// # Errors
-    ///
-    /// Arguments that exclude each other, or no goal at all.
-    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<MakeArgs, UsageError> {
-        const KNOWN: &[Format] = &[
-            Format::Text,
-            Format::Json,
-            Format::Markdown,
-            Format::Mermaid,
-            Format::Dot,
-            Format::Csv,
-        ];
-        let Invocation { mut low, given, .. } = invocation;
-        let ask = AskArgs::resolve(&mut low, &given, env)?;
-        let format = plan::format(&low, KNOWN)?;
-        let mut words = Vec::new();
-        let mut dashes = 0;
-        for word in &low.positionals {
-            match word.to_str() {
-                Some("-") => dashes += 1,
-                Some(word) => words.push(word),
-                None => {
-                    return Err(UsageError::new("the goal is not UTF-8")
-                        .hint("give it on standard input, with --lossy if it is damaged"));
-                }
-            }
-        }
-        if dashes > 1 {
-            return Err(UsageError::new(
-                "`-` is given twice; standard input can be read once",
-            ));
-        }
-        if low.no_stdin && dashes > 0 {
-            return Err(UsageError::conflict("--no-stdin", "`-`"));
-        }
-        if low.no_stdin && words.is_empty() {
-            return Err(UsageError::new("--no-stdin leaves no goal to plan").hint("give a GOAL"));
-        }
-        let drawn = matches!(
-            format,
-            Format::Markdown | Format::Mermaid | Format::Dot | Format::Csv
-        );
-        for (flag, is_given) in [
-            ("--classify-only", low.plan.classify_only),
-            ("--dry-run", low.plan.dry_run),
-        ] {
-            if is_given && drawn {
-                return Err(UsageError::conflict(flag, "--format").hint("it prints text or --json"));
-            }
-        }
-        if low.plan.no_context && !low.plan.context.is_empty() {
-            return Err(UsageError::conflict("--context", "--no-context"));
-        }
-        Ok(MakeArgs {
-            ask,
-            goal: words.join(" "),
-            stdin: !low.no_stdin && (dashes > 0 || words.is_empty() || env.stdin.is_input()),
-            context: low.plan.context,
-            tells_repo: !low.plan.no_context,
-            dry_run: low.plan.dry_run,
-            classify_only: low.plan.classify_only,
-            separately: low.plan.separately,
-            strict: low.strict,
-            max_output_tokens: low.ask.max_output_tokens,
-            lossy: low.lossy,
-            show_thinking: low.ask.show_thinking,
-            format,
-        })
-    }
-
-    /// The name of the document's schema.
-    fn schema(&self) -> &'static str {
-        match self.classify_only {
-            true => "omk.classification/1",
-            false => SCHEMA,
-        }
-    }
-}
+pub(crate) use crate::cli::commands::plan::make::args::SPEC;
 
 /// The work directory without the recordings of this very command: with one in it the repository would be another, and a
 /// tape would never answer where it was made.

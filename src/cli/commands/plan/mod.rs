@@ -20,12 +20,38 @@ use crate::cli::flags::LowArgs;
 use crate::cli::flags::UsageError;
 use crate::cli::flags::value::FORMATS;
 use crate::cli::flags::value::Format;
+use crate::cli::flags::{Completes, Flag, Takes, value};
 use crate::cli::input::Source;
 use crate::cli::input::TextReader;
 use crate::llm::cost::CostEstimator;
 use crate::plan::document::PlanDocument;
 use crate::plan::model::Plan;
 use crate::plan::model::WorkEstimate;
+
+/// `--format`.
+pub(crate) static FORMAT: Flag = Flag {
+    long: "format",
+    takes: Takes::Value("FORM", |low, v| {
+        low.format = Some(value::choice(v, &value::FORMATS)?);
+        Ok(())
+    }),
+    doc: "Form to print in. `omk plan check` knows text, json, github (annotations of a workflow run) and sarif (2.1.0); \
+`omk plan` and `omk plan show` know text, json, markdown, mermaid, dot and csv. The default is text.",
+    choices: &[
+        "text", "json", "markdown", "mermaid", "dot", "csv", "github", "sarif",
+    ],
+    completes: Completes::Choices,
+    ..Flag::BLANK
+};
+
+/// `--strict`.
+pub(crate) static STRICT: Flag = Flag {
+    long: "strict",
+    takes: Takes::Nothing(|low| low.strict = true),
+    doc: "Let a warning fail the run as an error does. The exit code is then 4 for any finding, and for a goal that is \
+vague.",
+    ..Flag::BLANK
+};
 
 /// The largest text that is taken for a plan.
 const LARGEST: usize = 16 * 1024 * 1024;

@@ -10,14 +10,51 @@ use crate::cli::env::Env;
 use crate::cli::exit::ErrorReport;
 use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
+use crate::cli::flags::Invocation;
 use crate::cli::flags::UsageError;
-use crate::cli::flags::parse::Invocation;
 use crate::cli::flags::value::Format;
+use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
 use crate::cli::input::Source;
 use crate::cli::prices;
 use crate::plan::document::PlanDocument;
 use crate::plan::document::PlanMembers;
 use crate::plan::render;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "plan show",
+    positionals: "FILE",
+    completes: Completes::Files,
+    at_most: 1,
+    summary: "print a plan as text, Markdown, a graph or rows",
+    doc: "Prints the plan in FILE, or on standard input for `-`, in the form that {--format} names: what to do in which \
+wave, what it writes, the critical path, the criteria, and what carrying it out may cost.\n\n\
+The price is the one in the file, unless {--model} is given or the file has none: then it is estimated anew. It is a rule \
+of thumb from the plan's own guesses of tokens, or from each slice's difficulty, and its basis is printed with it.",
+    examples: &[
+        ("omk plan show plan.json", "A plan to read."),
+        (
+            "omk plan show plan.json --format mermaid",
+            "Its graph, for a Markdown document.",
+        ),
+        (
+            "omk plan show plan.json --format csv --model kimi-k3",
+            "A row for each slice.",
+        ),
+    ],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[
+            &plan::FORMAT,
+            &shared::MODEL,
+            &shared::PRICE_FILE,
+            &shared::DEADLINE,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
+    }],
+    run: |invocation, env| run(ShowArgs::resolve(invocation, env)?, env),
+};
 
 /// What `omk plan show` was asked.
 #[derive(Debug)]

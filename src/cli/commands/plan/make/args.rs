@@ -1,0 +1,250 @@
+//! What `omk plan` takes: its place in the table of commands, its flags, and what they come to.
+
+use std::path::PathBuf;
+
+use crate::cli::ask::AskArgs;
+use crate::cli::commands::plan;
+use crate::cli::env::Env;
+use crate::cli::flags::value::Format;
+use crate::cli::flags::{
+    CommandSpec, Completes, Flag, FlagGroup, Invocation, Takes, UsageError, shared,
+};
+use crate::plan::document::SCHEMA;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "plan",
+    positionals: "[GOAL]...",
+    completes: Completes::Nothing,
+    at_most: usize::MAX,
+    summary: "a goal becomes a validated and priced plan",
+    doc: "Asks a model to plan the work that GOAL asks for, and holds its answer to what a plan must be: slices with names of \
+their own, dependencies without a circle, no two slices of one wave that write the same file, criteria. What is wrong is \
+sent back once; a plan that is still wrong is no plan, and the exit code is 4. Without a GOAL it is read from standard \
+input, which otherwise follows as a text of its own.\n\n\
+The model is told of the directory, by names and figures ({--no-context} tells it nothing, {--dry-run} shows what). An \
+agent plans without a single permission, so planning changes nothing.\n\n\
+The plan is printed with its waves, its critical path, what planning did cost and what carrying it out may cost, and on what \
+that rests. Whom it asks, limits, retries, recordings and the ledger are those of `omk prompt`.",
+    examples: &[
+        (
+            "omk plan \"Add OAuth login to the API\"",
+            "A plan to read: kind, complexity, slices in waves, criteria, price.",
+        ),
+        (
+            "omk plan --json < goal.md > plan.json",
+            "The same as JSON, schema omk.plan/1.",
+        ),
+        (
+            "omk plan --classify-only \"Make it faster\"",
+            "What kind of goal it is, and whether it is vague.",
+        ),
+        (
+            "omk plan --max-usd 0.10 --format markdown \"Add OAuth login\" > PLAN.md",
+            "With a limit, as Markdown.",
+        ),
+    ],
+    flags: &[
+        FlagGroup {
+            title: "Input",
+            flags: &[&CONTEXT, &NO_CONTEXT, &shared::LOSSY, &shared::NO_STDIN],
+        },
+        FlagGroup {
+            title: "Planning",
+            flags: &[&CLASSIFY_ONLY, &SEPARATELY, &plan::STRICT],
+        },
+        FlagGroup {
+            title: "Sending",
+            flags: &[
+                &DRY_RUN,
+                &shared::MODEL,
+                &shared::TRANSPORT,
+                &shared::BASE_URL,
+                &shared::THINKING,
+                &shared::RETRIES,
+                &shared::IDLE_TIMEOUT,
+                &shared::RECORD,
+                &shared::REPLAY,
+            ],
+        },
+        FlagGroup {
+            title: "Limits",
+            flags: &[
+                &shared::MAX_USD,
+                &shared::MAX_TOKENS,
+                &shared::MAX_OUTPUT_TOKENS,
+                &shared::DEADLINE,
+            ],
+        },
+        FlagGroup {
+            title: "Output",
+            flags: &[
+                &plan::FORMAT,
+                &shared::JSON,
+                &shared::SHOW_THINKING,
+                &shared::QUIET,
+            ],
+        },
+        FlagGroup {
+            title: "Agent",
+            flags: &[&shared::KIMI],
+        },
+        FlagGroup {
+            title: "Ledger",
+            flags: &[
+                &shared::NAME,
+                &shared::TAG,
+                &shared::PRICE,
+                &shared::PRICE_FILE,
+                &shared::STRICT_PRICES,
+            ],
+        },
+    ],
+    run: |invocation, env| super::run(MakeArgs::resolve(invocation, env)?, env),
+};
+
+static CONTEXT: Flag = Flag {
+    long: "context",
+    takes: Takes::Value("FILE", |low, v| {
+        low.plan.context.push(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "Text file that the model is told of beside the goal. Such as a specification or notes on the code; it stands in \
+the request as data, with its name.",
+    completes: Completes::Files,
+    repeats: true,
+    ..Flag::BLANK
+};
+
+static NO_CONTEXT: Flag = Flag {
+    long: "no-context",
+    takes: Takes::Nothing(|low| low.plan.no_context = true),
+    doc: "Tell the model nothing but the goal. By default it is told of the directory: languages, number of files, names \
+at the top, tests, CI and build system, never what stands in a file; what .gitignore covers is not looked at.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+static DRY_RUN: Flag = Flag {
+    long: "dry-run",
+    takes: Takes::Nothing(|low| low.plan.dry_run = true),
+    doc: "Print what would be sent, and send nothing. Its tokens and price follow on standard error; no network is used.",
+    ..Flag::BLANK
+};
+
+static CLASSIFY_ONLY: Flag = Flag {
+    long: "classify-only",
+    takes: Takes::Nothing(|low| low.plan.classify_only = true),
+    doc: "Only say what kind of goal it is. With how sure the model is and why; a request of a few hundred tokens.",
+    ..Flag::BLANK
+};
+
+static SEPARATELY: Flag = Flag {
+    long: "separately",
+    takes: Takes::Nothing(|low| low.plan.separately = true),
+    doc: "Ask for each part of the plan by itself. Four requests for kind, slices, criteria and complexity instead of one, \
+for models that do less well with everything at once.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+/// What `omk plan` was asked.
+#[derive(Debug)]
+pub(crate) struct MakeArgs {
+    pub(super) ask: AskArgs,
+    pub(super) goal: String,
+    pub(super) stdin: bool,
+    pub(super) context: Vec<PathBuf>,
+    /// The model is told of the repository.
+    pub(super) tells_repo: bool,
+    pub(super) dry_run: bool,
+    pub(super) classify_only: bool,
+    pub(super) separately: bool,
+    pub(super) strict: bool,
+    pub(super) max_output_tokens: Option<u64>,
+    pub(super) lossy: bool,
+    pub(super) show_thinking: bool,
+    pub(super) format: Format,
+}
+
+impl MakeArgs {
+    /// Settles defaults and conflicts.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that exclude each other, or no goal at all.
+    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<MakeArgs, UsageError> {
+        const KNOWN: &[Format] = &[
+            Format::Text,
+            Format::Json,
+            Format::Markdown,
+            Format::Mermaid,
+            Format::Dot,
+            Format::Csv,
+        ];
+        let Invocation { mut low, given, .. } = invocation;
+        let ask = AskArgs::resolve(&mut low, &given, env)?;
+        let format = plan::format(&low, KNOWN)?;
+        let mut words = Vec::new();
+        let mut dashes = 0;
+        for word in &low.positionals {
+            match word.to_str() {
+                Some("-") => dashes += 1,
+                Some(word) => words.push(word),
+                None => {
+                    return Err(UsageError::new("the goal is not UTF-8")
+                        .hint("give it on standard input, with --lossy if it is damaged"));
+                }
+            }
+        }
+        if dashes > 1 {
+            return Err(UsageError::new(
+                "`-` is given twice; standard input can be read once",
+            ));
+        }
+        if low.no_stdin && dashes > 0 {
+            return Err(UsageError::conflict("--no-stdin", "`-`"));
+        }
+        if low.no_stdin && words.is_empty() {
+            return Err(UsageError::new("--no-stdin leaves no goal to plan").hint("give a GOAL"));
+        }
+        let drawn = matches!(
+            format,
+            Format::Markdown | Format::Mermaid | Format::Dot | Format::Csv
+        );
+        for (flag, is_given) in [
+            ("--classify-only", low.plan.classify_only),
+            ("--dry-run", low.plan.dry_run),
+        ] {
+            if is_given && drawn {
+                return Err(UsageError::conflict(flag, "--format").hint("it prints text or --json"));
+            }
+        }
+        if low.plan.no_context && !low.plan.context.is_empty() {
+            return Err(UsageError::conflict("--context", "--no-context"));
+        }
+        Ok(MakeArgs {
+            ask,
+            goal: words.join(" "),
+            stdin: !low.no_stdin && (dashes > 0 || words.is_empty() || env.stdin.is_input()),
+            context: low.plan.context,
+            tells_repo: !low.plan.no_context,
+            dry_run: low.plan.dry_run,
+            classify_only: low.plan.classify_only,
+            separately: low.plan.separately,
+            strict: low.strict,
+            max_output_tokens: low.ask.max_output_tokens,
+            lossy: low.lossy,
+            show_thinking: low.ask.show_thinking,
+            format,
+        })
+    }
+
+    /// The name of the document's schema.
+    pub(super) fn schema(&self) -> &'static str {
+        match self.classify_only {
+            true => "omk.classification/1",
+            false => SCHEMA,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What `omk prompt` takes: its place in the table of commands, its flags, and what they come to.
+
+use std::path::PathBuf;
+
+use crate::cli::ask::AskArgs;
+use crate::cli::ask::screen::Show;
+use crate::cli::env::Env;
+use crate::cli::flags::{
+    CommandSpec, Completes, Flag, FlagGroup, Invocation, Takes, UsageError, shared, value,
+};
+use crate::runtime::text::escape_os;
+
+/// Its place in the table of commands.
+pub(crate) static SPEC: CommandSpec = CommandSpec {
+    name: "prompt",
+    positionals: "[TEXT]...",
+    completes: Completes::Nothing,
+    at_most: usize::MAX,
+    summary: "ask once and print the answer",
+    doc: "Asks a model one question and prints its answer. The words of TEXT are joined by blanks. Each {--file} follows \
+as a block with its name. Standard input is read when there is no TEXT, where `-` stands for it, and whenever it is a pipe \
+or a file; beside a TEXT it follows as a block of its own.\n\n\
+With a key in MOONSHOT_API_KEY or KIMI_API_KEY the service is asked over HTTP, otherwise the `kimi` on the path: Kimi Code \
+2, or kimi-cli up to 1.51. The answer is the same; what is different is said: an agent may use tools when {--allow} lets \
+it, and text of the steps before its answer goes to standard error.\n\n\
+Before anything is sent the prompt is counted, the worst case is held against {--max-tokens}, {--max-usd} and OMK_BUDGET, \
+and an open record of it stands in the ledger. What was used is written down as it becomes known, so that a run that is \
+killed is not forgotten.\n\n\
+A service or agent that fails in a way that may pass is asked again, as {--retries} says, until something of the answer \
+was printed.",
+    examples: &[
+        (
+            "omk prompt \"Which of these functions has no test?\" < src/lib.rs",
+            "A question about a file.",
+        ),
+        (
+            "git diff --staged | omk prompt \"Write a commit message\" > msg.txt",
+            "Text in, text out.",
+        ),
+        (
+            "omk prompt --json --max-usd 0.20 --deadline 120s --allow Read \"...\" | jq .usage",
+            "Limits, and the whole result as JSON.",
+        ),
+        (
+            "omk prompt -f spec.md -f api.rs --image shot.png --system \"You are terse.\" \"...\"",
+            "Files, a picture and instructions.",
+        ),
+        (
+            "omk prompt --transport wire --kimi /path/to/kimi --session nightly \"go on\"",
+            "A certain agent, and a conversation that goes on.",
+        ),
+        (
+            "omk prompt --replay example \"In one sentence: why count tokens before asking?\"",
+            "A recorded answer: works without a key, an agent or a network.",
+        ),
+    ],
+    flags: &[
+        FlagGroup {
+            title: "Input",
+            flags: &[&SYSTEM, &FILE, &IMAGE, &shared::LOSSY, &shared::NO_STDIN],
+        },
+        FlagGroup {
+            title: "Sending",
+            flags: &[
+                &shared::MODEL,
+                &shared::TRANSPORT,
+                &shared::BASE_URL,
+                &shared::THINKING,
+                &TEMPERATURE,
+                &shared::RETRIES,
+                &shared::IDLE_TIMEOUT,
+                &shared::RECORD,
+                &shared::REPLAY,
+            ],
+        },
+        FlagGroup {
+            title: "Limits",
+            flags: &[
+                &shared::MAX_USD,
+                &shared::MAX_TOKENS,
+                &shared::MAX_OUTPUT_TOKENS,
+                &shared::DEADLINE,
+            ],
+        },
+        FlagGroup {
+            title: "Output",
+            flags: &[
+                &SCHEMA,
+                &shared::JSON,
+                &STREAM_JSON,
+                &shared::SHOW_THINKING,
+                &shared::QUIET,
+            ],
+        },
+        FlagGroup {
+            title: "Agent",
+            flags: &[&shared::KIMI, &ALLOW, &SESSION],
+        },
+        FlagGroup {
+            title: "Ledger",
+            flags: &[
+                &shared::NAME,
+                &shared::TAG,
+                &shared::PRICE,
+                &shared::PRICE_FILE,
+                &shared::STRICT_PRICES,
+            ],
+        },
+    ],
+    run: |invocation, env| super::run(PromptArgs::resolve(invocation, env)?, env),
+};
+
+static SYSTEM: Flag = Flag {
+    long: "system",
+    takes: Takes::Value("TEXT", |low, v| {
+        low.ask.system = Some(value::name(v)?);
+        Ok(())
+    }),
+    doc: "Instructions for the model. Agents have their own and no place for others, so there it goes before the \
+question.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+static FILE: Flag = Flag {
+    long: "file",
+    short: Some('f'),
+    takes: Takes::Value("FILE", |low, v| {
+        low.ask.file.push(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "Text file that belongs to the question. It follows the TEXT as a block with its name, in the order given.",
+    completes: Completes::Files,
+    repeats: true,
+    ..Flag::BLANK
+};
+
+static IMAGE: Flag = Flag {
+    long: "image",
+    takes: Takes::Value("FILE", |low, v| {
+        low.ask.image.push(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "Picture that belongs to the question. PNG, JPEG, GIF or WebP, up to 100 MB. Its tokens are not counted \
+before it is sent.",
+    completes: Completes::Files,
+    repeats: true,
+    ..Flag::BLANK
+};
+
+static ALLOW: Flag = Flag {
+    long: "allow",
+    takes: Takes::Value("TOOL[(PATTERN)][,...]", |low, v| {
+        low.ask.allow.extend(value::rules(v)?);
+        Ok(())
+    }),
+    doc: "Tools that an agent may use without asking anyone. Names are the agent's, where Shell and Bash, and Read, \
+Write and Edit with or without File, mean the same; `all` is every tool. A pattern narrows it to commands, or to \
+files, where * stands for anything: Shell(git *) allows one plain git command, never one with ; & | < > $ or a line break \
+in it. The default is none: what is asked for is denied, the answer is printed, and the exit code is 6. Reading files in \
+its directory is something that agents do not ask for. Within a git work tree Kimi Code does not ask before it changes a file \
+either; it has to hand the file to omk, which writes what is allowed.",
+    repeats: true,
+    configurable: true,
+    ..Flag::BLANK
+};
+
+static TEMPERATURE: Flag = Flag {
+    long: "temperature",
+    takes: Takes::Value("T", |low, v| {
+        low.ask.temperature = Some(value::temperature(v)?);
+        Ok(())
+    }),
+    doc: "How varied the answer may be. A decimal from 0 to 2; left out with a warning where the model or the agent \
+takes none, as the Kimi models since K2.5. The default is the service's.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+static SESSION: Flag = Flag {
+    long: "session",
+    takes: Takes::Value("NAME", |low, v| {
+        low.ask.conversation = Some(value::session_name(v)?);
+        Ok(())
+    }),
+    doc: "Conversation to go on with, or to begin. An agent keeps it by this name for the directory it is begun in; \
+letters, digits, `.`, `_` and `-`. A service keeps none, so over HTTP this is an error. By default each run begins a new one.",
+    ..Flag::BLANK
+};
+
+static SCHEMA: Flag = Flag {
+    long: "schema",
+    takes: Takes::Value("FILE", |low, v| {
+        low.ask.schema = Some(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "JSON Schema that the answer must satisfy. The answer is checked; one that fails is sent back once with what \
+is wrong, and if that does not help the exit code is 4. Keywords that cannot be checked are named in a warning.",
+    completes: Completes::Files,
+    ..Flag::BLANK
+};
+
+static STREAM_JSON: Flag = Flag {
+    long: "stream-json",
+    takes: Takes::Nothing(|low| low.ask.stream_json = true),
+    doc: "Print one JSON document a line for each event. The last line is the result, as with {--json}.",
+    ..Flag::BLANK
+};
+
+/// What `omk prompt` was asked.
+#[derive(Debug)]
+pub(crate) struct PromptArgs {
+    pub(super) ask: AskArgs,
+    /// The words of the question.
+    pub(super) text: String,
+    /// Standard input belongs to it.
+    pub(super) stdin: bool,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) images: Vec<PathBuf>,
+    pub(super) system: Option<String>,
+    pub(super) schema: Option<PathBuf>,
+    pub(super) thinking: Option<crate::cli::flags::value::Thinking>,
+    pub(super) temperature: Option<f64>,
+    pub(super) max_output_tokens: Option<u64>,
+    pub(super) lossy: bool,
+    pub(super) show: Show,
+    pub(super) show_thinking: bool,
+}
+
+impl PromptArgs {
+    /// Settles defaults and conflicts.
+    ///
+    /// # Errors
+    ///
+    /// Arguments that exclude each other, or no question at all.
+    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<PromptArgs, UsageError> {
+        let Invocation { mut low, given, .. } = invocation;
+        let ask = AskArgs::resolve(&mut low, &given, env)?;
+        let mut dashes = 0;
+        let mut words = Vec::new();
+        for word in &low.positionals {
+            if word == "-" {
+                dashes += 1;
+                continue;
+            }
+            let word = word.to_str().ok_or_else(|| {
+                UsageError::new(format!("`{}` is not UTF-8", escape_os(word)))
+                    .hint("give the text on standard input, with --lossy if it is damaged")
+            })?;
+            words.push(word);
+        }
+        if dashes > 1 {
+            return Err(UsageError::new(
+                "`-` is given twice; standard input can be read once",
+            ));
+        }
+        if dashes > 0 && low.no_stdin {
+            return Err(UsageError::conflict("--no-stdin", "`-`"));
+        }
+        let is_silent = words.is_empty() && low.ask.file.is_empty();
+        if is_silent && low.no_stdin {
+            return Err(
+                UsageError::new("--no-stdin leaves nothing to ask").hint("give a TEXT or a --file")
+            );
+        }
+        let stdin = !low.no_stdin && (dashes > 0 || is_silent || env.stdin.is_input());
+        Ok(PromptArgs {
+            ask,
+            text: words.join(" "),
+            stdin,
+            files: std::mem::take(&mut low.ask.file),
+            images: std::mem::take(&mut low.ask.image),
+            system: low.ask.system.take(),
+            schema: low.ask.schema.take(),
+            thinking: low.ask.thinking,
+            temperature: low.ask.temperature,
+            max_output_tokens: low.ask.max_output_tokens,
+            lossy: low.lossy,
+            show: match (low.ask.stream_json, low.json) {
+                (true, _) => Show::Stream,
+                (false, true) => Show::Json,
+                (false, false) => Show::Text,
+            },
+            show_thinking: low.ask.show_thinking,
+        })
+    }
+}
