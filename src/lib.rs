@@ -29,6 +29,7 @@
 //! | 3 | [`cost`] | what work should cost and what it did cost: records, the ledger, budgets |
 //! | 3 | [`plan`] | plans of any format: read, checked, printed; the facts of a repository |
 //! | 4 | [`llm`] | asking a model: clients, errors, retries, the price of a request, planners |
+//! | 4 | [`fleet`] | one ledger and one budget for many machines: the protocol, etcd, git |
 //! | 5 | [`cli`] | flags, environment, terminals, exit codes |
 //!
 //! Data flows one way. `omk estimate`: arguments and text come in through [`cli`], are counted by
@@ -61,6 +62,7 @@
 //! | `$XDG_STATE_HOME/omk/sessions/` | `omk prompt --session` | the same |
 //! | `$XDG_CACHE_HOME/omk/agents.json` | whatever asks an agent | the same |
 //! | `pushed` in the ledger | `omk cost push` | the same |
+//! | `fleet` in the ledger | runs with `OMK_FLEET`, `omk cost sync` | the same |
 
 #![cfg_attr(
     test,
@@ -85,6 +87,8 @@ pub mod transport;
 pub mod cost;
 
 pub mod plan;
+
+pub mod fleet;
 
 pub mod llm;
 

@@ -37,6 +37,7 @@ pub(crate) fn http(env: &Env, deadline: Deadline) -> Result<Http, Failure> {
             no_proxy: proxy_variable(env, "NO_PROXY")?,
         },
         ca_file: env.variable("SSL_CERT_FILE").map(Into::into),
+        client_certificate: None,
     };
     Http::new(config).map_err(|error| {
         // All that can be wrong before an address is known is the file of certificates.

@@ -1,7 +1,5 @@
-//! Bytes as base64 text: images within JSON.
-//!
-//! Only encodes, and only in the standard alphabet with padding (RFC 4648, section 4), which is what `data:` URLs and the
-//! agents' protocols take.
+//! Bytes as base64 text and back, in the standard alphabet with padding (RFC 4648, section 4): images within JSON, and the
+//! keys and values of etcd.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -20,6 +18,40 @@ pub fn encode_into(text: &mut String, bytes: &[u8]) {
             text.push(symbol.map_or('=', |symbol| char::from(*symbol)));
         }
     }
+}
+
+/// The bytes of a base64 text; `None` when it is not one.
+pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    let (groups, rest) = text.as_chunks::<4>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for (place, group) in groups.iter().enumerate() {
+        let padding = group.iter().rev().take_while(|c| **c == b'=').count();
+        if padding > 2 || (padding > 0 && place + 1 < groups.len()) {
+            return None;
+        }
+        let [a, b, c, d] = *group;
+        let digit = |c: u8, at: usize| if at + padding >= 4 { Some(0) } else { value(c) };
+        let bits = digit(a, 0)? << 18 | digit(b, 1)? << 12 | digit(c, 2)? << 6 | digit(d, 3)?;
+        let [_, first, second, third] = bits.to_be_bytes();
+        let all = [first, second, third];
+        bytes.extend(all.iter().take(3 - padding));
+    }
+    Some(bytes)
+}
+
+fn value(symbol: u8) -> Option<u32> {
+    let value = match symbol {
+        b'A'..=b'Z' => symbol - b'A',
+        b'a'..=b'z' => symbol - b'a' + 26,
+        b'0'..=b'9' => symbol - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(u32::from(value))
 }
 
 #[cfg(test)]
@@ -59,6 +91,25 @@ mod tests {
             let read = bits.as_bytes().chunks_exact(8);
             let read: Vec<u8> = read.map(|b| u8::from_str_radix(std::str::from_utf8(b).unwrap(), 2).unwrap()).collect();
             prop_assert_eq!(read, bytes);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(decode(encode(&bytes).as_bytes()), Some(bytes));
+        }
+
+        #[test]
+        fn any_text_is_decoded_or_refused(text in "[A-Za-z0-9+/=_]{0,12}") {
+            let _ = decode(text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_not_base64_is_refused() {
+        for text in ["Z", "Zg=", "Z===", "Zg==Zg==", "Z g=", "====", "Zm9_"] {
+            assert_eq!(decode(text.as_bytes()), None, "{text}");
         }
     }
 }

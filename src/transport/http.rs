@@ -28,7 +28,10 @@ use ureq::http::Request;
 use ureq::http::Response;
 use ureq::http::Uri;
 use ureq::http::request::Builder;
+use ureq::tls::Certificate;
+use ureq::tls::ClientCert;
 use ureq::tls::PemItem;
+use ureq::tls::PrivateKey;
 use ureq::tls::RootCerts;
 use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -83,6 +86,8 @@ pub struct HttpConfig {
     pub proxies: Proxies,
     /// A PEM file of root certificates that replaces the built-in ones: the value of `SSL_CERT_FILE`.
     pub ca_file: Option<PathBuf>,
+    /// PEM files of a client certificate with its chain, and of its private key, for servers that ask for one.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl Default for HttpConfig {
@@ -93,6 +98,7 @@ impl Default for HttpConfig {
             max_body_bytes: 16 * 1024 * 1024,
             proxies: Proxies::default(),
             ca_file: None,
+            client_certificate: None,
         }
     }
 }
@@ -584,7 +590,12 @@ impl Http {
     pub fn new(config: HttpConfig) -> Result<Http, TransportError> {
         let mut tls = TlsConfig::builder();
         if let Some(path) = &config.ca_file {
-            tls = tls.root_certs(read_certificates(path)?);
+            let certificates = read_certificates("SSL_CERT_FILE", path)?;
+            tls = tls.root_certs(RootCerts::from(certificates));
+        }
+        if let Some((chain, key)) = &config.client_certificate {
+            let chain = read_certificates("client certificate", chain)?;
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, read_key(key)?)));
         }
         let agent = Agent::config_builder()
             // ureq would read the environment by itself.
@@ -836,11 +847,20 @@ fn parse_url(url: &str) -> Result<Uri, TransportError> {
     Ok(uri)
 }
 
-fn read_certificates(path: &PathBuf) -> Result<RootCerts, TransportError> {
+fn read_pem(name: &str, path: &PathBuf) -> Result<Vec<u8>, TransportError> {
+    fs::read(path).map_err(|e| TransportError::Tls {
+        detail: format!("{name} {}: {e}", path.display()),
+    })
+}
+
+fn read_certificates(
+    name: &str,
+    path: &PathBuf,
+) -> Result<Vec<Certificate<'static>>, TransportError> {
     let failed = |detail: String| TransportError::Tls {
-        detail: format!("SSL_CERT_FILE {}: {detail}", path.display()),
+        detail: format!("{name} {}: {detail}", path.display()),
     };
-    let pem = fs::read(path).map_err(|e| failed(e.to_string()))?;
+    let pem = read_pem(name, path)?;
     let mut certificates = Vec::new();
     for item in ureq::tls::parse_pem(&pem) {
         if let PemItem::Certificate(certificate) = item.map_err(|e| failed(e.to_string()))? {
@@ -850,7 +870,15 @@ fn read_certificates(path: &PathBuf) -> Result<RootCerts, TransportError> {
     if certificates.is_empty() {
         return Err(failed("no certificate in it".to_string()));
     }
-    Ok(RootCerts::from(certificates))
+    Ok(certificates)
+}
+
+fn read_key(path: &PathBuf) -> Result<PrivateKey<'static>, TransportError> {
+    let pem = read_pem("client key", path)?;
+    // The library's message is left out lest it quote the key.
+    PrivateKey::from_pem(&pem).map_err(|_| TransportError::Tls {
+        detail: format!("client key {}: no private key in it", path.display()),
+    })
 }
 
 /// ureq's error in our words. `phase` is where the exchange stood, for the deadline that covers all of it; `idle` the bound

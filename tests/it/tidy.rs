@@ -17,6 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "llm",
         &["runtime", "tokens", "catalog", "transport", "plan"],
     ),
+    ("fleet", &["runtime", "catalog", "transport", "cost"]),
     (
         "cli",
         &[
@@ -27,6 +28,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "cost",
             "plan",
             "llm",
+            "fleet",
         ],
     ),
     ("main", &["cli"]),
