@@ -233,16 +233,6 @@ impl Failure {
         }
     }
 
-    /// The whole JSON document of a run that has no result of its own to put the error in.
-    pub(crate) fn document(&self) -> ErrorDocument<'_> {
-        ErrorDocument {
-            schema: "omk.error/1",
-            ok: false,
-            exit: self.exit.code(),
-            error: self.report(),
-        }
-    }
-
     /// One failure that stands for several: it names all of them and exits as the first does.
     /// `None` for none.
     pub(crate) fn merge(failures: Vec<Failure>) -> Option<Failure> {
@@ -270,15 +260,6 @@ pub(crate) struct ErrorReport<'a> {
     retryable: bool,
     retry_after_s: Option<u64>,
     http_status: Option<u16>,
-}
-
-/// The JSON document `omk.error/1`. Fields are only ever added.
-#[derive(Debug, Serialize)]
-pub(crate) struct ErrorDocument<'a> {
-    schema: &'a str,
-    ok: bool,
-    exit: u8,
-    error: ErrorReport<'a>,
 }
 
 #[cfg(test)]
@@ -317,13 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_becomes_one_document() {
+    fn a_failure_is_reported_whole() {
         let failure = Failure::new(Exit::NoInput, "input", "`a` is missing")
             .hint("name another")
             .hint("or none");
         assert_eq!(
-            serde_json::to_string(&failure.document()).unwrap(),
-            r#"{"schema":"omk.error/1","ok":false,"exit":66,"error":{"kind":"input","message":"`a` is missing","hint":"name another; or none","retryable":false,"retry_after_s":null,"http_status":null}}"#
+            serde_json::to_string(&failure.report()).unwrap(),
+            r#"{"kind":"input","message":"`a` is missing","hint":"name another; or none","retryable":false,"retry_after_s":null,"http_status":null}"#
         );
     }
 

@@ -83,7 +83,10 @@ fn report(failure: &Failure, json: bool, env: &mut Env) -> Exit {
     env.output.failure(failure);
     if json && !failure.is_silent() && !env.output.has_printed() {
         // When this fails too, the flush that follows says so.
-        let _ = env.output.json(&failure.document());
+        let nothing = serde_json::Map::new();
+        let _ = env
+            .output
+            .document("omk.error/1", failure.exit, &nothing, Some(failure));
     }
     failure.exit
 }
@@ -134,7 +137,7 @@ mod tests {
         assert_eq!(exit, Exit::Usage);
         assert_eq!(
             out,
-            "{\"schema\":\"omk.error/1\",\"ok\":false,\"exit\":2,\"error\":{\"kind\":\"usage\",\"message\":\"there is no \
+            "{\"schema\":\"omk.error/1\",\"ok\":false,\"exit\":2,\"warnings\":[],\"error\":{\"kind\":\"usage\",\"message\":\"there is no \
              flag `--modle`\",\"hint\":\"did you mean `--model`?\",\"retryable\":false,\
              \"retry_after_s\":null,\"http_status\":null}}\n"
         );

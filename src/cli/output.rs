@@ -11,8 +11,20 @@ use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::runtime::text::escape;
+
+/// What every JSON document has. Fields are only ever added.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: &'static str,
+    ok: bool,
+    exit: u8,
+    #[serde(flatten)]
+    body: &'a T,
+    warnings: &'a [String],
+    error: Option<ErrorReport<'a>>,
+}
 
 /// The two output streams of the process, or of a test.
 pub(crate) struct Output {
@@ -81,6 +93,28 @@ impl Output {
         self.stdout
             .write_all(text.as_bytes())
             .map_err(|error| write_failure(&error))
+    }
+
+    /// Prints a result as one JSON document: `body` between how the run went and what is to be said about it. The run was
+    /// a success unless there is a `failure`; some commands have an exit code that is none, as `diff` has.
+    pub(crate) fn document(
+        &mut self,
+        schema: &'static str,
+        exit: Exit,
+        body: &impl Serialize,
+        failure: Option<&Failure>,
+    ) -> Result<(), Failure> {
+        let warnings = std::mem::take(&mut self.warnings);
+        let printed = self.json(&Document {
+            schema,
+            ok: failure.is_none(),
+            exit: exit.code(),
+            body,
+            warnings: &warnings,
+            error: failure.map(Failure::report),
+        });
+        self.warnings = warnings;
+        printed
     }
 
     /// Prints one JSON document and the end of its line.
@@ -200,6 +234,31 @@ mod tests {
         assert_eq!(
             err.text(),
             "omk: warning: no price\nomk: input: `a\\nb` is missing\nhint: look\n"
+        );
+    }
+
+    #[test]
+    fn a_document_has_its_body_within_the_envelope() {
+        #[derive(Serialize)]
+        struct Body {
+            runs: [u8; 2],
+        }
+        let (mut output, out, _) = output(false);
+        output.warning("no price");
+        let body = Body { runs: [1, 2] };
+        output
+            .document("omk.x/1", Exit::Failed, &body, None)
+            .unwrap();
+        let failure = Failure::new(Exit::Budget, "budget", "spent");
+        output
+            .document("omk.x/1", Exit::Budget, &body, Some(&failure))
+            .unwrap();
+        output.flush().unwrap();
+        assert_eq!(
+            out.text(),
+            r#"{"schema":"omk.x/1","ok":true,"exit":1,"runs":[1,2],"warnings":["no price"],"error":null}
+{"schema":"omk.x/1","ok":false,"exit":5,"runs":[1,2],"warnings":["no price"],"error":{"kind":"budget","message":"spent","hint":null,"retryable":false,"retry_after_s":null,"http_status":null}}
+"#
         );
     }
 

@@ -19,52 +19,28 @@ use crate::cost::record::Transport;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 use crate::runtime::clock;
+use crate::runtime::words::words;
 
 /// So many groups are kept apart, and what comes later is one more: a label may have another value in every run.
 pub const MAX_GROUPS: usize = 100_000;
 
-/// What runs are put together by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The day in UTC on which they began.
-    Day,
-    /// The month in UTC.
-    Month,
-    /// The model that answered, else the one asked for.
-    Model,
-    /// A label's value; a run without the label is in a group of its own.
-    Tag,
-    /// What was run: prompt, plan, import.
-    Command,
-    /// How the peer was reached.
-    Transport,
-    /// The agent or the service.
-    Peer,
-}
-
-impl By {
-    /// Every one, in the order of the documentation.
-    pub const ALL: [By; 7] = [
-        By::Day,
-        By::Month,
-        By::Model,
-        By::Tag,
-        By::Command,
-        By::Transport,
-        By::Peer,
-    ];
-
-    /// The name on the command line and in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            By::Day => "day",
-            By::Month => "month",
-            By::Model => "model",
-            By::Tag => "tag",
-            By::Command => "command",
-            By::Transport => "transport",
-            By::Peer => "peer",
-        }
+words! {
+    /// What runs are put together by.
+    By, "group" {
+        /// The day in UTC on which they began.
+        Day = "day",
+        /// The month in UTC.
+        Month = "month",
+        /// The model that answered, else the one asked for.
+        Model = "model",
+        /// A label's value; a run without the label is in a group of its own.
+        Tag = "tag",
+        /// What was run: prompt, plan, import.
+        Command = "command",
+        /// How the peer was reached.
+        Transport = "transport",
+        /// The agent or the service.
+        Peer = "peer",
     }
 }
 

@@ -21,28 +21,52 @@ impl fmt::Display for UnknownWord {
 
 impl std::error::Error for UnknownWord {}
 
+/// An enum that [`words!`] defined.
+pub(crate) trait Word: Copy + 'static {
+    /// Every value, in the order of the documentation.
+    const ALL: &'static [Self];
+
+    /// The name.
+    fn name(self) -> &'static str;
+}
+
 /// Defines such an enum: `words! { /// Docs. Name, "what" { /// Docs. Variant = "name", } }`. It gets `ALL`, `name()`,
-/// `Display`, `FromStr` and serde under its names; `what` begins the error of `FromStr`.
+/// `Display`, `FromStr` and serde under its names; `what` begins the error of `FromStr`. It is public unless `pub(crate)`
+/// stands before its name.
 macro_rules! words {
+    ($(#[$doc:meta])* pub(crate) $type:ident, $what:literal { $($variants:tt)+ }) => {
+        $crate::runtime::words::words! { @define (pub(crate)) $(#[$doc])* $type, $what { $($variants)+ } }
+    };
+    ($(#[$doc:meta])* $type:ident, $what:literal { $($variants:tt)+ }) => {
+        $crate::runtime::words::words! { @define (pub) $(#[$doc])* $type, $what { $($variants)+ } }
+    };
     (
-        $(#[$doc:meta])*
+        @define ($vis:vis) $(#[$doc:meta])*
         $type:ident, $what:literal { $( $(#[$variant_doc:meta])* $variant:ident = $name:literal, )+ }
     ) => {
         $(#[$doc])*
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
         )]
-        pub enum $type {
+        $vis enum $type {
             $( $(#[$variant_doc])* #[serde(rename = $name)] $variant, )+
         }
 
         impl $type {
             /// Every value, in the order of the documentation.
-            pub const ALL: &'static [$type] = &[$( $type::$variant ),+];
+            $vis const ALL: &'static [$type] = &[$( $type::$variant ),+];
 
             /// The name.
-            pub const fn name(self) -> &'static str {
+            $vis const fn name(self) -> &'static str {
                 match self { $( $type::$variant => $name, )+ }
+            }
+        }
+
+        impl $crate::runtime::words::Word for $type {
+            const ALL: &'static [$type] = $type::ALL;
+
+            fn name(self) -> &'static str {
+                $type::name(self)
             }
         }
 

@@ -2,7 +2,7 @@
 
 use crate::catalog::{Catalog, Model, Status};
 use crate::cli::commands::TABLE;
-use crate::cli::doc::complete::{SHELLS, Shell, script};
+use crate::cli::doc::complete::{Shell, script};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes};
@@ -43,12 +43,12 @@ pub(crate) struct CompletionsArgs {
 impl CompletionsArgs {
     /// Needs the name of a shell.
     pub(crate) fn resolve(low: LowArgs) -> Result<CompletionsArgs, UsageError> {
-        let names: Vec<&str> = SHELLS.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = Shell::ALL.iter().map(|shell| shell.name()).collect();
         let Some(shell) = low.positionals.first() else {
             return Err(UsageError::new("completions needs a shell")
                 .hint(format!("one of {}", names.join(", "))));
         };
-        match value::choice(shell, SHELLS) {
+        match value::word(shell) {
             Ok(shell) => Ok(CompletionsArgs { shell }),
             Err(error) => Err(UsageError::new(format!("shell {error}"))),
         }

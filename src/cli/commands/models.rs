@@ -11,7 +11,7 @@ use crate::catalog::price_file::PriceFile;
 use crate::catalog::{Billing, Catalog, Model, Price, Rates, Status, models_dev};
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::network;
@@ -148,12 +148,7 @@ impl UpdateArgs {
 /// The JSON document `omk.models/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Listing<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     models: Vec<Row<'a>>,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 /// A model of the listing.
@@ -206,15 +201,14 @@ pub(crate) fn run(args: ModelsArgs, env: &mut Env) -> Result<Exit, Failure> {
         env.output.print(&table(&models).render())?;
         return Ok(Exit::Done);
     }
-    let warnings = env.output.warnings().to_vec();
-    env.output.json(&Listing {
-        schema: "omk.models/1",
-        ok: true,
-        exit: Exit::Done.code(),
-        models: models.into_iter().map(Row::of).collect(),
-        warnings: &warnings,
-        error: None,
-    })?;
+    env.output.document(
+        "omk.models/1",
+        Exit::Done,
+        &Listing {
+            models: models.into_iter().map(Row::of).collect(),
+        },
+        None,
+    )?;
     Ok(Exit::Done)
 }
 
@@ -320,15 +314,10 @@ fn rates(rates: &Rates) -> [String; 4] {
 /// The JSON document `omk.models-update/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Updated<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     url: &'a str,
     path: &'a str,
     priced: usize,
     unpriced: usize,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 /// Fetches a newer list, checks it, and only then replaces the one before.
@@ -355,18 +344,17 @@ pub(crate) fn update(args: UpdateArgs, env: &mut Env) -> Result<Exit, Failure> {
 
     let shown = escape_os(&path);
     if args.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Updated {
-            schema: "omk.models-update/1",
-            ok: true,
-            exit: Exit::Done.code(),
-            url,
-            path: &shown,
-            priced: list.priced,
-            unpriced: list.unpriced,
-            warnings: &warnings,
-            error: None,
-        })?;
+        env.output.document(
+            "omk.models-update/1",
+            Exit::Done,
+            &Updated {
+                url,
+                path: &shown,
+                priced: list.priced,
+                unpriced: list.unpriced,
+            },
+            None,
+        )?;
     } else {
         env.output.print(&format!(
             "{} models with a price, {} without, from {url} to {shown}\n",

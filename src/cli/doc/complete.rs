@@ -7,24 +7,19 @@
 use crate::cli::doc::first_sentence;
 use crate::cli::flags::table::Table;
 use crate::cli::flags::{CommandSpec, Completes, Flag};
+use crate::runtime::words::words;
 
-/// A shell that has completions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shell {
-    /// GNU bash 3.2 or later.
-    Bash,
-    /// zsh with its completion system loaded.
-    Zsh,
-    /// fish 3 or later.
-    Fish,
+words! {
+    /// A shell that has completions.
+    pub(crate) Shell, "shell" {
+        /// GNU bash 3.2 or later.
+        Bash = "bash",
+        /// zsh with its completion system loaded.
+        Zsh = "zsh",
+        /// fish 3 or later.
+        Fish = "fish",
+    }
 }
-
-/// The shells by name.
-pub(crate) const SHELLS: &[(&str, Shell)] = &[
-    ("bash", Shell::Bash),
-    ("zsh", Shell::Zsh),
-    ("fish", Shell::Fish),
-];
 
 /// The script for a shell; `models` are offered where a model is expected.
 pub(crate) fn script(table: &Table, shell: Shell, models: &[&str]) -> String {
@@ -51,7 +46,7 @@ impl Words<'_> {
             Completes::Nothing => String::new(),
             Completes::Choices => choices.join(" "),
             Completes::Models => self.models.join(" "),
-            Completes::Shells => list(SHELLS.iter().map(|(name, _)| *name)),
+            Completes::Shells => list(Shell::ALL.iter().map(|shell| shell.name())),
             Completes::Commands => list(self.first_commands().map(|(word, _)| word)),
         })
     }
@@ -398,7 +393,8 @@ mod tests {
 
     #[test]
     fn every_script_knows_every_command_flag_choice_and_model() {
-        for (name, shell) in SHELLS {
+        for shell in Shell::ALL {
+            let name = shell.name();
             let script = script(&TABLE, *shell, &["kimi-k3", "gpt-5.2"]);
             for spec in TABLE.commands {
                 assert!(script.contains(spec.name), "{name}: {}", spec.name);

@@ -17,6 +17,7 @@ pub(crate) use crate::llm::client::Thinking;
 use crate::runtime::clock;
 use crate::runtime::decimal::{self, DecimalError};
 use crate::runtime::text::escape_os;
+use crate::runtime::words::{Word, words};
 use crate::transport::session_log::is_session_id;
 
 /// The largest limit in US dollars: far above any bill.
@@ -31,49 +32,39 @@ pub(crate) enum Cached {
     Millionths(u32),
 }
 
-/// A kind of working session, for the heuristics of `--session`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Session {
-    /// Several workers at once.
-    Team,
-    /// One that plans and works by itself.
-    Autopilot,
-    /// The same prompt again and again.
-    Ralph,
+words! {
+    /// A kind of working session, for the heuristics of `--session`.
+    pub(crate) Session, "session" {
+        /// Several workers at once.
+        Team = "team",
+        /// One that plans and works by itself.
+        Autopilot = "autopilot",
+        /// The same prompt again and again.
+        Ralph = "ralph",
+    }
 }
 
-/// A form in which plans, and what is found in them, are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// For people.
-    Text,
-    /// One document.
-    Json,
-    /// A document for people.
-    Markdown,
-    /// A graph for Markdown.
-    Mermaid,
-    /// A graph for Graphviz.
-    Dot,
-    /// A row for each slice.
-    Csv,
-    /// Annotations of GitHub Actions.
-    Github,
-    /// SARIF 2.1.0, for code scanning.
-    Sarif,
+words! {
+    /// A form in which plans, and what is found in them, are printed.
+    pub(crate) Format, "format" {
+        /// For people.
+        Text = "text",
+        /// One document.
+        Json = "json",
+        /// A document for people.
+        Markdown = "markdown",
+        /// A graph for Markdown.
+        Mermaid = "mermaid",
+        /// A graph for Graphviz.
+        Dot = "dot",
+        /// A row for each slice.
+        Csv = "csv",
+        /// Annotations of GitHub Actions.
+        Github = "github",
+        /// SARIF 2.1.0, for code scanning.
+        Sarif = "sarif",
+    }
 }
-
-/// The forms by name.
-pub(crate) const FORMATS: [(&str, Format); 8] = [
-    ("text", Format::Text),
-    ("json", Format::Json),
-    ("markdown", Format::Markdown),
-    ("mermaid", Format::Mermaid),
-    ("dot", Format::Dot),
-    ("csv", Format::Csv),
-    ("github", Format::Github),
-    ("sarif", Format::Sarif),
-];
 
 /// A moment as it is written: the run's clock makes it one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,23 +112,16 @@ impl When {
     }
 }
 
-/// What `omk cost export` writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExportFormat {
-    /// A record a line.
-    Jsonl,
-    /// A run a line.
-    Csv,
-    /// Sums for a metrics system.
-    OpenMetrics,
-}
-
-impl ExportFormat {
-    pub(crate) const ALL: [(&'static str, ExportFormat); 3] = [
-        ("jsonl", ExportFormat::Jsonl),
-        ("csv", ExportFormat::Csv),
-        ("openmetrics", ExportFormat::OpenMetrics),
-    ];
+words! {
+    /// What `omk cost export` writes.
+    pub(crate) ExportFormat, "format" {
+        /// A record a line.
+        Jsonl = "jsonl",
+        /// A run a line.
+        Csv = "csv",
+        /// Sums for a metrics system.
+        OpenMetrics = "openmetrics",
+    }
 }
 
 /// The value as text.
@@ -178,6 +162,12 @@ pub(crate) fn choice<T: Copy>(value: &OsStr, choices: &[(&str, T)]) -> Result<T,
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     Err(format!("`{value}` is none of {}", names.join(", ")))
+}
+
+/// The word that has this name.
+pub(crate) fn word<T: Word>(value: &OsStr) -> Result<T, String> {
+    let known: Vec<(&str, T)> = T::ALL.iter().map(|word| (word.name(), *word)).collect();
+    choice(value, &known)
 }
 
 /// An address that starts with `http://` or `https://`.
@@ -309,15 +299,8 @@ pub(crate) fn budgets(value: &OsStr) -> Result<Vec<Budget>, String> {
 
 /// States of runs, separated by commas.
 pub(crate) fn statuses(value: &OsStr) -> Result<Vec<SessionStatus>, String> {
-    let known: Vec<_> = SessionStatus::ALL
-        .iter()
-        .map(|status| (status.name(), *status))
-        .collect();
     let names = names(value)?;
-    names
-        .iter()
-        .map(|name| choice(OsStr::new(name), &known))
-        .collect()
+    names.iter().map(|name| word(OsStr::new(name))).collect()
 }
 
 /// A moment: `7d` or `2w` for so many whole days up to today, `12h` for so long ago, a date, a month, or RFC 3339.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::catalog::money::Usd;
 use crate::cli::commands::cost::{counted, open, trouble, warn};
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::budget::{self, Budget, Standing, parse_budgets};
@@ -52,13 +52,8 @@ UTC: 5/day, 40/month, tag:ci=1/day; several with commas between them. The defaul
 
 /// The JSON document `omk.cost-check/1`. Fields are only ever added.
 #[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
+struct Document {
     budgets: Vec<BudgetReport>,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 #[derive(Serialize)]
@@ -102,15 +97,14 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         env.output.failure(failure);
     }
     if low.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Document {
-            schema: "omk.cost-check/1",
-            ok: failure.is_none(),
-            exit: exit.code(),
-            budgets: standings.iter().map(report).collect(),
-            warnings: &warnings,
-            error: failure.as_ref().map(Failure::report),
-        })?;
+        env.output.document(
+            "omk.cost-check/1",
+            exit,
+            &Document {
+                budgets: standings.iter().map(report).collect(),
+            },
+            failure.as_ref(),
+        )?;
     }
     Ok(exit)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::commands::cost::report::SumsReport;
 use crate::cli::commands::cost::{counted, open, scan, trouble, warn};
 use crate::cli::env::{Env, Stdin};
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::record::SessionStatus;
@@ -68,10 +68,7 @@ static YES: Flag = Flag {
 
 /// The JSON document `omk.cost-clear/1`. Fields are only ever added.
 #[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
+struct Document {
     before: String,
     /// What the runs come to that were found.
     found: SumsReport,
@@ -79,8 +76,6 @@ struct Document<'a> {
     removed: u64,
     /// Runs that began before and stay, since they are open.
     open: u64,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 /// Removes them.
@@ -129,18 +124,17 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         0
     };
     if low.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Document {
-            schema: "omk.cost-clear/1",
-            ok: true,
-            exit: Exit::Done.code(),
-            before: shown,
-            found: SumsReport::of(&found),
-            removed,
-            open,
-            warnings: &warnings,
-            error: None,
-        })?;
+        env.output.document(
+            "omk.cost-clear/1",
+            Exit::Done,
+            &Document {
+                before: shown,
+                found: SumsReport::of(&found),
+                removed,
+                open,
+            },
+            None,
+        )?;
     } else if low.cost.dry_run {
         env.output.print(&format!("would remove {what}\n"))?;
     } else if found.runs() == 0 {

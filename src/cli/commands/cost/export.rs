@@ -52,7 +52,7 @@ there only rises, unless `omk cost clear` removes something.",
 static FORMAT: Flag = Flag {
     long: "format",
     takes: Takes::Value("FORMAT", |low, v| {
-        low.cost.format = Some(value::choice(v, &ExportFormat::ALL)?);
+        low.cost.format = Some(value::word(v)?);
         Ok(())
     }),
     doc: "What to write. The default is jsonl.",

@@ -23,7 +23,7 @@ use crate::catalog::Catalog;
 use crate::cli::commands::cost::report::SumsReport;
 use crate::cli::commands::cost::{Ledger, books, counted, open, trouble, warn};
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::prices;
@@ -89,10 +89,7 @@ const QUIET: Duration = Duration::from_secs(3600);
 
 /// The JSON document `omk.cost-import/1`. Fields are only ever added.
 #[derive(Serialize)]
-struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
+struct Document {
     dry_run: bool,
     homes: Vec<HomeReport>,
     added: u64,
@@ -103,8 +100,6 @@ struct Document<'a> {
     undated: u64,
     /// What was added, or would be.
     sums: SumsReport,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 #[derive(Serialize)]
@@ -220,23 +215,22 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         ));
     }
     if low.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Document {
-            schema: "omk.cost-import/1",
-            ok: true,
-            exit: Exit::Done.code(),
-            dry_run: low.cost.dry_run,
-            homes,
-            added,
-            updated,
-            known,
-            own,
-            under_way,
-            undated,
-            sums: SumsReport::of(&sums),
-            warnings: &warnings,
-            error: None,
-        })?;
+        env.output.document(
+            "omk.cost-import/1",
+            Exit::Done,
+            &Document {
+                dry_run: low.cost.dry_run,
+                homes,
+                added,
+                updated,
+                known,
+                own,
+                under_way,
+                undated,
+                sums: SumsReport::of(&sums),
+            },
+            None,
+        )?;
         return Ok(Exit::Done);
     }
     for home in &homes {

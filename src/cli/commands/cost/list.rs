@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::catalog::money::Usd;
 use crate::cli::commands::cost::{align_points, filter, open, scan};
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LowArgs;
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cost::export::mark;
@@ -142,14 +142,9 @@ impl Item {
 /// The JSON document `omk.cost-list/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     /// How many there are; `runs` has the newest of them.
     matching: u64,
     runs: &'a [Item],
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 /// Lists runs.
@@ -185,16 +180,15 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         .map(|Reverse(ordered)| ordered.item)
         .collect();
     if low.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Document {
-            schema: "omk.cost-list/1",
-            ok: true,
-            exit: Exit::Done.code(),
-            matching,
-            runs: &items,
-            warnings: &warnings,
-            error: None,
-        })?;
+        env.output.document(
+            "omk.cost-list/1",
+            Exit::Done,
+            &Document {
+                matching,
+                runs: &items,
+            },
+            None,
+        )?;
         return Ok(Exit::Done);
     }
     if items.is_empty() {

@@ -86,26 +86,23 @@ type Ledger = CostTracker<JsonFileCostSink>;
 /// The JSON document `omk.cost-path/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct PathDocument {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     path: String,
     exists: bool,
-    error: Option<()>,
 }
 
 fn path(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let ledger = open(env)?;
     let path = ledger.sink().path();
     if low.json {
-        env.output.json(&PathDocument {
-            schema: "omk.cost-path/1",
-            ok: true,
-            exit: Exit::Done.code(),
-            path: escape_os(path),
-            exists: path.is_dir(),
-            error: None,
-        })?;
+        env.output.document(
+            "omk.cost-path/1",
+            Exit::Done,
+            &PathDocument {
+                path: escape_os(path),
+                exists: path.is_dir(),
+            },
+            None,
+        )?;
     } else {
         env.output.print(&format!("{}\n", path.display()))?;
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::cli::commands::cost::{Ledger, counted, open, trouble, warn};
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::network;
@@ -77,9 +77,6 @@ const MARK: &str = "omk-ledger-pushed 1";
 /// The JSON document `omk.cost-push/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     url: &'a str,
     sent: u64,
     requests: u64,
@@ -89,8 +86,6 @@ struct Document<'a> {
     known: u64,
     /// Runs that are open, and wait.
     open: u64,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 /// Sends what is new.
@@ -153,20 +148,19 @@ pub(super) fn run(low: LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         env.output.failure(failure);
     }
     if low.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Document {
-            schema: "omk.cost-push/1",
-            ok: failure.is_none(),
-            exit: exit.code(),
-            url: network::shown(&url),
-            sent,
-            requests,
-            rejected,
-            known,
-            open,
-            warnings: &warnings,
-            error: failure.as_ref().map(Failure::report),
-        })?;
+        env.output.document(
+            "omk.cost-push/1",
+            exit,
+            &Document {
+                url: network::shown(&url),
+                sent,
+                requests,
+                rejected,
+                known,
+                open,
+            },
+            failure.as_ref(),
+        )?;
     }
     Ok(exit)
 }

@@ -13,7 +13,7 @@ use crate::catalog::money::Usd;
 use crate::catalog::{Catalog, Price};
 use crate::cli::commands::cost::{books, counted, open, trouble, warn};
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LowArgs;
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::prices;
@@ -66,13 +66,8 @@ const AT_ONCE_MS: u64 = 5_000;
 /// The JSON document `omk.cost-recover/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     dry_run: bool,
     runs: &'a [Item],
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 #[derive(Serialize)]
@@ -166,16 +161,15 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         ));
     }
     if low.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Document {
-            schema: "omk.cost-recover/1",
-            ok: true,
-            exit: Exit::Done.code(),
-            dry_run: low.cost.dry_run,
-            runs: &items,
-            warnings: &warnings,
-            error: None,
-        })?;
+        env.output.document(
+            "omk.cost-recover/1",
+            Exit::Done,
+            &Document {
+                dry_run: low.cost.dry_run,
+                runs: &items,
+            },
+            None,
+        )?;
     } else if items.is_empty() {
         env.output.print("no open runs\n")?;
     } else {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::catalog::money::Usd;
 use crate::cli::commands::cost::{align_points, counted, filter, open, scan};
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cost::export::{CSV_SUMS, csv_line, csv_sums};
@@ -60,7 +60,7 @@ known (unpriced, a count and never 0 USD); and what a subscription's tokens woul
 static BY: Flag = Flag {
     long: "by",
     takes: Takes::Value("WHAT", |low, v| {
-        low.cost.by = Some(value::choice(v, &By::ALL.map(|by| (by.name(), by)))?);
+        low.cost.by = Some(value::word(v)?);
         Ok(())
     }),
     doc: "What to add up by. The default is day; command is prompt, plan or import, and tag is the label that {--tag} \
@@ -321,9 +321,6 @@ fn remarks(total: &Sums, env: &mut Env) -> Result<(), Failure> {
 /// The JSON document `omk.cost-report/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     by: &'static str,
     tag: Option<&'a str>,
     since: Option<String>,
@@ -331,8 +328,6 @@ struct Document<'a> {
     filters: Vec<String>,
     rows: Vec<RowReport<'a>>,
     total: SumsReport,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 #[derive(Serialize)]
@@ -415,26 +410,25 @@ fn json(
     summary: &Summary,
     env: &mut Env,
 ) -> Result<(), Failure> {
-    let warnings = env.output.warnings().to_vec();
-    env.output.json(&Document {
-        schema: "omk.cost-report/1",
-        ok: true,
-        exit: Exit::Done.code(),
-        by: by.name(),
-        tag,
-        since: filter.period.from.map(format_rfc3339),
-        until: filter.period.until.map(format_rfc3339),
-        filters: filter.tags.iter().map(ToString::to_string).collect(),
-        rows: rows(summary)
-            .map(|(key, sums)| RowReport {
-                key,
-                sums: SumsReport::of(sums),
-            })
-            .collect(),
-        total: SumsReport::of(&summary.total),
-        warnings: &warnings,
-        error: None,
-    })
+    env.output.document(
+        "omk.cost-report/1",
+        Exit::Done,
+        &Document {
+            by: by.name(),
+            tag,
+            since: filter.period.from.map(format_rfc3339),
+            until: filter.period.until.map(format_rfc3339),
+            filters: filter.tags.iter().map(ToString::to_string).collect(),
+            rows: rows(summary)
+                .map(|(key, sums)| RowReport {
+                    key,
+                    sums: SumsReport::of(sums),
+                })
+                .collect(),
+            total: SumsReport::of(&summary.total),
+        },
+        None,
+    )
 }
 
 fn csv(by: By, summary: &Summary, env: &mut Env) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::catalog::money::{Rate, Usd};
 use crate::cli::commands::cost::{align_points, find};
 use crate::cli::env::Env;
-use crate::cli::exit::{ErrorReport, Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LowArgs;
 use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
 use crate::cost::explain::{Explanation, Line};
@@ -50,27 +50,19 @@ that were in force then, with their source; what is not known is said with the r
 /// The JSON document `omk.cost-record/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Record<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     record: &'a SessionCost,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 /// Prints all that is known of a run.
 pub(super) fn show(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let run = find(low, env)?;
     if low.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Record {
-            schema: "omk.cost-record/1",
-            ok: true,
-            exit: Exit::Done.code(),
-            record: &run,
-            warnings: &warnings,
-            error: None,
-        })?;
+        env.output.document(
+            "omk.cost-record/1",
+            Exit::Done,
+            &Record { record: &run },
+            None,
+        )?;
         return Ok(Exit::Done);
     }
     let mut text = String::new();
@@ -221,9 +213,6 @@ fn price(used: &PriceUsed) -> String {
 /// The JSON document `omk.cost-explain/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Explained<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     id: &'a str,
     status: SessionStatus,
     model: Option<&'a str>,
@@ -235,8 +224,6 @@ struct Explained<'a> {
     tier_above: Option<u64>,
     price: Option<&'a PriceUsed>,
     notes: &'a [String],
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 #[derive(Serialize)]
@@ -255,31 +242,30 @@ pub(super) fn explain(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         env.output.print(&text(&run, &explanation))?;
         return Ok(Exit::Done);
     }
-    let warnings = env.output.warnings().to_vec();
     let line = |line: &Line| LineReport {
         what: line.what,
         tokens: line.tokens,
         usd_per_million: line.rate.map(Rate::exact_decimal),
         usd: line.usd.map(Usd::exact_decimal),
     };
-    env.output.json(&Explained {
-        schema: "omk.cost-explain/1",
-        ok: true,
-        exit: Exit::Done.code(),
-        id: &run.id,
-        status: run.status,
-        model: run.model.best(),
-        kind: run.kind,
-        lines: explanation.lines.iter().map(line).collect(),
-        sum_usd: explanation.sum.map(Usd::exact_decimal),
-        usd: run.actual_usd.map(Usd::exact_decimal),
-        at_most_usd: run.reserved_usd().map(Usd::exact_decimal),
-        tier_above: explanation.tier_above,
-        price: run.price.as_ref(),
-        notes: &explanation.notes,
-        warnings: &warnings,
-        error: None,
-    })?;
+    env.output.document(
+        "omk.cost-explain/1",
+        Exit::Done,
+        &Explained {
+            id: &run.id,
+            status: run.status,
+            model: run.model.best(),
+            kind: run.kind,
+            lines: explanation.lines.iter().map(line).collect(),
+            sum_usd: explanation.sum.map(Usd::exact_decimal),
+            usd: run.actual_usd.map(Usd::exact_decimal),
+            at_most_usd: run.reserved_usd().map(Usd::exact_decimal),
+            tier_above: explanation.tier_above,
+            price: run.price.as_ref(),
+            notes: &explanation.notes,
+        },
+        None,
+    )?;
     Ok(Exit::Done)
 }
 

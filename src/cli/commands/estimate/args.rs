@@ -165,12 +165,7 @@ static EXACT: Flag = Flag {
 static SESSION: Flag = Flag {
     long: "session",
     takes: Takes::Value("KIND", |low, v| {
-        let kinds = [
-            ("team", Session::Team),
-            ("autopilot", Session::Autopilot),
-            ("ralph", Session::Ralph),
-        ];
-        low.session = Some(value::choice(v, &kinds)?);
+        low.session = Some(value::word(v)?);
         Ok(())
     }),
     doc: "Estimate a working session instead of a text. A heuristic from its length and size; {--duration}, \

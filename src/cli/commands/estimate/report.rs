@@ -10,7 +10,7 @@ use crate::cli::commands::estimate::text::Estimate;
 use crate::cli::commands::estimate::text::Input;
 use crate::cli::commands::estimate::text::Result;
 use crate::cli::env::Env;
-use crate::cli::exit::ErrorReport;
+use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
 use crate::cli::prices::PriceReport;
 use crate::cost::history::Expected;
@@ -27,8 +27,16 @@ pub(super) fn print(
     env: &mut Env,
 ) -> std::result::Result<(), Failure> {
     if args.json {
-        let document = document(result, failure, env);
-        return env.output.json(&document);
+        let document = Document {
+            models: result
+                .estimates
+                .iter()
+                .map(|estimate| model(result, estimate))
+                .collect(),
+            ids: result.ids.as_deref(),
+        };
+        let exit = failure.map_or(Exit::Done, |failure| failure.exit);
+        return env.output.document(SCHEMA, exit, &document, failure);
     }
     match args.show {
         Show::Ids => {
@@ -62,16 +70,12 @@ pub(super) fn print(
 
 /// The document of a run that ended before there was anything to estimate.
 pub(super) fn failed(failure: &Failure, env: &mut Env) -> std::result::Result<(), Failure> {
-    let document = Document {
-        schema: SCHEMA,
-        ok: false,
-        exit: failure.exit.code(),
+    let nothing = Document {
         models: Vec::new(),
         ids: None,
-        warnings: env.output.warnings().to_vec(),
-        error: Some(failure.report()),
     };
-    env.output.json(&document)
+    env.output
+        .document(SCHEMA, failure.exit, &nothing, Some(failure))
 }
 
 /// As `wc` does it: a line for each input, the counts before the name, and the total.
@@ -206,14 +210,9 @@ fn share_of_window(estimate: &Estimate<'_>) -> String {
 /// The JSON document `omk.estimate/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     models: Vec<ModelReport<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<&'a [u32]>,
-    warnings: Vec<String>,
-    error: Option<ErrorReport<'a>>,
 }
 
 #[derive(Serialize)]
@@ -251,22 +250,6 @@ struct InputReport<'a> {
     name: &'a str,
     bytes: u64,
     text_tokens: u64,
-}
-
-fn document<'a>(result: &'a Result<'_>, failure: Option<&'a Failure>, env: &Env) -> Document<'a> {
-    Document {
-        schema: SCHEMA,
-        ok: failure.is_none(),
-        exit: failure.map_or(0, |failure| failure.exit.code()),
-        models: result
-            .estimates
-            .iter()
-            .map(|estimate| model(result, estimate))
-            .collect(),
-        ids: result.ids.as_deref(),
-        warnings: env.output.warnings().to_vec(),
-        error: failure.map(Failure::report),
-    }
 }
 
 fn model<'a>(result: &'a Result<'_>, estimate: &'a Estimate<'_>) -> ModelReport<'a> {

@@ -12,7 +12,6 @@ use crate::catalog::money::Usd;
 use crate::cli::commands::plan;
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
-use crate::cli::exit::ErrorReport;
 use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
 use crate::cli::flags::Invocation;
@@ -259,15 +258,10 @@ fn awaited(plan: &Plan, slice: usize) -> String {
 /// The JSON document `omk.plan-diff/1`. Fields are only ever added.
 #[derive(Serialize)]
 struct Document<'a> {
-    schema: &'static str,
-    ok: bool,
-    exit: u8,
     same: bool,
     #[serde(flatten)]
     difference: &'a Difference,
     estimate: Prices<'a>,
-    warnings: &'a [String],
-    error: Option<ErrorReport<'a>>,
 }
 
 /// What carrying out each may cost, for one model.
@@ -312,21 +306,20 @@ pub(crate) fn run(args: DiffArgs, env: &mut Env) -> Result<Exit, Failure> {
         Exit::Failed
     };
     if args.json {
-        let warnings = env.output.warnings().to_vec();
-        env.output.json(&Document {
-            schema: "omk.plan-diff/1",
-            ok: true,
-            exit: exit.code(),
-            same: difference.is_empty(),
-            difference: &difference,
-            estimate: Prices {
-                model: &price_before.model,
-                before: PriceOf::of(&price_before),
-                after: PriceOf::of(&price_after),
+        env.output.document(
+            "omk.plan-diff/1",
+            exit,
+            &Document {
+                same: difference.is_empty(),
+                difference: &difference,
+                estimate: Prices {
+                    model: &price_before.model,
+                    before: PriceOf::of(&price_before),
+                    after: PriceOf::of(&price_after),
+                },
             },
-            warnings: &warnings,
-            error: None,
-        })?;
+            None,
+        )?;
     } else {
         env.output
             .print(&text(&difference, &after, [&price_before, &price_after]))?;

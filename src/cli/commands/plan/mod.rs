@@ -18,7 +18,6 @@ use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
 use crate::cli::flags::LowArgs;
 use crate::cli::flags::UsageError;
-use crate::cli::flags::value::FORMATS;
 use crate::cli::flags::value::Format;
 use crate::cli::flags::{Completes, Flag, Takes, value};
 use crate::cli::input::Source;
@@ -32,7 +31,7 @@ use crate::plan::model::WorkEstimate;
 pub(crate) static FORMAT: Flag = Flag {
     long: "format",
     takes: Takes::Value("FORM", |low, v| {
-        low.format = Some(value::choice(v, &value::FORMATS)?);
+        low.format = Some(value::word(v)?);
         Ok(())
     }),
     doc: "Form to print in. `omk plan check` knows text, json, github (annotations of a workflow run) and sarif (2.1.0); \
@@ -84,14 +83,10 @@ fn format(low: &LowArgs, known: &[Format]) -> Result<Format, UsageError> {
     if known.contains(&format) {
         return Ok(format);
     }
-    let name = |wanted: &Format| {
-        let found = FORMATS.iter().find(|(_, format)| format == wanted);
-        found.map_or("", |(name, _)| *name)
-    };
-    let names: Vec<&str> = known.iter().map(name).collect();
+    let names: Vec<&str> = known.iter().map(|format| format.name()).collect();
     Err(UsageError::new(format!(
         "--format: `{}` is not for this command",
-        name(&format)
+        format.name()
     ))
     .hint(format!("it knows {}", names.join(", "))))
 }
