@@ -10,6 +10,8 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use crate::runtime::signal;
+
 const SECONDS_PER_DAY: i64 = 86_400;
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
 /// 0000-01-01T00:00:00Z, the first moment that four digits of year can say.
@@ -78,8 +80,9 @@ impl Timer for SystemTimer {
         self.0.elapsed()
     }
 
+    /// Ends early when a signal asks the program to stop.
     fn sleep(&mut self, duration: Duration) {
-        std::thread::sleep(duration);
+        signal::sleep(duration);
     }
 
     fn jitter(&mut self) -> u16 {

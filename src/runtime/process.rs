@@ -1,9 +1,9 @@
-//! Who this process is, and whether another one still is.
+//! Who this process is, whether another one still is, and which ones descend from it.
 //!
 //! A number alone does not say: the system gives it to someone else soon after. So a process is named by its machine, its
 //! number and a text that the next owner of the number cannot have. Linux tells all of it under `/proc`; elsewhere `ps`
-//! and `uname` are asked, because the system calls behind them need `unsafe`, which this crate forbids. Refuses to guess:
-//! whom it cannot see from here is neither alive nor dead.
+//! and `uname` are asked, because the system calls behind them need `unsafe`. A process that cannot be seen from here is
+//! neither alive nor dead.
 
 use std::fs;
 use std::process::Command;
@@ -55,6 +55,111 @@ pub fn is_alive(pid: u32, birth_then: &str) -> Option<bool> {
     // A `ps` that fails says that there is no such process, unless there is no `ps`.
     output("ps", &["-p", &std::process::id().to_string()])?;
     Some(birth(pid).is_some_and(|now| now == birth_then))
+}
+
+/// A process as the system lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The number of its parent.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+    /// Its session; the group again where the system does not tell.
+    pub session: u32,
+    /// It has ended, and waits for its parent to ask how.
+    pub is_zombie: bool,
+}
+
+/// Every process that can be seen from here. Empty where the system does not tell.
+pub fn list() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return list_by_ps();
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that has ended in the meantime is not there any more, which is what is asked.
+        if let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+            found.extend(parse_stat(pid, &stat));
+        }
+    }
+    if found.is_empty() {
+        return list_by_ps();
+    }
+    found
+}
+
+/// The third to sixth field: state, parent, group, session.
+fn parse_stat(pid: u32, stat: &str) -> Option<Process> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    let mut number = || fields.next()?.parse().ok();
+    Some(Process {
+        pid,
+        parent: number()?,
+        group: number()?,
+        session: number()?,
+        is_zombie: matches!(state, "Z" | "X"),
+    })
+}
+
+fn list_by_ps() -> Vec<Process> {
+    let text = output("ps", &["-A", "-o", "pid=,ppid=,pgid=,stat="]).unwrap_or_default();
+    let parse = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let mut number = || fields.next()?.parse().ok();
+        let (pid, parent, group) = (number()?, number()?, number()?);
+        Some(Process {
+            pid,
+            parent,
+            group,
+            session: group,
+            is_zombie: fields.next()?.starts_with('Z'),
+        })
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+/// The children of this process.
+pub fn own_children() -> Vec<u32> {
+    let own = std::process::id();
+    // One file where the kernel has it, instead of one for each process of the system.
+    match fs::read_to_string(format!("/proc/{own}/task/{own}/children")) {
+        Ok(text) => {
+            let numbers = text.split_ascii_whitespace();
+            numbers.filter_map(|number| number.parse().ok()).collect()
+        }
+        Err(_) => {
+            let list = list();
+            let children = list.iter().filter(|process| process.parent == own);
+            children.map(|process| process.pid).collect()
+        }
+    }
+}
+
+/// The processes of a list that descend from `root`, and those that descend from one of them.
+pub fn descendants(list: &[Process], root: u32) -> Vec<&Process> {
+    let mut ancestors = vec![root];
+    let mut found: Vec<&Process> = Vec::new();
+    // Each round finds one generation.
+    loop {
+        let next: Vec<&Process> = list
+            .iter()
+            .filter(|process| ancestors.contains(&process.parent) && process.pid != root)
+            .filter(|process| !found.contains(process))
+            .collect();
+        if next.is_empty() {
+            return found;
+        }
+        ancestors = next.iter().map(|process| process.pid).collect();
+        found.extend(next);
+    }
 }
 
 /// `BOOT:SPACE`; `None` where there is no such `/proc`.
@@ -127,6 +232,49 @@ mod tests {
         assert_eq!(start_ticks(stat), Some("4242"));
         assert_eq!(start_ticks(&stat.replace(" S ", " Z ")), None);
         assert_eq!(start_ticks("7 (a"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_in_every_generation_and_no_one_else() {
+        let process = |pid, parent| Process {
+            pid,
+            parent,
+            group: pid,
+            session: pid,
+            is_zombie: false,
+        };
+        // 1 is its own parent in some lists.
+        let list = [
+            process(1, 1),
+            process(9, 7),
+            process(7, 5),
+            process(5, 1),
+            process(6, 1),
+        ];
+        let of = |root| -> Vec<u32> {
+            descendants(&list, root)
+                .iter()
+                .map(|process| process.pid)
+                .collect()
+        };
+        assert_eq!(of(5), [7, 9]);
+        assert!(of(9).is_empty());
+        assert_eq!(of(1), [5, 6, 7, 9]);
+    }
+
+    #[test]
+    fn a_child_is_listed_below_this_process() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let own = std::process::id();
+        let list = list();
+        let found = descendants(&list, own);
+        assert!(
+            found
+                .iter()
+                .any(|process| process.pid == child.id() && process.parent == own)
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -30,6 +30,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(unix)]
+use crate::runtime::process as processes;
+#[cfg(unix)]
+use crate::runtime::signal;
+#[cfg(unix)]
 use crate::runtime::text;
 
 #[cfg(unix)]
@@ -38,8 +42,11 @@ pub use unix::Child;
 #[cfg(not(unix))]
 pub use elsewhere::Child;
 
-/// Longest line taken from an agent: it may echo a whole prompt, and its own limit for ours is 100 MiB.
-pub const MAX_LINE: usize = 256 * 1024 * 1024;
+/// Longest line taken from an agent, unless it was sent a longer one: it may echo the whole prompt.
+pub const MAX_LINE: usize = 16 * 1024 * 1024;
+/// How many times longer than what was sent an echo may be: a character of two bytes becomes six when it is escaped.
+#[cfg(unix)]
+const ECHO: usize = 3;
 /// Bytes of the child's standard error that an error quotes.
 #[cfg(unix)]
 const STDERR_TAIL: u64 = 8 * 1024;
@@ -146,6 +153,7 @@ mod unix {
     use std::fs::OpenOptions;
     use std::io;
     use std::io::Write;
+    use std::os::fd::AsFd;
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::FileExt;
     use std::os::unix::fs::OpenOptionsExt;
@@ -172,8 +180,15 @@ mod unix {
     const FIRST_PAUSE: Duration = Duration::from_millis(1);
     /// And at most.
     const LAST_PAUSE: Duration = Duration::from_millis(50);
-    /// How long the members of a group have to end on SIGTERM.
-    const TERM_GRACE: Duration = Duration::from_millis(500);
+    /// How long the agent's processes have to end on SIGTERM, at most and at least.
+    const TERM_GRACE: (Duration, Duration) =
+        (Duration::from_millis(500), Duration::from_millis(50));
+    /// How long after an agent's exit its output is still read.
+    const LAST_WORDS: Duration = Duration::from_millis(200);
+    /// How often an agent is looked at while it is silent.
+    const LOOK: Duration = Duration::from_millis(100);
+    /// How often processes are killed that start others faster than they are killed.
+    const ROUNDS: usize = 50;
 
     /// A running agent. Dropping it ends it.
     #[derive(Debug)]
@@ -187,6 +202,14 @@ mod unix {
         exit: Option<Exit>,
         /// Set when a line was sent in part, after which no other can follow.
         torn: bool,
+        /// How the agent's own process ended, once it has, and when that was noticed.
+        ended: Option<(ExitStatus, Instant)>,
+        /// The output counts as ended although someone holds it open.
+        silent: bool,
+        /// Longest line taken.
+        max_line: usize,
+        /// Children that this process had before: they are not the agent's.
+        strangers: Vec<u32>,
     }
 
     impl Child {
@@ -227,6 +250,10 @@ mod unix {
                     None => command.env_remove(name),
                 };
             }
+            let strangers = match signal::adopts_orphans() {
+                true => processes::own_children(),
+                false => Vec::new(),
+            };
             let process = command.spawn().map_err(|e| LinkError::Spawn {
                 program: text::escape(&program.path.display().to_string()).into_owned(),
                 detail: e.to_string(),
@@ -234,6 +261,7 @@ mod unix {
             })?;
             // It holds the child's ends of both pairs, which would keep the streams open for ever.
             drop(command);
+            signal::guard_group(Some(process.id()));
             Ok(Child {
                 process,
                 input: Some(input),
@@ -241,6 +269,10 @@ mod unix {
                 stderr,
                 exit: None,
                 torn: false,
+                ended: None,
+                silent: false,
+                max_line: program.max_line,
+                strangers,
             })
         }
 
@@ -266,32 +298,50 @@ mod unix {
             show_tail(&bytes, start > 0)
         }
 
-        /// Ends the child and everything it started in its group: closes its input, gives it `grace` to end by itself,
-        /// then signals. Returns when it is gone; what it still had to say is dropped. A second call tells the same.
+        /// Ends the child and everything it started: closes its input, gives it `grace` to end by itself, then asks with
+        /// SIGTERM for a third of that (between 50 and 500 ms), then kills. Returns when all are gone; what they still had to
+        /// say is dropped. A second call tells the same.
         pub fn stop(&mut self, grace: Duration) -> Exit {
             if let Some(exit) = &self.exit {
                 return exit.clone();
             }
+            // Before the agent ends, since its children have another parent afterwards.
+            let known = self.family(&[]);
             self.input = None;
-            let mut status = self.wait_until(Instant::now() + grace);
-            // Also after a clean exit: tools that the agent left behind are in its group.
-            if self.signal_group("TERM") {
-                let deadline = Instant::now() + TERM_GRACE;
-                if status.is_none() {
-                    status = self.wait_until(deadline);
+            self.wait_until(Instant::now() + grace);
+            let mut family = self.family(&known);
+            if self.status().is_none() || !family.is_empty() {
+                let (most, least) = TERM_GRACE;
+                let deadline = Instant::now() + (grace / 3).clamp(least, most);
+                signal::send_group(self.process.id(), signal::Signal::Terminate);
+                for pid in &family {
+                    signal::send(*pid, signal::Signal::Terminate);
                 }
+                self.wait_until(deadline);
                 let mut pause = FIRST_PAUSE;
-                while self.signal_group("0") && Instant::now() < deadline {
+                family = self.family(&family);
+                while !family.is_empty() && Instant::now() < deadline {
                     thread::sleep(pause);
                     pause = (pause * 2).min(LAST_PAUSE);
+                    family = self.family(&family);
                 }
-                self.signal_group("KILL");
+                signal::send_group(self.process.id(), signal::Signal::Kill);
             }
-            let status = status.or_else(|| {
-                // Reaches the child even where there is no shell to reach its group.
+            let status = self.status().or_else(|| {
                 let _ = self.process.kill();
                 self.process.wait().ok()
             });
+            for _ in 0..ROUNDS {
+                family = self.family(&family);
+                if family.is_empty() {
+                    break;
+                }
+                for pid in &family {
+                    signal::send(*pid, signal::Signal::Kill);
+                }
+                thread::sleep(FIRST_PAUSE);
+            }
+            signal::guard_group(None);
             let exit = Exit {
                 code: status.and_then(|s| s.code()),
                 signal: status.and_then(|s| s.signal()),
@@ -301,29 +351,83 @@ mod unix {
             exit
         }
 
-        /// Waits for the exit, reading and dropping what the child says: it may be blocked on saying it.
-        fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
-            let mut pause = FIRST_PAUSE;
-            let mut ended = false;
-            loop {
-                if let Ok(Some(status)) = self.process.try_wait() {
-                    return Some(status);
+        /// The processes that the agent started and that still run: what descends from it or from one of `known`, is in its
+        /// group or session, or was adopted by this process. Those that have ended are collected.
+        fn family(&self, known: &[u32]) -> Vec<u32> {
+            let list = processes::list();
+            let agent = self.process.id();
+            let own = std::process::id();
+            let mut found: Vec<u32> = known.to_vec();
+            for root in known.iter().chain([&agent]) {
+                let below = processes::descendants(&list, *root);
+                found.extend(below.iter().map(|process| process.pid));
+            }
+            let in_group =
+                |process: &&processes::Process| process.group == agent || process.session == agent;
+            found.extend(list.iter().filter(in_group).map(|process| process.pid));
+            if signal::adopts_orphans() {
+                let orphans = list.iter().filter(|process| process.parent == own);
+                for orphan in orphans.map(|process| process.pid) {
+                    if !self.strangers.contains(&orphan) {
+                        found.push(orphan);
+                        let below = processes::descendants(&list, orphan);
+                        found.extend(below.iter().map(|process| process.pid));
+                    }
                 }
+            }
+            found.sort_unstable();
+            found.dedup();
+            found.retain(|pid| *pid != agent && *pid != own);
+            found.retain(
+                |pid| match list.iter().find(|process| process.pid == *pid) {
+                    Some(process) if process.is_zombie => {
+                        if process.parent == own {
+                            signal::reap(*pid);
+                        }
+                        false
+                    }
+                    there => there.is_some(),
+                },
+            );
+            found
+        }
+
+        /// How the agent's own process ended, if it has.
+        fn status(&mut self) -> Option<ExitStatus> {
+            if self.ended.is_none()
+                && let Ok(Some(status)) = self.process.try_wait()
+            {
+                self.ended = Some((status, Instant::now()));
+            }
+            self.ended.map(|(status, _)| status)
+        }
+
+        /// Waits for the agent's own exit, reading and dropping what it says: it may be blocked on saying it.
+        fn wait_until(&mut self, deadline: Instant) {
+            let mut pause = FIRST_PAUSE;
+            let mut over = false;
+            while self.status().is_none() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return None;
+                    return;
                 }
                 let slice = pause.min(left);
-                if ended {
+                if over {
                     thread::sleep(slice);
                     pause = (pause * 2).min(LAST_PAUSE);
                     continue;
                 }
                 match self.receive(Instant::now() + slice) {
                     Ok(Received::Line(_)) => {}
-                    Ok(Received::Timeout) => pause = (pause * 2).min(LAST_PAUSE),
+                    Ok(Received::Timeout) => {
+                        // A signal cuts the wait short.
+                        if signal::pending().is_some() {
+                            thread::sleep(slice);
+                        }
+                        pause = (pause * 2).min(LAST_PAUSE);
+                    }
                     Ok(Received::Eof) | Err(_) => {
-                        ended = true;
+                        over = true;
                         pause = FIRST_PAUSE;
                     }
                 }
@@ -333,7 +437,7 @@ mod unix {
         /// Takes in what the child says for at most that long. Says whether it said anything.
         fn take_in(&mut self, slice: Duration) -> Result<bool, LinkError> {
             let before = self.output.buffered();
-            if before <= MAX_LINE {
+            if before <= self.max_line {
                 set_read_timeout(self.output.source(), slice)?;
                 if !self.output.fill().map_err(link_error)? {
                     return Ok(false);
@@ -346,18 +450,6 @@ mod unix {
             }
             Ok(said)
         }
-
-        /// Sends a signal to the group. Says whether there was anyone to get it.
-        fn signal_group(&self, signal: &str) -> bool {
-            Command::new("/bin/sh")
-                .args(["-c", r#"kill -s "$0" -- "-$1""#, signal])
-                .arg(self.process.id().to_string())
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success())
-        }
     }
 
     impl Link for Child {
@@ -366,6 +458,9 @@ mod unix {
             if self.torn {
                 return Err(LinkError::NotRead);
             }
+            // It may say all of this back, escaped.
+            self.max_line = self.max_line.max(line.len().saturating_mul(ECHO));
+            self.output.set_limit(self.max_line);
             let mut pause = FIRST_PAUSE;
             for part in [line.as_bytes(), b"\n"] {
                 let mut rest = part;
@@ -409,18 +504,45 @@ mod unix {
 
         fn receive(&mut self, deadline: Instant) -> Result<Received<'_>, LinkError> {
             // Two steps because the borrow of a line must not outlive the loop that waits for it.
-            while !self.output.has_line() {
+            while !self.silent && !self.output.has_line() {
                 let left = deadline.saturating_duration_since(Instant::now());
-                // A zero timeout means none at all to the system.
-                set_read_timeout(self.output.source(), left.max(FIRST_PAUSE))?;
-                let before = self.output.buffered();
-                if !self.output.fill().map_err(link_error)? {
-                    if left.is_zero() || deadline <= Instant::now() {
-                        return Ok(Received::Timeout);
+                // In the agent's last moment nothing more is waited for than what it wrote.
+                let slice = match self.ended {
+                    Some(_) => FIRST_PAUSE,
+                    None => LOOK,
+                };
+                let slice = slice.min(left);
+                match signal::wait(Some(self.output.source().as_fd()), slice) {
+                    signal::Wake::Ready => {
+                        set_read_timeout(self.output.source(), FIRST_PAUSE)?;
+                        let before = self.output.buffered();
+                        let heard = self.output.fill().map_err(link_error)?;
+                        if heard && self.output.buffered() == before {
+                            break;
+                        }
                     }
-                } else if self.output.buffered() == before {
-                    break;
+                    // The agent has ended and has nothing left to say; a process that holds its output open may not hide it.
+                    signal::Wake::TimedOut if self.ended.is_some() => self.silent = true,
+                    signal::Wake::TimedOut => {}
+                    signal::Wake::Caught => return Ok(Received::Timeout),
                 }
+                // A process that writes into the stream without end may not hide it either.
+                if self.status().is_some()
+                    && self
+                        .ended
+                        .is_some_and(|(_, when)| when.elapsed() > LAST_WORDS)
+                {
+                    self.silent = true;
+                }
+                if Instant::now() >= deadline && !self.silent && !self.output.has_line() {
+                    return Ok(Received::Timeout);
+                }
+            }
+            if self.silent {
+                return match self.output.next_buffered().map_err(link_error)? {
+                    Some(line) => Ok(Received::Line(line)),
+                    None => Ok(Received::Eof),
+                };
             }
             match self.output.next_frame().map_err(link_error)? {
                 Frame::Line(line) | Frame::Unfinished(line) => Ok(Received::Line(line)),
@@ -658,6 +780,31 @@ mod tests {
         let agent = line(&mut child);
         drop(child);
         assert!(!lives(&agent));
+    }
+
+    #[test]
+    fn a_process_that_has_left_the_group_and_the_session_is_ended() {
+        // In a session of its own, and it ignores the request to end.
+        let script = "setsid sh -c 'trap \"\" TERM; echo $$; exec >/dev/null; while :; do sleep 1; done' & wait";
+        let mut child = sh(script);
+        let tool = line(&mut child);
+        assert!(lives(&tool));
+        child.stop(Duration::ZERO);
+        assert!(!lives(&tool));
+    }
+
+    #[test]
+    fn a_process_that_holds_the_output_open_does_not_hide_the_exit() {
+        let mut child = sh("sleep 1000 & echo $!; printf 'last words'; exit 4");
+        let tool = line(&mut child);
+        assert_eq!(line(&mut child), "last words");
+        assert_eq!(child.receive(soon()).unwrap(), Received::Eof);
+        assert_eq!(child.stop(Duration::from_secs(60)).code, Some(4));
+        assert!(!lives(&tool));
+        // Nor does one that writes into it without end.
+        let mut child = sh("while :; do echo x; done & exit 5");
+        while child.receive(soon()).unwrap() != Received::Eof {}
+        assert_eq!(child.stop(Duration::from_secs(60)).code, Some(5));
     }
 
     #[test]

@@ -80,6 +80,24 @@ impl<R: Read> LineReader<R> {
         &self.source
     }
 
+    /// Changes the longest line.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// The next line or rest of one, without reading: for a stream that counts as ended.
+    ///
+    /// # Errors
+    ///
+    /// The line is too long.
+    pub(super) fn next_buffered(&mut self) -> Result<Option<&[u8]>, LineError> {
+        self.ended = true;
+        match self.next_frame()? {
+            Frame::Line(line) | Frame::Unfinished(line) => Ok(Some(line)),
+            Frame::Pending | Frame::Eof => Ok(None),
+        }
+    }
+
     /// The next line, from what has been read already or by reading more.
     ///
     /// # Errors
