@@ -21,11 +21,6 @@ impl Deadline {
         Deadline { started, length }
     }
 
-    /// Is there an end at all?
-    pub(crate) fn is_set(self) -> bool {
-        self.length.is_some()
-    }
-
     /// What is left, zero when it is over; `None` without an end.
     pub(crate) fn left(self) -> Option<Duration> {
         self.length
@@ -63,7 +58,6 @@ mod tests {
     fn a_run_without_an_end_never_fails() {
         let deadline = Deadline::new(Instant::now(), None);
         assert_eq!(deadline.left(), None);
-        assert!(!deadline.is_set());
         assert!(deadline.check("waiting").is_ok());
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::runtime::signal::Signal;
+
 /// What a run came to. The discriminant is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -42,6 +44,12 @@ pub(crate) enum Exit {
     Config = 78,
     /// `--deadline` ran out.
     Deadline = 124,
+    /// SIGHUP ended the run.
+    HungUp = 129,
+    /// SIGINT ended the run.
+    Interrupted = 130,
+    /// SIGTERM ended the run.
+    Terminated = 143,
 }
 
 impl Exit {
@@ -53,7 +61,7 @@ impl Exit {
 
 /// One row of the table of exit codes.
 pub(crate) struct ExitRow {
-    /// The number that the shell sees; after a signal it is the shell's own.
+    /// The number that the shell sees.
     pub(crate) code: u8,
     /// One or two words for it.
     pub(crate) name: &'static str,
@@ -64,14 +72,6 @@ pub(crate) struct ExitRow {
 const fn row(exit: Exit, name: &'static str, meaning: &'static str) -> ExitRow {
     ExitRow {
         code: exit as u8,
-        name,
-        meaning,
-    }
-}
-
-const fn signal(code: u8, name: &'static str, meaning: &'static str) -> ExitRow {
-    ExitRow {
-        code,
         name,
         meaning,
     }
@@ -154,16 +154,17 @@ pub(crate) const EXITS: &[ExitRow] = &[
         "deadline",
         "{--deadline} ran out; the message names what was waited for",
     ),
-    signal(
-        130,
+    row(
+        Exit::HungUp,
+        "hung up",
+        "stopped by SIGHUP; the turn was cancelled and the ledger has what it used",
+    ),
+    row(
+        Exit::Interrupted,
         "interrupted",
-        "stopped by SIGINT (ctrl-C), as the shell reports it",
+        "the same by SIGINT (Ctrl-C); a second one ends omk at once, without either",
     ),
-    signal(
-        143,
-        "terminated",
-        "stopped by SIGTERM, as the shell reports it",
-    ),
+    row(Exit::Terminated, "terminated", "the same by SIGTERM"),
 ];
 
 /// Why a run ended without doing what it was asked.
@@ -209,6 +210,17 @@ impl Failure {
     /// run with exit 0.
     pub(crate) fn reader_gone() -> Failure {
         Failure::new(Exit::Done, "", "")
+    }
+
+    /// A signal asked the program to stop. `phase` completes "SIGINT while ...".
+    pub(crate) fn interrupted(signal: Signal, phase: &str) -> Failure {
+        let exit = match signal {
+            Signal::HangUp => Exit::HungUp,
+            Signal::Interrupt => Exit::Interrupted,
+            Signal::Terminate | Signal::Kill => Exit::Terminated,
+        };
+        let detail = format!("{} while {phase}", signal.name());
+        Failure::new(exit, "interrupted", detail)
     }
 
     /// Is there nothing to print?
@@ -282,8 +294,24 @@ mod tests {
     fn every_exit_has_a_row_and_every_row_a_meaning() {
         use Exit::*;
         for exit in [
-            Done, Failed, Usage, Cut, Invalid, Budget, Denied, BadInput, NoInput, NoService, Io,
-            Temporary, Permission, Config, Deadline,
+            Done,
+            Failed,
+            Usage,
+            Cut,
+            Invalid,
+            Budget,
+            Denied,
+            BadInput,
+            NoInput,
+            NoService,
+            Io,
+            Temporary,
+            Permission,
+            Config,
+            Deadline,
+            HungUp,
+            Interrupted,
+            Terminated,
         ] {
             let rows = EXITS.iter().filter(|row| row.code == exit.code()).count();
             assert_eq!(rows, 1, "{exit:?}");

@@ -5,14 +5,15 @@
 //! is stripped: a byte order mark and every kind of line end are text. Memory does not grow with
 //! the input.
 //!
-//! The wait for standard input is bounded by the deadline without a thread: on Linux a pipe is
-//! opened a second time without blocking and looked at again after short sleeps, only while it is
-//! empty. Elsewhere, and for a terminal, a socket or a named pipe that is given as FILE, reading
-//! blocks, and the deadline is checked between the pieces.
+//! The wait for standard input is bounded by the deadline without a thread, and a signal ends it. On
+//! Linux a pipe is opened a second time without blocking, so that another reader of it cannot make
+//! us wait for what it took.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+#[cfg(unix)]
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::cli::deadline::Deadline;
 use crate::cli::env::{Env, Stdin};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
+use crate::runtime::signal;
 use crate::runtime::text::escape_os;
 
 /// The most bytes read at once.
@@ -256,6 +258,16 @@ impl<'a> Waiting<'a> {
             return Ok(count);
         }
         self.deadline.check("reading standard input")?;
+        #[cfg(unix)]
+        if matches!(self.stdin, Stdin::Process) {
+            while await_input(
+                io::stdin().as_fd(),
+                self.deadline.left().unwrap_or(Duration::MAX),
+                "reading standard input",
+            )? {
+                self.deadline.check("waiting for input on stdin")?;
+            }
+        }
         let read = match self.stdin {
             Stdin::Process => read_whole(&mut io::stdin().lock(), buffer),
             Stdin::Given(reader) => read_whole(reader, buffer),
@@ -266,7 +278,6 @@ impl<'a> Waiting<'a> {
     /// Reads from the pipe as soon as there is something. `Continue` says to read blocking instead.
     fn poll(&mut self, buffer: &mut [u8]) -> Result<ControlFlow<usize>, Failure> {
         let mut yields = 0;
-        let mut pause = Duration::from_micros(50);
         while let Some(pipe) = &mut self.pipe {
             self.deadline.check("waiting for input on stdin")?;
             match pipe.read(buffer) {
@@ -282,23 +293,37 @@ impl<'a> Waiting<'a> {
                 self.told = true;
                 self.output
                     .note("waiting for input on stdin (end it with ctrl-D, or give a FILE)");
-                if !self.deadline.is_set() {
-                    // Nothing is left to do but to wait, and a blocking read waits best.
-                    self.pipe = None;
-                    break;
-                }
             }
-            // A busy writer refills the pipe in less time than the shortest sleep takes.
+            // A busy writer refills the pipe in less time than the system takes to wake a sleeper.
             if yields < 32 {
                 yields += 1;
                 std::thread::yield_now();
                 continue;
             }
-            let left = self.deadline.left().unwrap_or(pause);
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(Duration::from_millis(10));
+            let left = self.deadline.left().unwrap_or(PATIENCE).min(PATIENCE);
+            #[cfg(unix)]
+            await_input(pipe.as_fd(), left, "reading standard input")?;
+            #[cfg(not(unix))]
+            signal::sleep(left.min(Duration::from_millis(10)));
         }
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Waits for input, a signal or the end of `left`. Says whether to wait on.
+#[cfg(unix)]
+fn await_input(
+    source: std::os::fd::BorrowedFd<'_>,
+    left: Duration,
+    phase: &str,
+) -> Result<bool, Failure> {
+    match signal::wait(Some(source), left) {
+        signal::Wake::Ready => Ok(false),
+        signal::Wake::TimedOut => Ok(true),
+        signal::Wake::Caught => match signal::caught() {
+            Some(signal) => Err(Failure::interrupted(signal, phase)),
+            None => Ok(true),
+        },
     }
 }
 

@@ -481,6 +481,7 @@ impl From<TransportError> for LlmError {
                 phase: phase.to_string(),
                 sent,
             },
+            TransportError::Interrupted(_) => LlmError::Interrupted { begun: sent },
             TransportError::Silence { phase, limit } => LlmError::Timeout {
                 phase: format!("{phase}: nothing came for {limit:?}"),
                 sent,

@@ -137,6 +137,7 @@ pub(crate) fn with_retries(
         emitter.emit(Event::Retry(&retry))?;
         retries.push(retry);
         timer.sleep(wait);
+        emitter.check()?;
     }
     // Not reached: a policy refuses at the latest when its retries, which are fewer, are used up.
     Err(LlmError::Timeout {

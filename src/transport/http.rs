@@ -37,10 +37,17 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::resolver::ResolvedSocketAddrs;
 use ureq::unversioned::resolver::Resolver;
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::Buffers;
+use ureq::unversioned::transport::ConnectProxyConnector;
+use ureq::unversioned::transport::ConnectionDetails;
+use ureq::unversioned::transport::Connector;
 use ureq::unversioned::transport::NextTimeout;
+use ureq::unversioned::transport::RustlsConnector;
+use ureq::unversioned::transport::TcpConnector;
+use ureq::unversioned::transport::Transport;
 
 use crate::runtime::secret::Secret;
+use crate::runtime::signal;
 use crate::runtime::text;
 
 /// Redirects followed when no key is in hand; a price list needs one or two.
@@ -51,6 +58,8 @@ const MAX_CONNECT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The shortest: a socket takes no timeout of nothing.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+/// How long a wait for the server goes on before it is looked whether a signal came.
+const SIGNAL_LOOK: Duration = Duration::from_millis(100);
 /// Longest value kept of a header.
 const MAX_HEADER_CHARS: usize = 300;
 
@@ -272,6 +281,8 @@ pub enum TransportError {
         /// What the system says.
         detail: String,
     },
+    /// A signal asked the program to stop.
+    Interrupted(Phase),
     /// The exchange is played from a tape, and is not the one on it.
     Tape {
         /// How it differs.
@@ -283,7 +294,9 @@ impl TransportError {
     /// Whether the server can have received the request: `false` when it certainly has not, so that nothing was charged.
     pub fn may_have_arrived(&self) -> bool {
         match self {
-            TransportError::Timeout(phase) | TransportError::Silence { phase, .. } => {
+            TransportError::Timeout(phase)
+            | TransportError::Interrupted(phase)
+            | TransportError::Silence { phase, .. } => {
                 !matches!(phase, Phase::Resolve | Phase::Connect)
             }
             TransportError::Dns { .. }
@@ -318,6 +331,7 @@ impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TransportError::Timeout(phase) => write!(f, "timeout: {phase}"),
+            TransportError::Interrupted(phase) => write!(f, "interrupted while {phase}"),
             TransportError::Silence { phase, limit } => {
                 write!(f, "silence: nothing for {limit:?} while {phase}")
             }
@@ -604,7 +618,7 @@ impl Http {
             .http_status_as_error(false)
             .user_agent(concat!("omk/", env!("CARGO_PKG_VERSION")))
             .build();
-        let agent = Agent::with_parts(agent, DefaultConnector::default(), OneThread::default());
+        let agent = Agent::with_parts(agent, connector(), OneThread::default());
         Ok(Http { agent, config })
     }
 
@@ -806,6 +820,84 @@ impl fmt::Debug for Http {
     }
 }
 
+/// What ureq connects with by default, but that waits end when a signal comes.
+fn connector() -> impl Connector<()> {
+    ()
+        // The address of a proxy leads to another connection, so it comes first.
+        .chain(ConnectProxyConnector::default())
+        .chain(TcpConnector::default())
+        // Below TLS, which then never sees a wait that was cut into slices.
+        .chain(Interruptible)
+        .chain(RustlsConnector::default())
+}
+
+/// Cuts long waits for input into slices, between which a signal is noticed.
+#[derive(Debug)]
+struct Interruptible;
+
+impl<In: Transport> Connector<In> for Interruptible {
+    type Out = Sliced<In>;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Sliced<In>>, ureq::Error> {
+        interrupted()?;
+        Ok(chained.map(Sliced))
+    }
+}
+
+/// An error if a signal came.
+fn interrupted() -> Result<(), ureq::Error> {
+    match signal::pending() {
+        // Not `Interrupted`, which readers take as a reason to try again.
+        Some(_) => Err(std::io::Error::other("interrupted").into()),
+        None => Ok(()),
+    }
+}
+
+/// A connection whose waits for input are cut into slices.
+#[derive(Debug)]
+struct Sliced<T>(T);
+
+impl<T: Transport> Transport for Sliced<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        interrupted()?;
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = timeout.for_read();
+        let started = Instant::now();
+        loop {
+            interrupted()?;
+            let left = timeout.after.saturating_sub(started.elapsed());
+            let slice = NextTimeout {
+                after: left.min(SIGNAL_LOOK).into(),
+                per_read: None,
+                ..timeout
+            };
+            match self.0.await_input(slice) {
+                Err(ureq::Error::Timeout(_)) if left > SIGNAL_LOOK => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
+}
+
 /// Looks names up on the thread that asks.
 #[derive(Debug, Default)]
 struct OneThread(DefaultResolver);
@@ -820,6 +912,7 @@ impl Resolver for OneThread {
         let started = Instant::now();
         // Without a bound ureq starts no thread. The time that the look-up took is held against it afterwards.
         let found = self.0.resolve(uri, config, NextTimeout::default());
+        interrupted()?;
         if started.elapsed() >= *timeout.after {
             return Err(ureq::Error::Timeout(ureq::Timeout::Resolve));
         }
@@ -894,6 +987,9 @@ fn translate(
 
     let host = uri.host().unwrap_or_default().to_string();
     let detail = text::escape(&error.to_string()).into_owned();
+    if signal::pending().is_some() {
+        return TransportError::Interrupted(phase);
+    }
     match error {
         ureq::Error::Timeout(which @ (Timeout::PerRead | Timeout::PerWrite)) => {
             let phase = match which {

@@ -117,7 +117,7 @@ fn every_code_is_reached() {
         "omk: deadline: 50ms ran out while waiting for input on stdin\n",
     );
     drop(writer);
-    for signal in [2, 15] {
+    for signal in [1, 2, 15] {
         let (reader, writer) = std::io::pipe().unwrap();
         let waiting = sandbox.omk("estimate").stdin_from(reader.into());
         let mut waiting = waiting.spawn();

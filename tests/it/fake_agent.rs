@@ -17,7 +17,7 @@ use crate::sandbox::{Run, Sandbox};
 const PLAYS: &str = "OMK_TEST_TRANSCRIPT";
 
 /// Puts a `kimi` with these lines of shell into the sandbox, and gives the directory it is in.
-fn script(sandbox: &Sandbox, lines: &str) -> PathBuf {
+pub(crate) fn script(sandbox: &Sandbox, lines: &str) -> PathBuf {
     let directory = sandbox.path("bin");
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("kimi");

@@ -36,6 +36,7 @@ mod result;
 mod sandbox;
 mod server;
 mod service;
+mod signals;
 mod sources;
 mod stress;
 mod tidy;

@@ -4,12 +4,24 @@ use crate::cli::deadline::Deadline;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::network;
 use crate::llm::error::LlmError;
+use crate::runtime::signal;
 
 /// The failure of a run that asked `who`: the peer with its version and protocol.
 pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failure {
     let root = error.root();
     // A service has a host's name, an agent a version and a protocol.
     let is_agent = who.contains(" over ");
+    if let (LlmError::Interrupted { begun }, Some(signal)) = (root, signal::caught()) {
+        let phase = match begun {
+            true => format!("{who} was answering"),
+            false => format!("asking {who}"),
+        };
+        let failure = Failure::interrupted(signal, &phase);
+        return match begun {
+            true => failure.hint("`omk cost show` says what it used"),
+            false => failure,
+        };
+    }
     let (exit, hint) = match root {
         LlmError::Timeout { phase, .. } => match deadline.check_nearly(phase) {
             Err(failure) => {

@@ -14,6 +14,7 @@ use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::Invocation;
 use crate::cli::flags::table::{CommandGroup, Table};
+use crate::runtime::signal;
 
 /// Every command, in the order of the documentation.
 pub(crate) static TABLE: Table = Table {
@@ -54,6 +55,19 @@ pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit
         env.output.silence();
     }
     (invocation.command.run)(*invocation, env)
+}
+
+/// Takes signals from now on: for a command that costs money, which is settled before the program ends. Other commands end
+/// at once, as any program does.
+///
+/// # Errors
+///
+/// The system refuses.
+pub(crate) fn watch_signals() -> Result<(), Failure> {
+    signal::watch().map_err(|error| {
+        let detail = format!("signals cannot be caught: {error}");
+        Failure::new(Exit::Failed, "system", detail)
+    })
 }
 
 /// Arguments read against the table.

@@ -29,6 +29,7 @@ use crate::llm::types::Usage;
 use crate::llm::types::UsageSource;
 use crate::runtime::base64;
 use crate::runtime::clock::Timer;
+use crate::runtime::signal;
 use crate::transport::agent;
 use crate::transport::agent::Answer;
 use crate::transport::agent::Answered;
@@ -52,10 +53,28 @@ use crate::transport::link::Link;
 use crate::transport::link::LinkError;
 use crate::transport::link::Received;
 
-/// How long a cancelled turn has to end: measured 1 to 25 ms.
-const CANCEL_GRACE: Duration = Duration::from_secs(3);
-/// How long an agent has to end by itself once its input is closed: measured up to 0.7 s.
-const STOP_GRACE: Duration = Duration::from_millis(1500);
+/// How long a cancelled turn has to end, and then the agent once its input is closed.
+#[derive(Clone, Copy)]
+struct Grace {
+    cancel: Duration,
+    stop: Duration,
+}
+
+/// Measured: 1 to 25 ms for a cancelled turn, and up to 0.7 s for the agent.
+const GRACE: Grace = Grace {
+    cancel: Duration::from_secs(3),
+    stop: Duration::from_millis(1500),
+};
+/// After a signal: whoever pressed Ctrl-C waits for at most two seconds to learn what the turn used.
+const GRACE_AFTER_SIGNAL: Grace = Grace {
+    cancel: Duration::from_secs(2),
+    stop: Duration::from_millis(800),
+};
+/// After the deadline: an agent must be gone within a second, whatever it does.
+const GRACE_AFTER_DEADLINE: Grace = Grace {
+    cancel: Duration::from_millis(300),
+    stop: Duration::from_millis(300),
+};
 /// The pause between two looks into a log that is awaited, to begin with: most of them are complete within 10 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// And at most.
@@ -205,13 +224,15 @@ impl<L: Launch> Run<'_, L> {
             denials: Vec::new(),
             forbidden: Vec::new(),
             disobeyed: Vec::new(),
+            grace: GRACE,
         };
         let end = turn.run();
+        let grace = turn.grace;
         let exited =
             matches!(&end, Ok(Outcome::Failed(failure)) if failure.kind == FailureKind::Exited);
         // Before the agent is waited for, which can take longer than its last word did.
         let answer = turn.conclude(end);
-        let exit = self.launcher.stop(&mut link, STOP_GRACE);
+        let exit = self.launcher.stop(&mut link, grace.stop);
         match exit.filter(|_| exited) {
             Some(exit) => {
                 answer.map_err(|error| error.with_detail(|detail| format!("{detail} ({exit})")))
@@ -275,6 +296,8 @@ struct Turn<'a, 'o> {
     forbidden: Vec<(String, String)>,
     /// The tools of those that ran all the same.
     disobeyed: Vec<String>,
+    /// How long the turn and the agent have to end.
+    grace: Grace,
 }
 
 impl Turn<'_, '_> {
@@ -290,7 +313,13 @@ impl Turn<'_, '_> {
     /// Cancels the turn, if one runs, and waits for what it used to be known.
     fn give_up(&mut self) {
         self.quiet = true;
-        self.deadline = self.timer.elapsed().saturating_add(CANCEL_GRACE);
+        if signal::pending().is_some() {
+            self.grace = GRACE_AFTER_SIGNAL;
+            signal::acknowledge();
+        } else if self.timer.elapsed() >= self.deadline {
+            self.grace = GRACE_AFTER_DEADLINE;
+        }
+        self.deadline = self.timer.elapsed().saturating_add(self.grace.cancel);
         self.heard = self.timer.elapsed();
         // How it ends is settled by the error that led here; a second one has nothing to add.
         if let Some(cancel) = self.agent.cancel() {
@@ -323,6 +352,9 @@ impl Turn<'_, '_> {
 
     /// Waits for the agent's next signs of life.
     fn signals(&mut self) -> Result<Vec<Signal>, LlmError> {
+        if !self.quiet {
+            self.emitter.check()?;
+        }
         let look_every = self.agent.look_every().filter(|_| self.asked);
         let now = self.timer.elapsed();
         // Before the next line: a retry voids what was said before it, not what comes after.
@@ -389,6 +421,9 @@ impl Turn<'_, '_> {
         let end = end.min(self.deadline);
         let mut pause = FIRST_PAUSE;
         loop {
+            if !self.quiet {
+                self.emitter.check()?;
+            }
             self.look()?;
             if let Some(outcome) = self.agent.outcome(answered) {
                 self.settled = true;

@@ -39,6 +39,7 @@ use crate::llm::types::LlmResponse;
 use crate::llm::types::Role;
 use crate::llm::types::TokenBudget;
 use crate::llm::types::Usage;
+use crate::runtime::signal;
 
 /// Someone who answers prompts.
 pub trait LlmClient {
@@ -530,6 +531,20 @@ impl<'o> Emitter<'o> {
             _ => {}
         }
         self.hand_over(event)
+    }
+
+    /// Whether a signal asks the program to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`LlmError::Interrupted`] if one does.
+    pub(crate) fn check(&self) -> Result<(), LlmError> {
+        match signal::pending() {
+            Some(_) => Err(LlmError::Interrupted {
+                begun: self.has_begun,
+            }),
+            None => Ok(()),
+        }
     }
 
     fn hand_over(&mut self, event: Event<'_>) -> Result<(), LlmError> {

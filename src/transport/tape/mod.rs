@@ -636,6 +636,8 @@ impl Fault {
             TransportError::Redirect { detail } => Fault::of("redirect", detail),
             TransportError::Protocol { detail } => Fault::of("protocol", detail),
             TransportError::Io { detail } => Fault::of("io", detail),
+            // A tape cannot press Ctrl-C; what it can play is a connection that broke.
+            TransportError::Interrupted(_) => Fault::of("io", "interrupted"),
             TransportError::Tape { detail } => Fault::of("protocol", detail),
         }
     }

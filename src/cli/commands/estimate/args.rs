@@ -538,7 +538,7 @@ mod tests {
             (args.output_tokens, args.cached, args.show),
             (0, Cached::Tokens(0), Show::Estimate)
         );
-        assert!(!args.deadline.is_set());
+        assert_eq!(args.deadline.left(), None);
         assert!(
             shared::MODEL
                 .doc
