@@ -326,7 +326,9 @@ enum Broken {
 /// did to the answer.
 fn broken(error: TransportError, answer: &Answer) -> LlmError {
     match error {
-        TransportError::Timeout(_) | TransportError::Silence { .. } => error.into(),
+        TransportError::Timeout(_)
+        | TransportError::Silence { .. }
+        | TransportError::Interrupted(_) => error.into(),
         _ if answer.len() > 0 => LlmError::Incomplete {
             detail: error.to_string(),
         },
