@@ -8,11 +8,11 @@ pub mod clock;
 pub mod decimal;
 pub mod process;
 pub mod secret;
-pub(crate) mod table;
 #[allow(
     unsafe_code,
     reason = "signals and processes: what the standard library lacks, justified call by call"
 )]
 pub mod signal;
+pub(crate) mod table;
 pub mod text;
 pub mod words;
