@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::cli::ask::screen::{Prints, Screen, Show};
 use crate::cli::ask::{Asker, ResultReport, status_of};
 use crate::cli::commands::prompt::args::PromptArgs;
+use crate::cli::commands::watch_signals;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::input::{Source, TextReader};
@@ -39,6 +40,7 @@ const LARGEST_SCHEMA: u64 = 4 * 1024 * 1024;
 
 /// Runs the command.
 pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
+    watch_signals()?;
     let schema = args.schema.as_deref().map(read_schema).transpose()?;
     if let Some((_, validator)) = &schema {
         let unchecked = validator.unchecked();

@@ -23,6 +23,7 @@ use crate::cli::commands::estimate::DEFAULT_MODEL;
 use crate::cli::commands::plan;
 use crate::cli::commands::plan::make::args::MakeArgs;
 use crate::cli::commands::plan::show;
+use crate::cli::commands::watch_signals;
 use crate::cli::env::Env;
 use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
@@ -77,6 +78,7 @@ impl Tree for Untaped<'_> {
 
 /// Runs the command.
 pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
+    watch_signals()?;
     let brief = brief(&args, env)?;
     args.ask
         .deadline
