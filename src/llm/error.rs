@@ -107,6 +107,11 @@ pub enum LlmError {
         /// What there was instead.
         detail: String,
     },
+    /// The agent stopped without an answer, such as when it repeats one tool call. Not retried: it was paid for.
+    GaveUp {
+        /// Why it stopped.
+        detail: String,
+    },
     /// The answer came and cannot be understood.
     Parse {
         /// What is wrong with it.
@@ -169,6 +174,7 @@ impl LlmError {
             | LlmError::ModelNotFound { .. }
             | LlmError::QuotaExhausted { .. }
             | LlmError::EmptyAnswer { .. }
+            | LlmError::GaveUp { .. }
             | LlmError::Parse { .. }
             | LlmError::BudgetExhausted { .. }
             | LlmError::Io { .. }
@@ -189,6 +195,7 @@ impl LlmError {
             LlmError::Interrupted { begun } => if_sent(*begun),
             LlmError::BudgetExhausted { begun: true, .. }
             | LlmError::EmptyAnswer { .. }
+            | LlmError::GaveUp { .. }
             | LlmError::Parse { .. } => Charge::Yes,
             LlmError::Server { .. }
             | LlmError::Incomplete { .. }
@@ -251,6 +258,7 @@ impl LlmError {
             LlmError::QuotaExhausted { .. } => "quota exhausted",
             LlmError::Incomplete { .. } => "incomplete answer",
             LlmError::EmptyAnswer { .. } => "empty answer",
+            LlmError::GaveUp { .. } => "gave up",
             LlmError::Parse { .. } => "invalid answer",
             LlmError::BudgetExhausted { .. } => "budget exhausted",
             LlmError::Io { .. } => "input/output",
@@ -427,6 +435,7 @@ impl LlmError {
             | LlmError::QuotaExhausted { detail, .. }
             | LlmError::Incomplete { detail }
             | LlmError::EmptyAnswer { detail }
+            | LlmError::GaveUp { detail }
             | LlmError::Parse { detail, .. }
             | LlmError::BudgetExhausted { detail, .. }
             | LlmError::Io { detail }
@@ -462,6 +471,7 @@ impl fmt::Display for LlmError {
             | LlmError::QuotaExhausted { detail, .. }
             | LlmError::Incomplete { detail }
             | LlmError::EmptyAnswer { detail }
+            | LlmError::GaveUp { detail }
             | LlmError::Parse { detail, .. }
             | LlmError::BudgetExhausted { detail, .. }
             | LlmError::Io { detail }

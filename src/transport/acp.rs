@@ -31,7 +31,6 @@ use crate::transport::agent::Part;
 use crate::transport::agent::Peer;
 use crate::transport::agent::Permission;
 use crate::transport::agent::Prompt;
-use crate::transport::agent::Question;
 use crate::transport::agent::Signal;
 use crate::transport::jsonrpc;
 use crate::transport::jsonrpc::Id;
@@ -42,6 +41,8 @@ use crate::transport::jsonrpc::RpcError;
 
 /// The version we ask for; agents answer 1 whatever it is.
 const PROTOCOL_VERSION: u32 = 1;
+/// The mode in which agents ask before they act.
+const ASKS: &str = "default";
 /// The file that was asked for is not there.
 pub(super) const NOT_FOUND: i64 = -32002;
 /// How long after the answer the log's last line was ever seen to come, and some: measured 1.5 to 70 ms.
@@ -56,8 +57,9 @@ pub struct Options {
     pub directory: String,
     /// The session.
     pub session: Session,
-    /// How freely tools run; the agent's default when `None`.
-    pub mode: Option<Mode>,
+    /// Whether to choose the mode in which the agent asks before it acts, if it offers that; its configured one may be
+    /// another, in which nothing could be denied.
+    pub asks: bool,
     /// The model's alias; the configured one when `None`.
     pub model: Option<String>,
     /// `on`, `off` or an effort; the agent's default when `None`.
@@ -75,30 +77,6 @@ pub enum Session {
     New,
     /// An old one, by its id. It keeps its own directory.
     Resume(String),
-}
-
-/// How freely tools run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Commands and changes are asked for.
-    Default,
-    /// Nothing is changed but the plan; commands are still asked for.
-    Plan,
-    /// Everything runs, and questions fail.
-    Auto,
-    /// Everything runs, and questions are still asked.
-    Yolo,
-}
-
-impl Mode {
-    const fn id(self) -> &'static str {
-        match self {
-            Mode::Default => "default",
-            Mode::Plan => "plan",
-            Mode::Auto => "auto",
-            Mode::Yolo => "yolo",
-        }
-    }
 }
 
 /// One conversation.
@@ -222,8 +200,7 @@ impl Acp {
         let Pending { id, wants } = self.pending.remove(at);
         let message = match wants {
             Wants::Choice(options, paths) => {
-                if let (Answer::Allow | Answer::AllowAlways, Some(turn)) = (answer, &mut self.turn)
-                {
+                if let (Answer::Allow, Some(turn)) = (answer, &mut self.turn) {
                     turn.approved.extend(paths);
                 }
                 Message::result(id, &outcome(&options, answer))
@@ -250,8 +227,7 @@ impl Acp {
     pub fn receive(&mut self, line: &[u8]) -> Vec<Signal> {
         let mut signals = Vec::new();
         match jsonrpc::decode(line) {
-            Line::Blank => {}
-            Line::Noise(quote) => signals.push(Signal::Event(Event::Noise(quote))),
+            Line::Blank | Line::Noise => {}
             Line::Message(Message::Notification { params, .. }) => {
                 if let Some(params) = params
                     && let Ok(update) = params.read::<SessionUpdate<'_>>()
@@ -271,18 +247,20 @@ impl Acp {
     }
 
     /// The agent's output has ended: whatever was awaited will not come.
-    pub fn closed(&mut self) -> Option<Signal> {
+    pub fn closed(&mut self) -> Vec<Signal> {
         let failure = Failure::exited();
         self.pending.clear();
         if self.turn.take().is_some() {
-            return Some(Signal::Ended(Outcome::Failed(failure)));
+            return vec![Signal::Ended(Outcome::Failed(failure))];
         }
-        self.awaited.take().map(|_| {
+        let awaited = self.awaited.take();
+        let failed = awaited.map(|_| {
             Signal::Failed(Failure {
                 may_have_charged: false,
                 ..failure
             })
-        })
+        });
+        failed.into_iter().collect()
     }
 
     /// The session's id; empty before it is known.
@@ -375,13 +353,17 @@ impl Acp {
                 let session: SessionResult = result.read().unwrap_or_default();
                 self.peer.session = session.session_id.or_else(|| self.peer.session.take());
                 self.see_options(&session.config_options);
-                match self.options.mode {
-                    Some(mode) => {
-                        let params = json!({"sessionId": self.session(), "modeId": mode.id()});
-                        Signal::Send(self.ask(Phase::Mode, "session/set_mode", &params))
-                    }
-                    None => self.set_model(),
+                let mut modes = session
+                    .modes
+                    .iter()
+                    .flat_map(|modes| &modes.available_modes);
+                // Not every answer lists the modes.
+                let is_offered = session.modes.is_none() || modes.any(|mode| mode.id == ASKS);
+                if self.options.asks && is_offered {
+                    let params = json!({"sessionId": self.session(), "modeId": ASKS});
+                    return Signal::Send(self.ask(Phase::Mode, "session/set_mode", &params));
                 }
+                self.set_model()
             }
             Phase::Mode => self.set_model(),
             Phase::Model => self.set_thinking(true),
@@ -426,12 +408,6 @@ impl Acp {
         if update.kind == "config_option_update" {
             if let Some(options) = &update.config_options {
                 self.see_options(options);
-            }
-            return;
-        }
-        if update.kind == "usage_update" {
-            if let (Some(used), Some(size)) = (update.used, update.size) {
-                signals.push(Signal::Event(Event::Context { used, size }));
             }
             return;
         }
@@ -487,11 +463,6 @@ impl Acp {
                         call: id,
                         ok: status == "completed",
                     }));
-                }
-            }
-            "session_info_update" => {
-                if let Some(title) = update.title.clone() {
-                    signals.push(Signal::Event(Event::Title(title)));
                 }
             }
             _ => {}
@@ -596,12 +567,8 @@ impl Acp {
             });
         }
         if has(is_question) {
-            let labels = request.options.iter().filter(|o| is_question(&o.option_id));
-            return Some(Asked::Questions(vec![Question {
-                text: texts.into_iter().next().unwrap_or_default(),
-                options: labels.map(|option| option.name.clone()).collect(),
-                many: false,
-            }]));
+            let text = texts.into_iter().next().unwrap_or_default();
+            return Some(Asked::Questions(vec![text]));
         }
         if !has(|id| id == "approve_once") {
             return None;
@@ -679,18 +646,11 @@ fn outcome(options: &[Choice], answer: &Answer) -> Value {
     let is_plan = options.iter().any(|o| o.option_id.starts_with("plan_"));
     let question = options.iter().any(|o| is_question(&o.option_id));
     let chosen = match answer {
-        Answer::Choose(lists) if question => match lists.first().and_then(|list| list.first()) {
-            Some(label) => options
-                .iter()
-                .find(|o| is_question(&o.option_id) && o.name == *label),
-            None => None,
-        },
         _ if question => None,
-        Answer::Allow | Answer::AllowAlways if is_plan => by_id("plan_approve"),
+        Answer::Allow if is_plan => by_id("plan_approve"),
         Answer::Deny { reason: Some(_) } if is_plan => by_id("plan_revise"),
         _ if is_plan => by_id("plan_reject_and_exit"),
         Answer::Allow => by_id("approve_once"),
-        Answer::AllowAlways => by_id("approve_always"),
         _ => by_id("reject"),
     };
     let skip = || {
@@ -807,6 +767,20 @@ struct SessionResult {
     session_id: Option<String>,
     #[serde(default)]
     config_options: Vec<ConfigOption>,
+    #[serde(default)]
+    modes: Option<Modes>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Modes {
+    #[serde(default)]
+    available_modes: Vec<Mode>,
+}
+
+#[derive(Deserialize)]
+struct Mode {
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -851,10 +825,6 @@ struct Update<'a> {
     raw_input: Option<&'a RawValue>,
     #[serde(default)]
     config_options: Option<Vec<ConfigOption>>,
-    #[serde(default)]
-    used: Option<u64>,
-    #[serde(default)]
-    size: Option<u64>,
 }
 
 impl Update<'_> {
@@ -914,8 +884,6 @@ struct TextFile {
 #[serde(rename_all = "camelCase")]
 struct Choice {
     option_id: String,
-    #[serde(default)]
-    name: String,
 }
 
 #[derive(Deserialize)]
@@ -999,7 +967,7 @@ mod tests {
     fn the_handshake_sets_mode_then_model_then_thinking() {
         let mut acp = Acp::new(Options {
             directory: "/project".to_string(),
-            mode: Some(Mode::Yolo),
+            asks: true,
             model: Some("k2".to_string()),
             thinking: Some("high".to_string()),
             ..Options::default()
@@ -1015,7 +983,7 @@ mod tests {
             json!({"cwd": "/project", "mcpServers": []})
         );
         let mode = next(&mut acp, "2", &json!({"sessionId": "s"}));
-        assert_eq!(mode["params"]["modeId"], "yolo");
+        assert_eq!(mode["params"]["modeId"], "default");
         let model = next(&mut acp, "3", &json!({}));
         assert_eq!(model["params"]["modelId"], "k2");
         let thinking = next(&mut acp, "4", &json!({}));
@@ -1026,6 +994,22 @@ mod tests {
         };
         assert_eq!(peer.session.as_deref(), Some("s"));
         assert_eq!(peer.version.as_deref(), Some("2.1.0"));
+    }
+
+    #[test]
+    fn a_mode_that_is_not_offered_is_not_set() {
+        let mut acp = Acp::new(Options {
+            asks: true,
+            ..Options::default()
+        });
+        acp.start();
+        next(&mut acp, "1", &json!({}));
+        let modes = json!({"currentModeId": "build", "availableModes": [{"id": "build"}]});
+        let result = json!({"id": "2", "result": {"sessionId": "s", "modes": modes}});
+        assert!(matches!(
+            &receive(&mut acp, &result)[..],
+            [Signal::Ready(_)]
+        ));
     }
 
     #[test]
@@ -1128,10 +1112,10 @@ mod tests {
                 text: "What?".to_string()
             }
         );
-        let Asked::Questions(questions) = asked(&mut acp, QUESTION) else {
-            panic!("no question");
-        };
-        assert_eq!(questions[0].options, ["A", "B"]);
+        assert_eq!(
+            asked(&mut acp, QUESTION),
+            Asked::Questions(vec!["What?".to_string()])
+        );
         let unknown = receive(&mut acp, &permission(&[("yes", "Yes")], "Bash"));
         let [Signal::Send(refusal)] = &unknown[..] else {
             panic!("{unknown:?}");
@@ -1145,25 +1129,18 @@ mod tests {
         let deny = |reason: Option<&str>| Answer::Deny {
             reason: reason.map(str::to_string),
         };
-        let choose = |label: &str| Answer::Choose(vec![vec![label.to_string()]]);
         let returned = Answer::Returned {
             ok: true,
             output: String::new(),
         };
         let table = [
             (APPROVAL, Answer::Allow, "approve_once"),
-            (APPROVAL, Answer::AllowAlways, "approve_always"),
             (APPROVAL, deny(None), "reject"),
-            (APPROVAL, choose("Approve once"), "reject"),
             (APPROVAL, returned.clone(), "reject"),
             (PLAN, Answer::Allow, "plan_approve"),
             (PLAN, deny(None), "plan_reject_and_exit"),
             (PLAN, deny(Some("shorter")), "plan_revise"),
-            (PLAN, choose("Approve"), "plan_reject_and_exit"),
-            (QUESTION, choose("B"), "q0_opt_1"),
-            (QUESTION, choose("Skip"), "q0_skip"),
             (QUESTION, Answer::Allow, "q0_skip"),
-            (QUESTION, Answer::AllowAlways, "q0_skip"),
             (QUESTION, returned, "q0_skip"),
         ];
         for (options, answer, expected) in table {
@@ -1344,11 +1321,7 @@ mod tests {
             output: "it is no text".to_string(),
         };
         assert_eq!(said(&failed, &mut acp)["error"]["message"], "it is no text");
-        for no in [
-            Answer::Deny { reason: None },
-            Answer::Allow,
-            Answer::Choose(Vec::new()),
-        ] {
+        for no in [Answer::Deny { reason: None }, Answer::Allow] {
             assert_eq!(said(&no, &mut acp)["error"]["message"], "not permitted");
         }
     }
@@ -1382,11 +1355,11 @@ mod tests {
     #[test]
     fn the_end_of_the_stream_ends_the_turn() {
         let mut acp = prompted();
-        let Some(Signal::Ended(Outcome::Failed(failure))) = acp.closed() else {
+        let [Signal::Ended(Outcome::Failed(failure))] = &acp.closed()[..] else {
             panic!("no end");
         };
         assert!(failure.may_have_charged);
-        assert_eq!(acp.closed(), None);
+        assert_eq!(acp.closed(), []);
     }
 
     proptest! {

@@ -137,31 +137,28 @@ pub enum Event {
         /// Whether it worked.
         ok: bool,
     },
-    /// A call of the model is over. `None` when it did not tell its usage.
-    Usage(Option<Usage>),
-    /// How full the model's window is.
-    Context {
-        /// Tokens in it, an estimate after a failure. No bill.
-        used: u64,
-        /// Tokens that fit.
-        size: u64,
+    /// A call of the model begins. In a log that is seen a little later.
+    CallStarted {
+        /// Tokens in the model's window after the call before, which this one's prompt has at least, where that is known.
+        context: Option<u64>,
     },
-    /// The agent shortens its history, by a call of the model whose usage Wire does not tell.
-    Compaction {
-        /// Whether that is over.
-        done: bool,
-    },
+    /// A call of the model is over; sub-agents' calls overlap.
+    CallEnded(CallEnd),
+    /// The agent has shortened its history.
+    Compacted,
     /// The agent found the prompt too long for its window, and is about to ask with a part of it or with none.
     PromptCut,
-    /// A plan to look at.
-    Plan {
-        /// Its text.
-        text: String,
-    },
-    /// The session has a title.
-    Title(String),
-    /// A line that is no message, quoted.
-    Noise(String),
+}
+
+/// How a call of the model ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallEnd {
+    /// It used that.
+    Reported(Usage),
+    /// It may have cost something, and what is not reported.
+    Unreported,
+    /// It was refused before it could cost anything.
+    Refused,
 }
 
 /// A call of the model that will be made again.
@@ -180,10 +177,12 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Whether the call was answered, and with nothing: that is on the bill. kimi-cli names the error, Kimi Code words it.
-    pub(super) fn was_empty(&self) -> bool {
-        let lower = self.reason.to_lowercase();
-        lower.contains("emptyresponse") || EMPTY.iter().any(|words| lower.contains(words))
+    /// Whether the failed call may have cost something although it said nothing: it was not refused by its status.
+    pub(super) fn may_have_charged(&self) -> bool {
+        match self.status {
+            Some(status) => FailureKind::from_status(status).may_have_charged(),
+            None => true,
+        }
     }
 }
 
@@ -233,26 +232,8 @@ pub enum Asked {
         /// The plan, as far as it was shown.
         text: String,
     },
-    /// The model asks the user something.
-    Questions(Vec<Question>),
-    /// Run a tool of ours.
-    Tool {
-        /// The call.
-        call: String,
-        /// Which tool.
-        name: String,
-        /// Its arguments, as JSON text.
-        arguments: String,
-    },
-    /// A hook that we subscribed to.
-    Hook {
-        /// The event.
-        event: String,
-        /// What it is about, such as a tool's name.
-        target: String,
-        /// What the agent tells about it, as JSON text.
-        input: String,
-    },
+    /// The model asks the user something. Nobody is there to answer, so anything but a refusal is sent as one.
+    Questions(Vec<String>),
 }
 
 /// A tool that waits for permission.
@@ -274,36 +255,20 @@ pub struct Permission {
     pub agent: Option<String>,
 }
 
-/// One question with its options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The question.
-    pub text: String,
-    /// The labels to choose from.
-    pub options: Vec<String>,
-    /// Whether more than one may be chosen.
-    pub many: bool,
-}
-
 /// A decision on an [`Ask`]. One that does not fit what was asked is sent as a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Yes, this once: runs the tool, lets the hook pass, carries out the plan.
+    /// Yes, this once: runs the tool, carries out the plan.
     Allow,
-    /// Yes, and what is like it without asking again. What "like it" means differs: on Wire any later request of the same
-    /// kind, on ACP the same command.
-    AllowAlways,
     /// No. On Wire that ends the turn unless a reason is given; the reason goes to the model where the protocol has
     /// room for it.
     Deny {
         /// Why, or what to do instead.
         reason: Option<String>,
     },
-    /// The chosen labels, question by question; an empty list skips that question.
-    Choose(Vec<Vec<String>>),
     /// There is no such file.
     NoSuchFile,
-    /// What our tool returned, or the file that was asked for.
+    /// The file that was asked for, or what came of writing it.
     Returned {
         /// Whether it worked.
         ok: bool,
@@ -349,6 +314,11 @@ pub enum Answered {
 pub enum Outcome {
     /// The agent was done. Whether the model's last answer was cut is told by some logs and by no protocol.
     Finished(Finish),
+    /// The agent stopped without an answer, such as when it repeats one tool call.
+    GaveUp {
+        /// Why, in the agent's word or ours.
+        reason: String,
+    },
     /// We cancelled it.
     Cancelled,
     /// The limit on steps ended it.
@@ -358,6 +328,15 @@ pub enum Outcome {
     },
     /// It failed.
     Failed(Failure),
+}
+
+impl Outcome {
+    /// The last step asked for a tool, so its text is not an answer.
+    pub(super) fn unfinished() -> Outcome {
+        Outcome::GaveUp {
+            reason: "its last step asked for a tool".to_string(),
+        }
+    }
 }
 
 /// Why the model stopped.
@@ -371,6 +350,8 @@ pub enum Finish {
     Length,
     /// The content was refused.
     Filtered,
+    /// It asked for tools. Never the end of a finished turn.
+    ToolCalls,
     /// Anything else, in the provider's word.
     Other(String),
 }

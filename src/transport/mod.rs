@@ -7,8 +7,9 @@
 
 pub mod acp;
 pub mod agent;
+pub mod agents;
+mod calls;
 pub mod child;
-pub mod detect;
 pub mod http;
 mod jsonrpc;
 #[cfg(unix)]
@@ -19,6 +20,7 @@ pub mod session_turns;
 pub mod sse;
 pub mod tape;
 pub mod wire;
+pub mod workspace;
 
 use crate::runtime::words::words;
 

@@ -1,11 +1,12 @@
-//! What agents write down and do not say: the logs of their sessions.
+//! Session logs: what agents write down and do not say.
 //!
-//! Kimi Code hides failures, retries and usage from its protocol and writes them to `agents/main/wire.jsonl`; kimi-cli's
-//! protocol is honest, but its background agents and its exact answer after a broken stream are only in its files. The
-//! readers are pure: a line in, a fact out, and [`CodeLog`] adds the facts up. [`Tail`] follows a file that grows.
-//! Refuses to add what is written more than once: only `usage.record` counts, its copies in other lines do not. Refuses
-//! to compute the hashes in the paths: the session's own id finds its directory.
+//! A [`Fact`] is what a line says, whichever agent wrote it; [`SessionLog`] adds the facts of one agent's log up. [`Tail`]
+//! follows a file that grows, and [`LogSource`] the logs of a session, where sub-agents have their own. How each agent's
+//! lines read stands in [`crate::transport::agents`]. The hashes in the paths are not computed: the session's own id finds
+//! its directory. Nothing here writes a file.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -14,28 +15,23 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::transport::agent::Answered;
+use crate::transport::agent::Event;
 use crate::transport::agent::Failure;
-use crate::transport::agent::FailureKind;
 use crate::transport::agent::Finish;
 use crate::transport::agent::Outcome;
 use crate::transport::agent::Retry;
 use crate::transport::agent::Usage;
 use crate::transport::agent::UsageSum;
-use crate::transport::wire::Typed;
+use crate::transport::agents::Dialect;
+use crate::transport::agents::kimi_cli;
+use crate::transport::calls::Calls;
 
-/// The largest text file that is handed over: it travels in one line, which an answer of that size would too.
-const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest session id: theirs have 44 characters.
 const MAX_ID: usize = 128;
-/// The longest prompt that Kimi Code keeps whole when it shortens a conversation, in tokens by its own estimate: of the last
-/// 20,000 that the user said it leaves 2,000 to the first. Read in the source of 2.1.0.
-const LONGEST_KEPT_PROMPT: usize = 18_000;
+/// The name of the agent that was asked, among the agents of a session.
+pub const MAIN: &str = "main";
 
 /// A file that grows, read from where it was to where it is.
 #[derive(Debug)]
@@ -110,9 +106,8 @@ impl Tail {
     }
 }
 
-/// What stands on disk beside the link to Kimi Code: the logs of its sessions, and the text files that its tools hand over to
-/// us. In its files, in files that are recorded, or in a recording.
-pub trait LogSource {
+/// The logs of a session's agents: in files, in files that are recorded, or in a recording.
+pub trait LogSource: fmt::Debug {
     /// Finds the logs of a session and follows them from where they end now. Says whether there are any.
     ///
     /// # Errors
@@ -120,113 +115,133 @@ pub trait LogSource {
     /// They are there and cannot be read.
     fn follow(&mut self, session: &str) -> io::Result<bool>;
 
-    /// Gives every line since the last time, with the number of its agent: 0 is the main one, the others follow as they
-    /// come.
+    /// Gives every line since the last time, with the name of its agent: [`MAIN`], or a sub-agent's. Those come while a turn
+    /// runs.
     ///
     /// # Errors
     ///
     /// As [`Tail::read`].
-    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()>;
+    fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> io::Result<()>;
 
     /// Where they are, or are looked for, in an error.
     fn place(&self) -> String;
 
     /// Whether a file lies in the directory of the session that is followed.
     fn owns(&self, path: &str) -> bool;
-
-    /// A text file as a whole. What is no UTF-8 is replaced where it is only to be shown.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read, is no regular file or larger than 64 MiB, or is no text and is not only to be shown.
-    fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String>;
-
-    /// Writes a text file in place of what it holds. Its directory must be there.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be written; what it holds is then as with any program that writes.
-    fn write_file(&mut self, path: &str, content: &str) -> io::Result<()>;
 }
 
-/// The logs in an agent's home, its `KIMI_CODE_HOME`.
+impl LogSource for Box<dyn LogSource> {
+    fn follow(&mut self, session: &str) -> io::Result<bool> {
+        (**self).follow(session)
+    }
+
+    fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
+        (**self).read(on_line)
+    }
+
+    fn place(&self) -> String {
+        (**self).place()
+    }
+
+    fn owns(&self, path: &str) -> bool {
+        (**self).owns(path)
+    }
+}
+
+/// The logs in an agent's home.
 #[derive(Debug)]
 pub struct SessionFiles {
+    dialect: &'static Dialect,
     home: PathBuf,
-    /// The session's; `None` before it is known.
+    /// Whether the main agent's log is followed too.
+    with_main: bool,
+    /// The session, which has no directory before its first prompt with some agents.
+    session: Option<String>,
     directory: Option<PathBuf>,
-    /// The main agent's first.
-    tails: Vec<Tail>,
+    /// Each with its agent's name.
+    tails: Vec<(String, Tail)>,
 }
 
 impl SessionFiles {
     /// The logs in this home, of which none is followed yet.
-    pub fn new(home: impl Into<PathBuf>) -> SessionFiles {
+    pub fn new(dialect: &'static Dialect, home: impl Into<PathBuf>) -> SessionFiles {
         SessionFiles {
+            dialect,
             home: home.into(),
+            with_main: true,
+            session: None,
             directory: None,
             tails: Vec::new(),
         }
     }
 
-    fn follows(&self, path: &Path) -> bool {
-        self.tails.iter().any(|known| known.path() == path)
+    /// The same without the main agent's log, for an agent whose protocol says it all.
+    #[must_use]
+    pub fn sub_agents_only(self) -> SessionFiles {
+        SessionFiles {
+            with_main: false,
+            ..self
+        }
     }
 
-    /// Where a session keeps its logs: by the agent's index, or by looking for its id.
-    fn session_directory(&self, session: &str) -> io::Result<Option<PathBuf>> {
-        let index = match fs::read(self.home.join("session_index.jsonl")) {
-            Ok(index) => index,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        match code_session_dir(&index, session) {
-            Some(directory) => Ok(Some(directory)),
-            None => find_session(&self.home.join("sessions"), session),
+    /// Starts to follow the logs that have come, from where `tail` says.
+    fn take_up(&mut self, tail: impl Fn(PathBuf) -> io::Result<Tail>) -> io::Result<()> {
+        if self.directory.is_none()
+            && let Some(session) = &self.session
+        {
+            self.directory = self.dialect.session_directory(&self.home, session)?;
         }
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let main = directory.join(self.dialect.main_log);
+        let mut logs = logs(directory)?;
+        if self.with_main && !logs.contains(&main) {
+            // It may come with the prompt.
+            logs.insert(0, main.clone());
+        }
+        for path in logs {
+            let is_main = path == main;
+            if (is_main && !self.with_main)
+                || self.tails.iter().any(|(_, known)| known.path() == path)
+            {
+                continue;
+            }
+            let name = match is_main {
+                true => MAIN.to_string(),
+                false => agent_of(&path),
+            };
+            self.tails.push((name, tail(path)?));
+        }
+        Ok(())
     }
 }
 
-impl Clone for SessionFiles {
-    /// The same home, and nothing followed: what is followed belongs to one session.
-    fn clone(&self) -> SessionFiles {
-        SessionFiles::new(&self.home)
-    }
+/// The name of a sub-agent, by its log.
+pub fn agent_of(log: &Path) -> String {
+    let name = log.parent().and_then(Path::file_name).unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 impl LogSource for SessionFiles {
     fn follow(&mut self, session: &str) -> io::Result<bool> {
-        let Some(directory) = self.session_directory(session)? else {
-            return Ok(false);
-        };
-        // The main agent's may come with the prompt, the others' with their agents.
-        let mut paths = vec![directory.join("agents/main/wire.jsonl")];
-        paths.extend(logs(&directory)?);
-        for path in paths {
-            if !self.follows(&path) {
-                self.tails.push(Tail::at_end(path)?);
-            }
-        }
-        self.directory = Some(directory);
-        Ok(true)
+        self.session = Some(session.to_string());
+        self.directory = None;
+        self.tails.clear();
+        self.take_up(Tail::at_end)?;
+        Ok(self.directory.is_some())
     }
 
-    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()> {
-        if let Some(directory) = &self.directory {
-            for path in logs(directory)? {
-                if !self.follows(&path) {
-                    self.tails.push(Tail::new(path, 0));
-                }
-            }
-        }
-        for (agent, tail) in self.tails.iter_mut().enumerate() {
+    fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
+        self.take_up(|path| Ok(Tail::new(path, 0)))?;
+        for (agent, tail) in &mut self.tails {
             tail.read(|line| on_line(agent, line))?;
         }
         Ok(())
     }
 
     fn place(&self) -> String {
-        let main = self.tails.first().map(Tail::path);
+        let main = self.tails.first().map(|(_, tail)| tail.path());
         main.unwrap_or(&self.home).display().to_string()
     }
 
@@ -234,26 +249,6 @@ impl LogSource for SessionFiles {
         let climbs = path.split('/').any(|part| part == "..");
         let directory = self.directory.as_ref();
         !climbs && directory.is_some_and(|directory| Path::new(path).starts_with(directory))
-    }
-
-    fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String> {
-        // A pipe or a device may never end.
-        let metadata = fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(io::Error::other("it is larger than 64 MiB"));
-        }
-        let bytes = fs::read(path)?;
-        match is_shown {
-            true => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            false => String::from_utf8(bytes).map_err(io::Error::other),
-        }
-    }
-
-    fn write_file(&mut self, path: &str, content: &str) -> io::Result<()> {
-        fs::write(path, content)
     }
 }
 
@@ -291,46 +286,76 @@ impl SessionContext {
 
 impl ContextSource for SessionContext {
     fn answer(&self, sent: &str) -> Option<String> {
-        let kept = legacy_answer(&self.read()?)?;
+        let kept = kimi_cli::last_answer(&self.read()?)?;
         // The try that broke was sent first. Anything else is not what this is about.
         let is_less = !kept.is_empty() && kept.len() < sent.len() && sent.ends_with(kept.as_str());
         is_less.then_some(kept)
     }
 
     fn has_lost_prompt(&self) -> bool {
-        self.read().is_some_and(|kept| !legacy_has_prompt(&kept))
+        self.read().is_some_and(|kept| !kimi_cli::has_prompt(&kept))
     }
 }
 
-/// A fact from a line of Kimi Code's log.
+/// What a line of a session's log says, whichever agent wrote it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum CodeFact {
+pub enum Fact {
     /// A turn begins. Agents begin some that nobody asked for, such as after a background agent's end.
     Turn {
         /// Its number, which counts all of them.
-        turn: u64,
+        turn: Option<u64>,
         /// Whether a prompt of the user's began it.
         user: bool,
+        /// The agent's name for the prompt, the same in every copy of the log.
+        prompt: Option<String>,
+    },
+    /// A step of a turn begins: one answer of the model and the tools it asks for.
+    Step {
+        /// The turn.
+        turn: Option<u64>,
     },
     /// The model is asked.
     Call {
         /// Its name in the configuration.
-        alias: String,
+        alias: Option<String>,
         /// Its name at the service.
-        model: String,
+        model: Option<String>,
     },
     /// The call has said something.
-    Part,
+    Part {
+        /// The text, where it is part of the answer.
+        text: Option<String>,
+        /// The turn.
+        turn: Option<u64>,
+    },
+    /// The model asks for a tool.
+    Tool {
+        /// The turn.
+        turn: Option<u64>,
+    },
+    /// A step is over.
+    StepEnd {
+        /// The turn.
+        turn: Option<u64>,
+        /// Why the model stopped.
+        finish: Finish,
+    },
     /// A call is over.
     Used {
-        /// Its usage; `None` when the service did not tell.
+        /// Its usage; `None` when the service did not report it.
         usage: Option<Usage>,
         /// The model's name in the configuration.
-        alias: String,
-        /// Whether it was the agent's own idea, to shorten its history.
+        alias: Option<String>,
+        /// Whether the agent made the call to shorten its history.
         own: bool,
+        /// Tokens in the model's window now.
+        context: Option<u64>,
     },
+    /// Tokens in the model's window now.
+    Context(u64),
+    /// A call was made whose usage is never reported.
+    Unreported,
     /// The conversation was shortened.
     Compacted {
         /// Whether something that the user said was left out.
@@ -338,19 +363,19 @@ pub enum CodeFact {
     },
     /// A call failed and will be made again. What it said is void.
     Retry(Retry),
-    /// An answer of the model's, exactly. Written at the end of the turn, one for each step.
-    Message {
-        /// Its text.
-        text: String,
-        /// Why it ended.
-        finish: Finish,
-    },
     /// A turn is over.
     Ended {
         /// Its number.
-        turn: u64,
+        turn: Option<u64>,
         /// How.
         end: TurnEnd,
+    },
+    /// Something that a sub-agent did, in the log of the agent that waits for it.
+    OfSubAgent {
+        /// The sub-agent, by the name of its directory.
+        agent: String,
+        /// What it did.
+        fact: Box<Fact>,
     },
 }
 
@@ -359,93 +384,163 @@ pub enum CodeFact {
 pub enum TurnEnd {
     /// The agent was done.
     Completed,
+    /// The agent stopped for a reason of its own, without an answer.
+    GaveUp(String),
     /// It was cancelled.
     Cancelled,
     /// The limit on steps ended it.
     MaxSteps,
     /// It failed.
     Failed(Failure),
+    /// The log does not say.
+    Untold,
 }
 
-/// The facts of one agent's log, added up.
-#[derive(Debug, Default)]
-pub struct CodeLog {
-    usage: UsageSum,
+impl TurnEnd {
+    /// Whether a call that was under way may have cost something.
+    fn may_have_charged(&self) -> bool {
+        match self {
+            TurnEnd::Failed(failure) => failure.may_have_charged,
+            _ => true,
+        }
+    }
+}
+
+/// Takes a fact about calls. Facts about anything else are left alone.
+pub(super) fn account(calls: &mut Calls, fact: &Fact, events: &mut Vec<Event>) {
+    match fact {
+        Fact::Call { .. } => calls.begin(events),
+        Fact::Part { .. } | Fact::Tool { .. } => calls.said(),
+        Fact::Used { usage, context, .. } => {
+            calls.report(*usage, events);
+            if let Some(context) = context {
+                calls.measured(*context);
+            }
+        }
+        Fact::Context(tokens) => calls.measured(*tokens),
+        Fact::Unreported => calls.unreported(events),
+        Fact::Retry(retry) => calls.end(retry.may_have_charged(), events),
+        Fact::Ended { end, .. } => calls.end(end.may_have_charged(), events),
+        _ => {}
+    }
+}
+
+/// The log of one agent, added up from where it was followed.
+#[derive(Debug)]
+pub struct SessionLog {
+    dialect: &'static Dialect,
+    calls: Calls,
     model: Option<String>,
+    /// The user's turn.
+    turn: Option<u64>,
+    /// A turn runs, the user's or another.
+    runs: bool,
+    /// The step under way, or the last one, belongs to the user's turn.
+    is_own_step: bool,
     text: Option<String>,
     finish: Option<Finish>,
-    turn: Option<u64>,
+    /// The last step asked for a tool.
+    asks_for_tool: bool,
     end: Option<TurnEnd>,
-    /// A call runs whose usage has not come.
-    open: bool,
-    /// It has said something.
-    said: bool,
     /// A call of the turn was answered.
     answered: bool,
     /// Something that the user said was left out before the turn's first answer.
     elided: bool,
 }
 
-impl CodeLog {
-    /// Takes a line, and gives its fact if it holds one.
-    pub fn read_line(&mut self, line: &[u8]) -> Option<CodeFact> {
-        let fact = code_fact(line)?;
-        match &fact {
-            CodeFact::Turn { turn, user: true } => {
-                self.turn = Some(*turn);
-                self.text = None;
-                self.finish = None;
-                self.end = None;
-                self.answered = false;
-                self.elided = false;
+impl SessionLog {
+    /// A log of which nothing was read.
+    pub fn new(dialect: &'static Dialect) -> SessionLog {
+        SessionLog {
+            dialect,
+            calls: Calls::default(),
+            model: None,
+            turn: None,
+            runs: false,
+            is_own_step: true,
+            text: None,
+            finish: None,
+            asks_for_tool: false,
+            end: None,
+            answered: false,
+            elided: false,
+        }
+    }
+
+    /// Takes a line. What it says of calls and retries is added to the events.
+    pub fn read_line(&mut self, line: &[u8], events: &mut Vec<Event>) {
+        let Some(fact) = self.dialect.fact(line) else {
+            return;
+        };
+        account(&mut self.calls, &fact, events);
+        let is_own = |turn: Option<u64>, log: &SessionLog| {
+            log.end.is_none() && (turn.is_none() || log.turn.is_none() || turn == log.turn)
+        };
+        match fact {
+            Fact::Turn { turn, user, .. } => {
+                self.runs = true;
+                if user {
+                    self.turn = turn;
+                    self.text = None;
+                    self.finish = None;
+                    self.asks_for_tool = false;
+                    self.end = None;
+                    self.answered = false;
+                    self.elided = false;
+                }
             }
-            CodeFact::Call { model, .. } => {
-                self.model = Some(model.clone());
-                self.open = true;
-                self.said = false;
+            Fact::Call { model, .. } => self.model = model.or(self.model.take()),
+            Fact::Step { turn } => {
+                self.is_own_step = is_own(turn, self);
+                if self.is_own_step {
+                    self.text = Some(String::new());
+                    self.finish = None;
+                    self.asks_for_tool = false;
+                }
             }
-            CodeFact::Part => self.said = true,
-            CodeFact::Used { usage, own, .. } => {
-                self.open = false;
-                self.answered |= !own;
-                self.usage.add(*usage);
+            Fact::Part {
+                text: Some(text),
+                turn,
+            } if self.is_own_step && is_own(turn, self) => {
+                self.text.get_or_insert_default().push_str(&text);
             }
-            CodeFact::Compacted { elided } => self.elided |= *elided && !self.answered,
-            CodeFact::Retry(retry) => self.close_call(retry.was_empty()),
-            CodeFact::Message { text, finish } if self.end.is_none() => {
-                self.text = Some(text.clone());
-                self.finish = Some(finish.clone());
+            Fact::Tool { turn } if self.is_own_step && is_own(turn, self) => {
+                self.asks_for_tool = true;
             }
-            CodeFact::Ended { turn, end } => {
-                self.close_call(match end {
-                    TurnEnd::Cancelled => true,
-                    TurnEnd::Failed(failure) => failure.kind == FailureKind::Empty,
-                    _ => false,
-                });
-                if self.turn.is_none_or(|own| own == *turn) {
-                    self.end = Some(end.clone());
+            Fact::StepEnd { turn, finish } if self.is_own_step && is_own(turn, self) => {
+                self.finish = Some(finish);
+            }
+            Fact::Used { own, .. } => self.answered |= !own,
+            Fact::Compacted { elided } => self.elided |= elided && !self.answered,
+            Fact::Retry(retry) => events.push(Event::Retry(retry)),
+            Fact::Ended { turn, end } => {
+                self.runs = false;
+                if self.turn.is_none() || turn.is_none() || self.turn == turn {
+                    self.end = Some(end);
                 }
             }
             _ => {}
-        }
-        Some(fact)
-    }
-
-    /// Books a call that left no usage: one that said something before it broke may be on the bill, and one that was
-    /// cancelled, or answered with nothing, in any case.
-    fn close_call(&mut self, charged: bool) {
-        if std::mem::take(&mut self.open) && (self.said || charged) {
-            self.usage.add(None);
         }
     }
 
     /// The usage of every call since the log was followed, unasked turns' included: they are on the same bill.
     pub fn usage(&self) -> &UsageSum {
-        &self.usage
+        self.calls.sum()
+    }
+
+    /// Whether a turn or a call is under way.
+    pub fn is_busy(&self) -> bool {
+        self.runs || self.calls.is_open()
+    }
+
+    /// No more will come of it: a call that is under way will not report.
+    pub fn close(&mut self, events: &mut Vec<Event>) {
+        self.calls.end(true, events);
+        self.runs = false;
     }
 
     /// Whether something that the user said was left out before the model first answered in the turn: what is oldest, or
-    /// the prompt itself where [`code_keeps_whole`] says so.
+    /// the prompt itself where [`crate::transport::agents::kimi_code::keeps_whole`] says so.
     pub fn was_elided(&self) -> bool {
         self.elided
     }
@@ -455,7 +550,7 @@ impl CodeLog {
         self.model.as_deref()
     }
 
-    /// The exact text of the user's turn's last answer.
+    /// The exact text of the last step of the user's turn.
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }
@@ -468,137 +563,87 @@ impl CodeLog {
     /// The truth about a turn that the protocol says is over; `None` until the log has it.
     pub fn outcome(&self, answered: &Answered) -> Option<Outcome> {
         Some(match self.end.as_ref()? {
-            TurnEnd::Failed(failure) => Outcome::Failed(failure.clone().after(&self.usage)),
+            TurnEnd::Failed(failure) => Outcome::Failed(failure.clone().after(self.usage())),
             TurnEnd::Cancelled => Outcome::Cancelled,
             TurnEnd::MaxSteps => Outcome::MaxSteps { steps: None },
-            TurnEnd::Completed if *answered == Answered::Refused => {
-                Outcome::Finished(Finish::Filtered)
-            }
-            TurnEnd::Completed => Outcome::Finished(self.finish.clone().unwrap_or(Finish::Untold)),
+            TurnEnd::GaveUp(reason) => Outcome::GaveUp {
+                reason: reason.clone(),
+            },
+            TurnEnd::Completed | TurnEnd::Untold => match (&self.finish, answered) {
+                (_, Answered::Refused) => Outcome::Finished(Finish::Filtered),
+                (Some(Finish::ToolCalls), _) => Outcome::unfinished(),
+                _ if self.asks_for_tool => Outcome::unfinished(),
+                (finish, _) => Outcome::Finished(finish.clone().unwrap_or(Finish::Untold)),
+            },
         })
     }
 }
 
-/// The fact in a line of Kimi Code's log. Other lines, broken ones among them, hold none.
-pub fn code_fact(line: &[u8]) -> Option<CodeFact> {
-    // Most lines are of no interest and some are long: their type is read first, which copies nothing.
-    let kind = serde_json::from_slice::<Kind>(line).ok()?.kind;
-    match kind.as_str() {
-        "turn.prompt" => {
-            let line: TurnPrompt = serde_json::from_slice(line).ok()?;
-            Some(CodeFact::Turn {
-                turn: line.turn_id,
-                user: line.origin.kind == "user",
-            })
+/// The logs of all agents of a session.
+#[derive(Debug)]
+pub struct SessionLogs {
+    dialect: &'static Dialect,
+    logs: BTreeMap<String, SessionLog>,
+}
+
+impl SessionLogs {
+    /// Logs of which nothing was read.
+    pub fn new(dialect: &'static Dialect) -> SessionLogs {
+        SessionLogs {
+            dialect,
+            logs: BTreeMap::new(),
         }
-        "llm.request" => {
-            let line: LlmRequest = serde_json::from_slice(line).ok()?;
-            Some(CodeFact::Call {
-                alias: line.model_alias.unwrap_or_else(|| line.model.clone()),
-                model: line.model,
-            })
-        }
-        "context.append_loop_event" => {
-            let line: LoopEvent = serde_json::from_slice(line).ok()?;
-            (line.event.kind == "content.part").then_some(CodeFact::Part)
-        }
-        "usage.record" => {
-            let line: UsageRecord = serde_json::from_slice(line).ok()?;
-            let usage = Usage::from(line.usage);
-            Some(CodeFact::Used {
-                usage: (!usage.is_zero()).then_some(usage),
-                alias: line.model,
-                own: line.usage_scope == "session",
-            })
-        }
-        "context.apply_compaction" => {
-            let line: Compaction = serde_json::from_slice(line).ok()?;
-            Some(CodeFact::Compacted {
-                elided: line.kept_head_user_message_count.is_some(),
-            })
-        }
-        "turn.step.retrying" => {
-            let line: StepRetrying = serde_json::from_slice(line).ok()?;
-            Some(CodeFact::Retry(Retry {
-                attempt: line.next_attempt,
-                of: line.max_attempts,
-                wait: Duration::try_from_secs_f64(line.delay_ms / 1000.0).unwrap_or_default(),
-                status: line.status_code,
-                reason: super::agent::fit(&line.error_message),
-            }))
-        }
-        "agent.message.appended" => {
-            let line: MessageAppended = serde_json::from_slice(line).ok()?;
-            let Appended { message, meta } = line.message;
-            (message.role == "assistant").then(|| CodeFact::Message {
-                text: message.content.text(),
-                finish: meta.finish(),
-            })
-        }
-        "turn.ended" => {
-            let line: TurnEnded = serde_json::from_slice(line).ok()?;
-            Some(CodeFact::Ended {
-                turn: line.turn_id,
-                end: line.end(),
-            })
-        }
-        _ => None,
     }
-}
 
-/// The usage in a line of a kimi-cli session's `wire.jsonl`: told, not told, or nothing about it. Foreground
-/// sub-agents' calls stand in the main file too, so of `subagents/*/wire.jsonl` only background agents' are to be added.
-pub fn legacy_usage(line: &[u8]) -> Option<Option<Usage>> {
-    #[derive(Deserialize)]
-    struct Entry<'a> {
-        #[serde(borrow)]
-        message: Typed<'a>,
+    /// Takes a line of an agent's log. What a sub-agent says of its retries is left out.
+    pub fn read_line(&mut self, agent: &str, line: &[u8], events: &mut Vec<Event>) {
+        let log = match self.logs.get_mut(agent) {
+            Some(log) => log,
+            None => {
+                let log = SessionLog::new(self.dialect);
+                self.logs.entry(agent.to_string()).or_insert(log)
+            }
+        };
+        let before = events.len();
+        log.read_line(line, events);
+        if agent != MAIN {
+            let of_calls = events.split_off(before).into_iter();
+            events.extend(of_calls.filter(|event| !matches!(event, Event::Retry(_))));
+        }
     }
-    serde_json::from_slice::<Entry<'_>>(line)
-        .ok()?
-        .message
-        .usage()
-}
 
-/// The exact text of the last answer in a kimi-cli session's `context.jsonl`, as a broken stream's first try left no
-/// trace there. Fall back on what was sent.
-pub fn legacy_answer(context: &[u8]) -> Option<String> {
-    let mut lines = context.rsplit(|byte| *byte == b'\n');
-    let message = lines.find_map(|line| {
-        let message: ChatMessage = serde_json::from_slice(line).ok()?;
-        // A user's message later than any answer means that this turn has none.
-        matches!(message.role.as_str(), "assistant" | "user").then_some(message)
-    })?;
-    (message.role == "assistant").then(|| message.content.text())
-}
+    /// The log of the agent that was asked.
+    pub fn main(&self) -> Option<&SessionLog> {
+        self.logs.get(MAIN)
+    }
 
-/// Whether Kimi Code leaves a prompt as it is when it shortens the conversation that it ends. It reckons with four ASCII
-/// characters to a token, and with one other.
-pub fn code_keeps_whole(prompt: &str) -> bool {
-    let ascii = prompt.bytes().filter(u8::is_ascii).count();
-    let others = prompt.chars().count().saturating_sub(ascii);
-    ascii.div_ceil(4).saturating_add(others) <= LONGEST_KEPT_PROMPT
-}
+    /// The usage of all agents but these.
+    pub fn usage_without(&self, known: impl Fn(&str) -> bool) -> UsageSum {
+        let mut sum = UsageSum::default();
+        for (_, log) in self.logs.iter().filter(|(name, _)| !known(name)) {
+            sum.merge(log.usage());
+        }
+        sum
+    }
 
-/// Whether anything that the user said is left in a kimi-cli session's `context.jsonl`. When a new session's first prompt is
-/// too long for the window, the agent shortens the conversation to nothing and asks the model all the same.
-pub fn legacy_has_prompt(context: &[u8]) -> bool {
-    let mut lines = context.split(|byte| *byte == b'\n');
-    lines.any(|line| serde_json::from_slice::<Role>(line).is_ok_and(|line| line.role == "user"))
+    /// Whether an agent but these is at work.
+    pub fn is_busy_without(&self, known: impl Fn(&str) -> bool) -> bool {
+        let mut others = self.logs.iter().filter(|(name, _)| !known(name));
+        others.any(|(_, log)| log.is_busy())
+    }
+
+    /// No more will come of any but these.
+    pub fn close_without(&mut self, known: impl Fn(&str) -> bool, events: &mut Vec<Event>) {
+        for (_, log) in self.logs.iter_mut().filter(|(name, _)| !known(name)) {
+            log.close(events);
+        }
+    }
 }
 
 /// Whether a session's id can be given to an agent and looked for on disk: kimi-cli takes `../../etc/x` and makes it.
 pub fn is_session_id(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !id.is_empty() && id.len() <= MAX_ID && id.chars().all(plain) && !id.starts_with(['.', '-'])
-}
-
-/// A session's directory by Kimi Code's `session_index.jsonl`. The last line about it counts, and may say that it is gone.
-pub fn code_session_dir(index: &[u8], session: &str) -> Option<PathBuf> {
-    let lines = index.rsplit(|byte| *byte == b'\n');
-    let mut entries = lines.filter_map(|line| serde_json::from_slice::<IndexEntry>(line).ok());
-    let entry = entries.find(|entry| entry.session_id == session)?;
-    entry.session_dir.filter(|_| !entry.deleted)
 }
 
 /// A session's directory below `sessions`, whatever hash its parent's name holds: `sessions/*/<session>`. Works for both
@@ -645,274 +690,13 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     entries.map(|entry| entry.map(|e| e.path())).collect()
 }
 
-#[derive(Deserialize)]
-struct Kind {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TurnPrompt {
-    turn_id: u64,
-    origin: Origin,
-}
-
-#[derive(Deserialize)]
-struct Origin {
-    kind: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LlmRequest {
-    model: String,
-    #[serde(default)]
-    model_alias: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct LoopEvent {
-    event: Kind,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UsageRecord {
-    #[serde(default)]
-    model: String,
-    usage: CodeUsage,
-    #[serde(default)]
-    usage_scope: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CodeUsage {
-    #[serde(default)]
-    input_other: u64,
-    #[serde(default)]
-    output: u64,
-    #[serde(default)]
-    input_cache_read: u64,
-    #[serde(default)]
-    input_cache_creation: u64,
-}
-
-impl From<CodeUsage> for Usage {
-    fn from(usage: CodeUsage) -> Usage {
-        Usage {
-            input: usage.input_other,
-            cache_read: usage.input_cache_read,
-            cache_write: usage.input_cache_creation,
-            output: usage.output,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Compaction {
-    /// Told only where something is left out between the first of what the user said and the last.
-    #[serde(default)]
-    kept_head_user_message_count: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StepRetrying {
-    #[serde(default)]
-    next_attempt: u32,
-    #[serde(default)]
-    max_attempts: u32,
-    #[serde(default)]
-    delay_ms: f64,
-    #[serde(default)]
-    error_message: String,
-    #[serde(default)]
-    status_code: Option<u16>,
-}
-
-#[derive(Deserialize)]
-struct MessageAppended {
-    message: Appended,
-}
-
-#[derive(Deserialize)]
-struct Appended {
-    message: ChatMessage,
-    #[serde(default)]
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct Role {
-    role: String,
-}
-
-#[derive(Deserialize)]
-struct ChatMessage {
-    role: String,
-    #[serde(default)]
-    content: Content,
-}
-
-/// A message's content: a text, or parts of which some are text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<ContentPart>),
-    Other(serde::de::IgnoredAny),
-}
-
-impl Default for Content {
-    fn default() -> Content {
-        Content::Text(String::new())
-    }
-}
-
-impl Content {
-    fn text(self) -> String {
-        match self {
-            Content::Text(text) => text,
-            Content::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
-            Content::Other(_) => String::new(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct ContentPart {
-    #[serde(default)]
-    text: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Meta {
-    #[serde(default)]
-    finish: Option<RawFinish>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawFinish {
-    #[serde(default)]
-    raw_finish_reason: Option<String>,
-}
-
-impl Meta {
-    fn finish(self) -> Finish {
-        match self.finish.and_then(|finish| finish.raw_finish_reason) {
-            None => Finish::Untold,
-            Some(reason) => match reason.as_str() {
-                "stop" => Finish::Stop,
-                "length" => Finish::Length,
-                "content_filter" => Finish::Filtered,
-                _ => Finish::Other(reason),
-            },
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TurnEnded {
-    turn_id: u64,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    error: Option<CodeError>,
-}
-
-#[derive(Default, Deserialize)]
-struct CodeError {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    details: Option<Box<RawValue>>,
-    #[serde(default)]
-    cause: Option<Box<CodeError>>,
-    #[serde(default)]
-    retryable: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Details {
-    #[serde(default)]
-    status_code: Option<u16>,
-    #[serde(default)]
-    cause: Option<CodeError>,
-}
-
-impl TurnEnded {
-    fn end(self) -> TurnEnd {
-        match self.reason.as_str() {
-            "completed" => TurnEnd::Completed,
-            "cancelled" => TurnEnd::Cancelled,
-            // What is neither is a failure, with or without a reason: never a success by default.
-            _ => {
-                let error = self.error.unwrap_or_default();
-                if error.code == "loop.max_steps_exceeded" {
-                    return TurnEnd::MaxSteps;
-                }
-                TurnEnd::Failed(error.failure())
-            }
-        }
-    }
-}
-
-impl CodeError {
-    fn failure(self) -> Failure {
-        let details = self.details.as_ref();
-        let details = details.and_then(|raw| serde_json::from_str::<Details>(raw.get()).ok());
-        let (status, inner) = details.map_or((None, None), |d| (d.status_code, d.cause));
-        let overflow = |error: &CodeError| error.code == "context.overflow";
-        let is_overflow = overflow(&self)
-            || inner.as_ref().is_some_and(overflow)
-            || self.cause.as_deref().is_some_and(overflow);
-        let failure = match self.code.as_str() {
-            _ if is_overflow => Failure {
-                status,
-                ..Failure::new(FailureKind::Overflow, self.code, &self.message)
-            },
-            "provider.connection_error" if status.is_none() => {
-                Failure::new(FailureKind::Connection, self.code, &self.message)
-            }
-            code if code.starts_with("provider.") => {
-                let mut failure = Failure::from_service(code, status, &self.message);
-                if failure.kind == FailureKind::Connection {
-                    // An error of the service without a status: an answer that held nothing.
-                    failure.kind = FailureKind::Empty;
-                }
-                failure
-            }
-            _ => Failure::new(FailureKind::Agent, self.code, &self.message),
-        };
-        Failure {
-            retryable: failure.retryable || self.retryable,
-            ..failure
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IndexEntry {
-    session_id: String,
-    #[serde(default)]
-    session_dir: Option<PathBuf>,
-    #[serde(default)]
-    deleted: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::transport::agent::CallEnd;
+    use crate::transport::agent::FailureKind;
+    use crate::transport::agents::KIMI_CLI;
+    use crate::transport::agents::KIMI_CODE;
     use std::io::Write;
 
     const CALL: Usage = Usage {
@@ -927,24 +711,33 @@ mod tests {
         fs::read(root.join(format!("tests/fixtures/session_logs/{name}.jsonl"))).unwrap()
     }
 
-    fn read(name: &str) -> (CodeLog, Vec<CodeFact>) {
-        let mut log = CodeLog::default();
-        let bytes = fixture(name);
-        let lines = bytes.split(|byte| *byte == b'\n');
-        let facts = lines.filter_map(|line| log.read_line(line)).collect();
-        (log, facts)
+    fn read(name: &str) -> (SessionLog, Vec<Event>) {
+        let mut log = SessionLog::new(&KIMI_CODE);
+        let mut events = Vec::new();
+        for line in fixture(name).split(|byte| *byte == b'\n') {
+            log.read_line(line, &mut events);
+        }
+        (log, events)
     }
 
-    fn retries(facts: &[CodeFact]) -> Vec<Option<u16>> {
-        let statuses = facts.iter().filter_map(|fact| match fact {
-            CodeFact::Retry(retry) => Some(retry.status),
+    fn of(lines: &[&str]) -> SessionLog {
+        let mut log = SessionLog::new(&KIMI_CODE);
+        for line in lines {
+            log.read_line(line.as_bytes(), &mut Vec::new());
+        }
+        log
+    }
+
+    fn retries(events: &[Event]) -> Vec<Option<u16>> {
+        let statuses = events.iter().filter_map(|event| match event {
+            Event::Retry(retry) => Some(retry.status),
             _ => None,
         });
         statuses.collect()
     }
 
     #[track_caller]
-    fn finished(name: &str, text: &str, calls: u32, finish: Finish) -> Vec<CodeFact> {
+    fn finished(name: &str, text: &str, calls: u32, finish: Finish) -> Vec<Event> {
         let (log, facts) = read(name);
         assert_eq!(log.text(), Some(text));
         assert_eq!((log.usage().calls, log.usage().untold), (calls, 0));
@@ -965,31 +758,24 @@ mod tests {
     fn each_call_counts_once_though_it_is_written_three_times() {
         let facts = finished("code_tool", "Hello", 2, Finish::Stop);
         assert!(retries(&facts).is_empty());
-        assert_eq!(
-            facts[0],
-            CodeFact::Turn {
-                turn: 0,
-                user: true
-            }
-        );
-        assert_eq!(
-            facts[1],
-            CodeFact::Call {
-                alias: "__kimi_env_model__".to_string(),
-                model: "kimi-k2".to_string()
-            }
-        );
+        // Each call begins with what the window held after the one before.
+        let started = |context| Event::CallStarted { context };
+        let reported = Event::CallEnded(CallEnd::Reported(CALL));
+        let expected = [
+            started(None),
+            reported.clone(),
+            started(Some(1030)),
+            reported,
+        ];
+        assert_eq!(facts, expected);
     }
 
     #[test]
     fn sub_agents_have_files_of_their_own() {
         finished("code_subagent", "Hello", 2, Finish::Stop);
-        let (sub, facts) = read("code_subagent.agent-0");
+        let (sub, _) = read("code_subagent.agent-0");
         assert_eq!(sub.usage().total(), Some(CALL));
-        assert!(facts.contains(&CodeFact::Turn {
-            turn: 0,
-            user: false
-        }));
+        assert!(!sub.is_busy());
     }
 
     #[test]
@@ -1021,7 +807,7 @@ mod tests {
             assert_eq!((failure.kind, failure.status), (kind, Some(status)));
             assert_eq!(failure.may_have_charged, charged);
             assert_eq!(failure.code, "provider.api_error");
-            assert_eq!((log.usage().total(), log.text()), (None, None));
+            assert_eq!((log.usage().total(), log.text()), (None, Some("")));
         }
     }
 
@@ -1036,73 +822,20 @@ mod tests {
         assert_eq!(log.text(), Some("part "));
     }
 
-    fn end(error: &str) -> TurnEnd {
-        let line = format!(
-            r#"{{"type":"turn.ended","turnId":3,"reason":"failed","error":{error},"durationMs":1}}"#
-        );
-        match code_fact(line.as_bytes()) {
-            Some(CodeFact::Ended { turn: 3, end }) => end,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn codes_without_a_recording_are_read_as_described() {
-        for (error, kind) in [
-            (
-                r#"{"code":"provider.rate_limit","message":"429 slow","details":{"statusCode":429},"retryable":true}"#,
-                FailureKind::RateLimited,
-            ),
-            (
-                r#"{"code":"provider.connection_error","message":"terminated","details":null}"#,
-                FailureKind::Connection,
-            ),
-            (
-                r#"{"code":"provider.api_error","message":"The API returned an empty response."}"#,
-                FailureKind::Empty,
-            ),
-            (
-                r#"{"code":"provider.auth_error","message":"401 Invalid Authentication"}"#,
-                FailureKind::Authentication,
-            ),
-            (
-                r#"{"code":"compaction.failed","message":"x","cause":{"code":"context.overflow"}}"#,
-                FailureKind::Overflow,
-            ),
-            (
-                r#"{"code":"compaction.failed","message":"x","details":{"cause":{"code":"context.overflow"}}}"#,
-                FailureKind::Overflow,
-            ),
-            (r#"{"code":"session.broken"}"#, FailureKind::Agent),
-            ("null", FailureKind::Agent),
-        ] {
-            let TurnEnd::Failed(failure) = end(error) else {
-                panic!("{error}");
-            };
-            assert_eq!(failure.kind, kind, "{error}");
-        }
-        assert_eq!(
-            end(r#"{"code":"loop.max_steps_exceeded"}"#),
-            TurnEnd::MaxSteps
-        );
-    }
-
     #[test]
     fn an_unasked_turn_costs_but_does_not_end_ours() {
-        let mut log = CodeLog::default();
-        for line in [
+        let mut log = of(&[
             r#"{"type":"turn.prompt","turnId":4,"origin":{"kind":"user"}}"#,
             r#"{"type":"usage.record","model":"a","usage":{"inputOther":5,"output":1},"usageScope":"turn"}"#,
             r#"{"type":"turn.ended","turnId":3,"reason":"completed"}"#,
             r#"{"type":"usage.record","model":"a","usage":{"inputOther":7,"output":1},"usageScope":"session"}"#,
             "not json",
-        ] {
-            log.read_line(line.as_bytes());
-        }
+        ]);
         assert_eq!(log.end(), None);
         assert_eq!(log.outcome(&Answered::EndTurn), None);
         assert_eq!(log.usage().told.input, 12);
-        log.read_line(br#"{"type":"turn.ended","turnId":4,"reason":"completed"}"#);
+        let end = br#"{"type":"turn.ended","turnId":4,"reason":"completed"}"#;
+        log.read_line(end, &mut Vec::new());
         assert_eq!(
             log.outcome(&Answered::Refused),
             Some(Outcome::Finished(Finish::Filtered))
@@ -1118,75 +851,24 @@ mod tests {
         let empty = r#"{"type":"turn.step.retrying","errorMessage":"The API returned an empty response (none)."}"#;
         let refused = r#"{"type":"turn.step.retrying","errorMessage":"429 busy","statusCode":429}"#;
         let nothing = r#"{"type":"turn.ended","turnId":0,"reason":"failed","error":{"code":"provider.api_error","message":"The API returned an empty response."}}"#;
+        let lost = r#"{"type":"turn.step.retrying","errorMessage":"500 oops","statusCode":500}"#;
+        let no_balance = r#"{"type":"turn.ended","turnId":0,"reason":"failed","error":{"code":"provider.api_error","message":"402 no","details":{"statusCode":402}}}"#;
         for (lines, untold) in [
             (vec![call, empty, call, refused], 1),
             (vec![call, empty, call, nothing], 2),
             (vec![call, cancelled], 1),
-            (vec![call, failed], 0),
+            (vec![call, failed], 1),
+            (vec![call, lost], 1),
+            (vec![call, no_balance], 0),
             (vec![call, part, failed], 1),
             (vec![cancelled], 0),
         ] {
-            let mut log = CodeLog::default();
-            for line in &lines {
-                log.read_line(line.as_bytes());
-            }
-            assert_eq!(log.usage().untold, untold, "{lines:?}");
+            assert_eq!(of(&lines).usage().untold, untold, "{lines:?}");
         }
     }
 
     #[test]
-    fn kimi_clis_file_is_read_like_its_protocol() {
-        let status = r#"{"type":"StatusUpdate","payload":{"token_usage":{"input_other":40,"output":4},"message_id":"c"}}"#;
-        let told = Some(Some(Usage {
-            input: 40,
-            output: 4,
-            ..Usage::default()
-        }));
-        let nested = format!(r#"{{"type":"SubagentEvent","payload":{{"event":{status}}}}}"#);
-        for (message, usage) in [
-            (status, told),
-            (nested.as_str(), told),
-            (
-                r#"{"type":"StatusUpdate","payload":{"message_id":"c"}}"#,
-                Some(None),
-            ),
-            (r#"{"type":"StatusUpdate","payload":{}}"#, None),
-            (r#"{"type":"CompactionBegin","payload":{}}"#, Some(None)),
-            (r#"{"type":"TurnEnd"}"#, None),
-        ] {
-            let line = format!(r#"{{"timestamp":1.5,"message":{message}}}"#);
-            assert_eq!(legacy_usage(line.as_bytes()), usage, "{line}");
-        }
-        let metadata = br#"{"type":"metadata","protocol_version":"1.10"}"#;
-        assert_eq!(legacy_usage(metadata), None);
-    }
-
-    #[test]
-    fn kimi_clis_answer_is_the_last_message() {
-        let parts = r#"{"role":"user","content":"hi"}
-{"role":"assistant","content":[{"type":"think","think":"hm"},{"type":"text","text":"who"},{"type":"text","text":"le"}]}
-{"role":"_usage","token_count":12}
-{"role":"_checkpoint","id":1}
-"#;
-        assert_eq!(legacy_answer(parts.as_bytes()).as_deref(), Some("whole"));
-        let plain = br#"{"role":"assistant","content":"text"}"#;
-        assert_eq!(legacy_answer(plain).as_deref(), Some("text"));
-        let cancelled =
-            b"{\"role\":\"assistant\",\"content\":\"old\"}\n{\"role\":\"user\",\"content\":\"x\"}";
-        assert_eq!(legacy_answer(cancelled), None);
-        assert_eq!(legacy_answer(b""), None);
-    }
-
-    #[test]
-    fn a_prompt_that_kimi_cli_dropped_is_missed() {
-        let kept = b"{\"role\":\"_system_prompt\",\"content\":\"You\"}\n{\"role\":\"user\",\"content\":\"x\"}\n";
-        assert!(legacy_has_prompt(kept));
-        let dropped = b"{\"role\":\"_system_prompt\",\"content\":\"a user\"}\n{\"role\":\"_checkpoint\",\"id\":0}\n";
-        assert!(!legacy_has_prompt(dropped));
-    }
-
-    #[test]
-    fn a_prompt_that_kimi_code_cuts_is_told_from_old_ones_that_it_leaves_out() {
+    fn a_prompt_that_is_cut_is_told_from_old_ones_that_are_left_out() {
         let compacted = r#"{"type":"context.apply_compaction","tokensBefore":9,"keptUserMessageCount":2,"keptHeadUserMessageCount":1}"#;
         let whole =
             r#"{"type":"context.apply_compaction","tokensBefore":9,"keptUserMessageCount":2}"#;
@@ -1196,22 +878,13 @@ mod tests {
                 r#"{{"type":"usage.record","model":"m","usage":{{"inputOther":1}},"usageScope":"{scope}"}}"#
             )
         };
-        let elided = |lines: &[&str]| {
-            let mut log = CodeLog::default();
-            for line in lines {
-                log.read_line(line.as_bytes());
-            }
-            log.was_elided()
-        };
+        let elided = |lines: &[&str]| of(lines).was_elided();
         let (own, turn) = (used("session"), used("turn"));
         assert!(elided(&[prompt, &own, compacted]));
         assert!(!elided(&[prompt, &own, whole]));
         // The model has seen it by then, or it was in a turn before.
         assert!(!elided(&[prompt, &turn, &own, compacted]));
         assert!(!elided(&[compacted, prompt]));
-        assert!(
-            code_keeps_whole(&"abcd".repeat(18_000)) && !code_keeps_whole(&"字".repeat(18_001))
-        );
     }
 
     #[test]
@@ -1233,18 +906,6 @@ mod tests {
         ] {
             assert!(!is_session_id(id), "{id}");
         }
-    }
-
-    #[test]
-    fn the_index_knows_where_a_session_is_until_it_is_gone() {
-        let index = br#"{"sessionId":"a","sessionDir":"/s/1/a","workDir":"/w"}
-{"sessionId":"b","sessionDir":"/s/1/b","workDir":"/w"}
-{"sessionId":"a","sessionDir":"/s/2/a","workDir":"/v"}
-{"sessionId":"b","deleted":true}
-"#;
-        assert_eq!(code_session_dir(index, "a"), Some(PathBuf::from("/s/2/a")));
-        assert_eq!(code_session_dir(index, "b"), None);
-        assert_eq!(code_session_dir(index, "c"), None);
     }
 
     /// A directory that is gone with the value.
@@ -1287,45 +948,6 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_as_text_and_written_as_given() {
-        let dir = Dir::new("files");
-        let path = |name: &str| dir.0.join(name).to_str().unwrap().to_string();
-        let mut files = SessionFiles::new(&dir.0);
-        files.write_file(&path("a"), "one\n").unwrap();
-        files.write_file(&path("a"), "é").unwrap();
-        assert_eq!(files.read_file(&path("a"), false).unwrap(), "é");
-        let missing = files.read_file(&path("b"), true).unwrap_err();
-        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        assert!(files.write_file(&path("no/a"), "").is_err());
-        // Shown it may be replaced; written back it would be lost.
-        fs::write(path("latin"), b"caf\xe9").unwrap();
-        assert_eq!(
-            files.read_file(&path("latin"), true).unwrap(),
-            "caf\u{fffd}"
-        );
-        assert!(files.read_file(&path("latin"), false).is_err());
-        for (name, why) in [
-            ("huge", "it is larger than 64 MiB"),
-            (".", "it is no regular file"),
-        ] {
-            if name == "huge" {
-                let file = File::create(path(name)).unwrap();
-                file.set_len(MAX_FILE_BYTES + 1).unwrap();
-            }
-            assert_eq!(
-                files.read_file(&path(name), true).unwrap_err().to_string(),
-                why
-            );
-        }
-        assert!(!files.owns(&path("a")), "no session is followed yet");
-        fs::create_dir_all(dir.0.join("sessions/wd/s1/agents/main")).unwrap();
-        assert!(files.follow("s1").unwrap());
-        assert!(files.owns(&path("sessions/wd/s1/agents/main/plans/p.md")));
-        assert!(!files.owns(&path("sessions/wd/s1/../../../a")));
-        assert!(!files.owns(&path("sessions/wd/s10/a")));
-    }
-
-    #[test]
     fn a_tail_waits_for_whole_lines() {
         let dir = Dir::new("tail");
         let path = dir.0.join("wire.jsonl");
@@ -1357,8 +979,7 @@ mod tests {
     fn the_index_is_asked_first_for_a_sessions_directory() {
         let home = std::env::temp_dir().join(format!("omk-acp-index-{}", std::process::id()));
         fs::create_dir_all(home.join("sessions/wd_x/s")).unwrap();
-        let files = SessionFiles::new(&home);
-        let found = |session| files.session_directory(session).unwrap();
+        let found = |session| KIMI_CODE.session_directory(&home, session).unwrap();
         assert_eq!(found("s"), Some(home.join("sessions/wd_x/s")));
         assert_eq!(found("t"), None);
         let index = r#"{"sessionId":"s","sessionDir":"/elsewhere/s"}"#;
@@ -1367,11 +988,116 @@ mod tests {
         fs::remove_dir_all(&home).unwrap();
     }
 
-    proptest! {
-        #[test]
-        fn any_line_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = (code_fact(&bytes), legacy_usage(&bytes), legacy_answer(&bytes));
-            let _ = code_session_dir(&bytes, "x");
+    /// A line of a step of the turn 0.
+    fn step(kind: &str, rest: &str) -> String {
+        format!(
+            r#"{{"type":"context.append_loop_event","event":{{"type":"{kind}","turnId":"0"{rest}}}}}"#
+        )
+    }
+
+    #[test]
+    fn the_answer_is_the_text_of_the_last_step_however_long_the_turn() {
+        let part = |text: &str| {
+            step(
+                "content.part",
+                &format!(r#","part":{{"type":"text","text":"{text}"}}"#),
+            )
+        };
+        let end = |reason: &str| step("step.end", &format!(r#","rawFinishReason":"{reason}""#));
+        let appended = r#"{"type":"agent.message.appended","kind":"event","message":{"message":{"role":"assistant","content":"step"}}}"#;
+        for says in [true, false] {
+            let mut lines =
+                vec![r#"{"type":"turn.prompt","turnId":0,"origin":{"kind":"user"}}"#.to_string()];
+            for number in 0..200 {
+                lines.push(step("step.begin", ""));
+                if says {
+                    lines.push(part(&format!("step {number}")));
+                }
+                for _ in 0..100 {
+                    lines.push(step("tool.call", ""));
+                }
+                lines.push(end("tool_calls"));
+                if number % 50 == 0 {
+                    lines.push(
+                        r#"{"type":"context.apply_compaction","tokensBefore":9}"#.to_string(),
+                    );
+                }
+            }
+            lines.extend([
+                step("step.begin", ""),
+                part("The "),
+                part("end."),
+                end("stop"),
+            ]);
+            lines.push(r#"{"type":"turn.ended","turnId":0,"reason":"completed"}"#.to_string());
+            // Of a long turn these come late, and are of no account.
+            lines.extend(std::iter::repeat_n(appended.to_string(), 10_000));
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let log = of(&lines);
+            assert_eq!(log.text(), Some("The end."));
+            let finished = Outcome::Finished(Finish::Stop);
+            assert_eq!(log.outcome(&Answered::EndTurn), Some(finished));
         }
+    }
+
+    #[test]
+    fn a_turn_that_ends_in_a_tool_call_is_not_finished() {
+        let begin = r#"{"type":"turn.prompt","turnId":0,"origin":{"kind":"user"}}"#;
+        let ended = r#"{"type":"turn.ended","turnId":0,"reason":"completed"}"#;
+        let (step_begin, tool) = (step("step.begin", ""), step("tool.call", ""));
+        let step_end = step("step.end", r#","finishReason":"tool_use""#);
+        for lines in [
+            [begin, &step_begin, &tool, ended],
+            [begin, &step_begin, &step_end, ended],
+        ] {
+            let log = of(&lines);
+            assert_eq!(log.outcome(&Answered::EndTurn), Some(Outcome::unfinished()));
+        }
+        let broke = r#"{"type":"turn.ended","turnId":0,"reason":"completed","stopReason":"repeat_breaker"}"#;
+        let reason = "repeat_breaker".to_string();
+        assert_eq!(
+            of(&[begin, &step_begin, broke]).outcome(&Answered::EndTurn),
+            Some(Outcome::GaveUp { reason })
+        );
+    }
+
+    #[test]
+    fn a_sub_agents_log_is_followed_from_its_first_line() {
+        let dir = Dir::new("sub");
+        let session = dir.0.join("sessions/hash/s1");
+        let mut files = SessionFiles::new(&KIMI_CLI, &dir.0).sub_agents_only();
+        // The session has no directory before its first prompt.
+        assert!(!files.follow("s1").unwrap());
+        let mut read = || {
+            let mut lines = Vec::new();
+            files
+                .read(&mut |agent, line| {
+                    lines.push((
+                        agent.to_string(),
+                        String::from_utf8_lossy(line).into_owned(),
+                    ));
+                })
+                .unwrap();
+            lines
+        };
+        assert!(read().is_empty());
+        fs::create_dir_all(session.join("subagents/a1")).unwrap();
+        fs::write(session.join("wire.jsonl"), "main\n").unwrap();
+        fs::write(session.join("subagents/a1/wire.jsonl"), "one\n").unwrap();
+        assert_eq!(read(), [("a1".to_string(), "one".to_string())]);
+        assert!(read().is_empty());
+    }
+
+    #[test]
+    fn files_of_the_session_are_the_agents_own() {
+        let dir = Dir::new("own");
+        let path = |name: &str| dir.0.join(name).to_str().unwrap().to_string();
+        let mut files = SessionFiles::new(&KIMI_CODE, &dir.0);
+        assert!(!files.owns(&path("a")), "no session is followed yet");
+        fs::create_dir_all(dir.0.join("sessions/wd/s1/agents/main")).unwrap();
+        assert!(files.follow("s1").unwrap());
+        assert!(files.owns(&path("sessions/wd/s1/agents/main/plans/p.md")));
+        assert!(!files.owns(&path("sessions/wd/s1/../../../a")));
+        assert!(!files.owns(&path("sessions/wd/s10/a")));
     }
 }

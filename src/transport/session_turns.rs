@@ -1,9 +1,9 @@
 //! The turns in an agent's session log, with what each call of the model used.
 //!
-//! For books that are kept afterwards: a run that was killed, a session that was someone's own. [`CodeLog`] and
-//! [`legacy_usage`] know what counts; here it is told to which turn it belongs and when that was. Reads a line at a time,
-//! since a log may have hundreds of megabytes, and keeps numbers only. Refuses to judge: a call that told nothing is a call
-//! with unknown usage, and a turn without an end is one that is not over.
+//! For an account that is made afterwards: of a run that was killed, or of a session that someone had without omk. The facts
+//! of a log are assigned to the turn they belong to, with its times. A log may have hundreds of megabytes, so a line is read
+//! at a time and only numbers are kept. A call that began and reported nothing is a call of unknown usage; a turn without an
+//! end is not over.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -18,23 +18,16 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::transport::agent::CallEnd;
+use crate::transport::agent::Event;
 use crate::transport::agent::Usage;
-use crate::transport::session_log::CodeFact;
-use crate::transport::session_log::CodeLog;
-use crate::transport::session_log::legacy_usage;
-use crate::transport::wire::Typed;
+use crate::transport::agents::Dialect;
+use crate::transport::calls::Calls;
+use crate::transport::session_log::Fact;
+use crate::transport::session_log::account;
 
 /// The longest line that is read: a prompt stands whole on one, and agents take 100 MB.
 const MAX_LINE: u64 = 256 * 1024 * 1024;
-
-/// Whose log it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Kimi Code's `agents/*/wire.jsonl`.
-    Code,
-    /// `wire.jsonl` of kimi-cli and kimi-agent.
-    Legacy,
-}
 
 /// One call of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,132 +78,119 @@ pub struct Turns {
 /// Takes a log line by line.
 #[derive(Debug)]
 pub struct TurnReader {
-    format: LogFormat,
+    dialect: &'static Dialect,
     found: Turns,
-    log: CodeLog,
+    calls: Calls,
+    /// The sub-agents whose calls stand in this log.
+    others: BTreeMap<String, Calls>,
     models: BTreeMap<String, String>,
-    current: Option<(String, String)>,
+    alias: Option<String>,
+    model: Option<String>,
+    /// Where the last line of interest began, and when it was written.
+    last: (u64, Option<u64>),
 }
 
 impl TurnReader {
     /// A reader of such a log.
-    pub fn new(format: LogFormat) -> TurnReader {
+    pub fn new(dialect: &'static Dialect) -> TurnReader {
         TurnReader {
-            format,
+            dialect,
             found: Turns::default(),
-            log: CodeLog::default(),
+            calls: Calls::default(),
+            others: BTreeMap::new(),
             models: BTreeMap::new(),
-            current: None,
+            alias: None,
+            model: None,
+            last: (0, None),
         }
     }
 
-    /// Takes a line that begins at this offset. One that is not understood is none.
+    /// Takes a line that begins at this offset. One that is not understood is left out.
     pub fn read_line(&mut self, offset: u64, line: &[u8]) {
-        match self.format {
-            LogFormat::Code => self.read_code(offset, line),
-            LogFormat::Legacy => self.read_legacy(offset, line),
-        }
-    }
-
-    /// What was found.
-    pub fn finish(self) -> Turns {
-        self.found
-    }
-
-    fn read_code(&mut self, offset: u64, line: &[u8]) {
-        let untold = self.log.usage().untold;
-        let Some(fact) = self.log.read_line(line) else {
+        let Some(fact) = self.dialect.fact(line) else {
             return;
         };
+        let mut events = Vec::new();
+        if let Fact::Turn { .. } = &fact {
+            // What the last turn left under way will not report.
+            self.calls.end(true, &mut events);
+            self.add(std::mem::take(&mut events));
+        }
+        if let Fact::Turn { .. } | Fact::Ended { .. } = &fact {
+            self.close_others();
+        }
         let mark: Mark = serde_json::from_slice(line).unwrap_or_default();
-        let time = mark.time.and_then(whole_ms);
+        let time = mark.time.or(mark.timestamp.map(|seconds| seconds * 1000.0));
+        self.last = (offset, time.and_then(whole_ms));
+        match &fact {
+            Fact::OfSubAgent { agent, fact } => {
+                self.found.sub_agents.insert(agent.clone());
+                let calls = self.others.entry(agent.clone()).or_default();
+                account(calls, fact, &mut events);
+            }
+            Fact::Turn { user, prompt, .. } => {
+                self.begin(*user, prompt.clone());
+                return;
+            }
+            Fact::Call { alias, model } => {
+                account(&mut self.calls, &fact, &mut events);
+                self.add(std::mem::take(&mut events));
+                if let (Some(alias), Some(model)) = (alias, model) {
+                    self.models.insert(alias.clone(), model.clone());
+                }
+                self.alias.clone_from(alias);
+                self.model.clone_from(model);
+                return;
+            }
+            Fact::Used {
+                alias: Some(alias), ..
+            } => {
+                self.model = self.models.get(alias).cloned();
+                self.alias = Some(alias.clone());
+                account(&mut self.calls, &fact, &mut events);
+            }
+            fact => account(&mut self.calls, fact, &mut events),
+        }
+        self.add(events);
+        let (offset, time) = self.last;
         match fact {
-            CodeFact::Turn { user, .. } => {
-                self.begin(offset, time, user, mark.prompt_id);
-                return;
-            }
-            CodeFact::Call { alias, model } => {
-                self.models.insert(alias.clone(), model.clone());
-                self.current = Some((alias, model));
-                return;
-            }
-            CodeFact::Used { usage, alias, .. } => {
-                let alias = Some(alias).filter(|alias| !alias.is_empty());
-                let model = alias
-                    .as_ref()
-                    .and_then(|alias| self.models.get(alias))
-                    .cloned();
-                self.add(
-                    offset,
-                    time,
-                    Call {
-                        alias,
-                        model,
-                        usage,
-                    },
-                );
-                return;
-            }
-            CodeFact::Ended { .. } => self.turn(offset).is_over = true,
-            CodeFact::Retry(_) => {}
-            _ => return,
-        }
-        self.turn(offset).ended_ms = time.or(self.turn(offset).ended_ms);
-        // A call that broke after it had said something may be on the bill, and leaves no other trace.
-        if self.log.usage().untold > untold {
-            let (alias, model) = self.current.clone().unzip();
-            self.add(
-                offset,
-                time,
-                Call {
-                    alias,
-                    model,
-                    usage: None,
-                },
-            );
-        }
-    }
-
-    fn read_legacy(&mut self, offset: u64, line: &[u8]) {
-        #[derive(Deserialize)]
-        struct Entry<'a> {
-            #[serde(default)]
-            timestamp: Option<f64>,
-            #[serde(borrow)]
-            message: Typed<'a>,
-        }
-        let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) else {
-            return;
-        };
-        let time = entry
-            .timestamp
-            .and_then(|seconds| whole_ms(seconds * 1000.0));
-        match entry.message.kind() {
-            "TurnBegin" => self.begin(offset, time, true, None),
-            "TurnEnd" => {
+            Fact::Ended { .. } => {
                 let turn = self.turn(offset);
                 turn.is_over = true;
                 turn.ended_ms = time.or(turn.ended_ms);
             }
-            kind => {
-                if kind == "SubagentEvent" {
-                    self.found.sub_agents.extend(entry.message.sub_agent());
-                }
-                if let Some(usage) = legacy_usage(line) {
-                    let call = Call {
-                        usage,
-                        ..Call::default()
-                    };
-                    self.add(offset, time, call);
-                }
+            Fact::Retry(_) => {
+                let turn = self.turn(offset);
+                turn.ended_ms = time.or(turn.ended_ms);
             }
+            _ => {}
         }
     }
 
-    fn begin(&mut self, offset: u64, time: Option<u64>, by_user: bool, prompt: Option<String>) {
+    /// What was found. A call that is under way at the end of the log is one without a report.
+    pub fn finish(mut self) -> Turns {
+        let mut events = Vec::new();
+        self.calls.end(true, &mut events);
+        self.add(events);
+        self.close_others();
+        self.found
+    }
+
+    /// A foreground sub-agent does not outlive the turn that waits for it.
+    fn close_others(&mut self) {
+        let mut events = Vec::new();
+        for calls in self.others.values_mut() {
+            calls.end(true, &mut events);
+        }
+        self.others.clear();
+        self.add(events);
+    }
+
+    fn begin(&mut self, by_user: bool, prompt: Option<String>) {
         if let Some(last) = self.found.turns.last_mut() {
             last.is_over = true;
         }
+        let (offset, time) = self.last;
         self.found.turns.push(Turn {
             offset,
             started_ms: time,
@@ -234,11 +214,25 @@ impl TurnReader {
         &mut self.found.turns[last]
     }
 
-    fn add(&mut self, offset: u64, time: Option<u64>, call: Call) {
-        let turn = self.turn(offset);
-        turn.started_ms = turn.started_ms.or(time);
-        turn.ended_ms = time.or(turn.ended_ms);
-        turn.calls.push(call);
+    /// Adds the calls that are over to the turn.
+    fn add(&mut self, events: Vec<Event>) {
+        let (offset, time) = self.last;
+        for event in events {
+            let usage = match event {
+                Event::CallEnded(CallEnd::Reported(usage)) => Some(usage),
+                Event::CallEnded(CallEnd::Unreported) => None,
+                _ => continue,
+            };
+            let call = Call {
+                alias: self.alias.clone(),
+                model: self.model.clone(),
+                usage,
+            };
+            let turn = self.turn(offset);
+            turn.started_ms = turn.started_ms.or(time);
+            turn.ended_ms = time.or(turn.ended_ms);
+            turn.calls.push(call);
+        }
     }
 }
 
@@ -246,10 +240,12 @@ impl TurnReader {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Mark {
+    /// Milliseconds.
     #[serde(default)]
     time: Option<f64>,
+    /// Seconds.
     #[serde(default)]
-    prompt_id: Option<String>,
+    timestamp: Option<f64>,
 }
 
 /// A moment from a log. One before 1970, or after the year 9999, is none.
@@ -269,7 +265,7 @@ fn whole_ms(ms: f64) -> Option<u64> {
 /// # Errors
 ///
 /// It cannot be read, is shorter than the offset, or has a line beyond all reason.
-pub fn read_turns(path: &Path, format: LogFormat, from: u64) -> io::Result<Turns> {
+pub fn read_turns(path: &Path, dialect: &'static Dialect, from: u64) -> io::Result<Turns> {
     let mut file = File::open(path)?;
     if file.metadata()?.len() < from {
         let message = format!("{} has become shorter", path.display());
@@ -277,7 +273,7 @@ pub fn read_turns(path: &Path, format: LogFormat, from: u64) -> io::Result<Turns
     }
     file.seek(SeekFrom::Start(from))?;
     let mut lines = BufReader::with_capacity(1 << 16, file);
-    let mut reader = TurnReader::new(format);
+    let mut reader = TurnReader::new(dialect);
     let (mut offset, mut line) = (from, Vec::new());
     loop {
         line.clear();
@@ -299,17 +295,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::transport::agents;
+    use crate::transport::agents::KIMI_CLI;
+    use crate::transport::agents::KIMI_CODE;
 
     fn fixture(name: &str) -> Turns {
         let path = format!(
             "{}/tests/fixtures/session_logs/{name}.jsonl",
             env!("CARGO_MANIFEST_DIR")
         );
-        read_turns(Path::new(&path), LogFormat::Code, 0).unwrap()
+        read_turns(Path::new(&path), &KIMI_CODE, 0).unwrap()
     }
 
-    fn read(format: LogFormat, lines: &[&str]) -> Turns {
-        let mut reader = TurnReader::new(format);
+    fn read(dialect: &'static Dialect, lines: &[&str]) -> Turns {
+        let mut reader = TurnReader::new(dialect);
         let mut offset = 0;
         for line in lines {
             reader.read_line(offset, line.as_bytes());
@@ -363,8 +362,9 @@ mod tests {
             assert!(turn.is_over && !turn.is_told(), "{name}");
             assert_eq!(turn.calls.len(), 1, "{name}");
         }
-        // Refused before the model said anything: nothing was used.
-        assert!(fixture("code_server_error").turns[0].calls.is_empty());
+        // Both attempts failed in the service, which may charge for that; a refusal for want of balance is free.
+        assert_eq!(fixture("code_server_error").turns[0].calls.len(), 2);
+        assert!(fixture("code_no_balance").turns[0].calls.is_empty());
         // The first attempt broke after it had said something.
         let cut = &fixture("code_cut_once").turns[0];
         let told: Vec<bool> = cut.calls.iter().map(|call| call.usage.is_some()).collect();
@@ -387,7 +387,7 @@ mod tests {
             &prompt(2, "background"),
             used,
         ];
-        let found = read(LogFormat::Code, &lines);
+        let found = read(&KIMI_CODE, &lines);
         let shape: Vec<_> = found
             .turns
             .iter()
@@ -426,7 +426,7 @@ mod tests {
             r#"{"timestamp":1795165513,"message":{"type":"TurnEnd","payload":{}}}"#.to_string(),
         ];
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let found = read(LogFormat::Legacy, &lines);
+        let found = read(&KIMI_CLI, &lines);
         assert_eq!(found.sub_agents.iter().collect::<Vec<_>>(), ["ae3"]);
         let turn = &found.turns[0];
         assert_eq!(
@@ -439,11 +439,61 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_was_interrupted_is_one_without_usage() {
+        let status = |input: u64| {
+            format!(
+                r#"{{"timestamp":5,"message":{{"type":"StatusUpdate","payload":{{"token_usage":{{"input_other":{input},"output":1}},"message_id":"c"}}}}}}"#
+            )
+        };
+        let event = |kind: &str| {
+            format!(r#"{{"timestamp":5,"message":{{"type":"{kind}","payload":{{"n":1}}}}}}"#)
+        };
+        // Ctrl-C in the second step; and the same with no end in the log, as a killed agent leaves it.
+        for ends in [true, false] {
+            let mut lines = vec![
+                event("TurnBegin"),
+                event("StepBegin"),
+                status(30_000),
+                event("StepBegin"),
+            ];
+            if ends {
+                lines.push(event("TurnEnd"));
+            }
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let found = read(&KIMI_CLI, &lines);
+            let turn = &found.turns[0];
+            assert_eq!(
+                (turn.calls.len(), turn.is_told(), turn.is_over),
+                (2, false, ends)
+            );
+            assert_eq!(turn.calls[0].usage.map(|usage| usage.input), Some(30_000));
+        }
+    }
+
+    #[test]
+    fn a_call_of_a_sub_agent_that_was_interrupted_is_one_without_usage() {
+        let of_sub = |event: &str| {
+            format!(
+                r#"{{"timestamp":5,"message":{{"type":"SubagentEvent","payload":{{"agent_id":"a","event":{event}}}}}}}"#
+            )
+        };
+        let lines = [
+            r#"{"timestamp":5,"message":{"type":"TurnBegin","payload":{"user_input":"hi"}}}"#
+                .to_string(),
+            of_sub(r#"{"type":"StepBegin","payload":{"n":1}}"#),
+            r#"{"timestamp":5,"message":{"type":"TurnEnd","payload":{}}}"#.to_string(),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let turn = &read(&KIMI_CLI, &lines).turns[0];
+        assert_eq!((turn.calls.len(), turn.is_told()), (1, false));
+    }
+
+    #[test]
     fn a_line_that_is_being_written_is_not_read() {
         let path = std::env::temp_dir().join(format!("omk-turns-{}.jsonl", std::process::id()));
         let line = r#"{"type":"turn.prompt","turnId":0,"origin":{"kind":"user"}}"#;
         std::fs::write(&path, format!("{line}\n{line}")).unwrap();
-        let turns = |from| read_turns(&path, LogFormat::Code, from).map(|found| found.turns.len());
+        let turns = |from| read_turns(&path, &KIMI_CODE, from).map(|found| found.turns.len());
         assert_eq!(turns(0).unwrap(), 1);
         assert_eq!(turns(line.len() as u64 + 1).unwrap(), 0);
         assert!(turns(1000).is_err());
@@ -474,8 +524,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_lines_are_read_to_the_end(lines in prop::collection::vec(line(), 0..30)) {
-            for format in [LogFormat::Code, LogFormat::Legacy] {
-                let mut reader = TurnReader::new(format);
+            for dialect in agents::ALL {
+                let mut reader = TurnReader::new(dialect);
                 for (offset, line) in lines.iter().enumerate() {
                     reader.read_line(offset as u64, line);
                 }

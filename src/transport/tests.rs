@@ -19,13 +19,13 @@ use super::agent::Answer;
 use super::agent::Answered;
 use super::agent::Ask;
 use super::agent::AskId;
-use super::agent::Asked;
 use super::agent::Event;
 use super::agent::Outcome;
 use super::agent::Part;
 use super::agent::Prompt;
 use super::agent::Signal;
 use super::agent::UsageSum;
+use super::jsonrpc;
 use super::wire;
 use super::wire::Wire;
 
@@ -86,24 +86,17 @@ impl Replay {
             let session = resumed.map_or(acp::Session::New, |params| {
                 acp::Session::Resume(params["sessionId"].as_str().unwrap().to_string())
             });
-            let mode = find("session/set_mode").map(|params| match params["modeId"].as_str() {
-                Some("plan") => acp::Mode::Plan,
-                Some("auto") => acp::Mode::Auto,
-                Some("yolo") => acp::Mode::Yolo,
-                _ => acp::Mode::Default,
-            });
+            let asks = find("session/set_mode").is_some_and(|params| params["modeId"] == "default");
             Machine::Acp(Box::new(Acp::new(acp::Options {
                 client_version: "0.1".to_string(),
                 directory: "/project".to_string(),
                 session,
-                mode,
+                asks,
                 ..acp::Options::default()
             })))
         } else {
             Machine::Wire(Box::new(Wire::new(wire::Options {
                 client_version: "0.1".to_string(),
-                questions: true,
-                ..wire::Options::default()
             })))
         };
         Replay {
@@ -138,7 +131,7 @@ impl Replay {
             }
         }
         let last = either!(&mut self.machine, m => m.closed());
-        if let Some(signal) = last {
+        for signal in last {
             self.on_signal(signal);
         }
         self.report
@@ -193,20 +186,11 @@ impl Replay {
             return;
         };
         let ask = self.asks.remove(at);
-        let (answer, comparable) = decision(&ask, &msg["result"]);
+        let (answer, comparable) = decision(&msg["result"]);
         let line = self.answer(&ask.id, &answer).unwrap();
         if comparable {
-            let mut theirs = msg.clone();
-            let mut ours = parse(&line);
-            // Words of no consequence that the recorded client added.
-            for answer in [&mut theirs, &mut ours] {
-                if answer["result"]["action"] == "allow" {
-                    answer["result"]["reason"] = json!("");
-                }
-                if answer["result"].get("return_value").is_some() {
-                    answer["result"]["return_value"]["message"] = json!("");
-                }
-            }
+            let theirs = msg.clone();
+            let ours = parse(&line);
             assert_eq!(ours, theirs);
         }
     }
@@ -239,6 +223,8 @@ impl Replay {
     }
 
     fn receive(&mut self, line: &str) {
+        let is_noise = matches!(jsonrpc::decode(line.as_bytes()), jsonrpc::Line::Noise);
+        self.noise += usize::from(is_noise);
         let signals = either!(&mut self.machine, m => m.receive(line.as_bytes()));
         for signal in signals {
             self.on_signal(signal);
@@ -257,7 +243,6 @@ impl Replay {
                 )
                 .unwrap();
             }
-            Signal::Event(Event::Noise(_)) => self.noise += 1,
             Signal::Event(Event::Superseded { .. }) => self.superseded += 1,
             Signal::Event(Event::Retry(_)) => self.retries += 1,
             Signal::Event(_) => {}
@@ -284,7 +269,7 @@ impl Replay {
         self.asks.clear();
         write!(self.report, "  {outcome}").unwrap();
         if let Machine::Wire(wire) = &self.machine {
-            write!(self.report, "; usage {}", show_usage(wire.usage())).unwrap();
+            write!(self.report, "; usage {}", show_usage(&wire.usage())).unwrap();
         }
         let counts = [
             ("asks", &mut self.asked),
@@ -317,6 +302,7 @@ fn parse(line: &str) -> Value {
 fn show(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Finished(_) => "finished".to_string(),
+        Outcome::GaveUp { reason } => format!("gave up: {reason}"),
         Outcome::Cancelled => "cancelled".to_string(),
         Outcome::MaxSteps { steps } => format!("max steps {steps:?}"),
         Outcome::Failed(failure) => format!(
@@ -358,58 +344,30 @@ fn prompt_of(params: &Value) -> Prompt {
 }
 
 /// What the recorded client decided, and whether it said it in a way that we would use.
-fn decision(ask: &Ask, result: &Value) -> (Answer, bool) {
+fn decision(result: &Value) -> (Answer, bool) {
     let deny = Answer::Deny { reason: None };
     let words = |key: &str| result[key].as_str();
     if let Some(option) = result["outcome"]["optionId"].as_str() {
-        let answer = match (&ask.what, option) {
-            (_, "approve_once" | "plan_approve") => Answer::Allow,
-            (_, "approve_always") => Answer::AllowAlways,
-            (_, "plan_revise") => Answer::Deny {
-                reason: Some("again".to_string()),
-            },
-            (Asked::Questions(questions), option) => {
-                let at: Option<usize> = option.strip_prefix("q0_opt_").map(|n| n.parse().unwrap());
-                let label = at.map(|at| questions[0].options[at].clone());
-                Answer::Choose(vec![label.into_iter().collect()])
+        return match option {
+            "approve_once" | "plan_approve" => (Answer::Allow, true),
+            // Nobody is asked once for all, and nobody answers a question.
+            "approve_always" => (Answer::Allow, false),
+            "plan_revise" => {
+                let reason = Some("again".to_string());
+                (Answer::Deny { reason }, true)
             }
-            _ => deny,
+            option => (deny, !option.contains("_opt_")),
         };
-        return (answer, true);
     }
-    match (words("response"), words("action"), result.get("answers")) {
-        (Some("approve"), ..) => (Answer::Allow, true),
-        (Some("approve_for_session"), ..) => (Answer::AllowAlways, true),
-        (Some("reject"), ..) => {
+    match (words("response"), result.get("answers")) {
+        (Some("approve"), _) => (Answer::Allow, true),
+        (Some("approve_for_session"), _) => (Answer::Allow, false),
+        (Some("reject"), _) => {
             let reason = words("feedback").map(str::to_string);
             (Answer::Deny { reason }, true)
         }
-        (_, Some("allow"), _) => (Answer::Allow, true),
-        (_, Some("block"), _) => {
-            let reason = words("reason").map(str::to_string);
-            (Answer::Deny { reason }, true)
-        }
-        (.., Some(answers)) => match &ask.what {
-            Asked::Questions(questions) => {
-                let lists = questions.iter().map(|question| {
-                    let labels = answers.get(&question.text).and_then(Value::as_str);
-                    labels.map(str::to_string).into_iter().collect()
-                });
-                (Answer::Choose(lists.collect()), true)
-            }
-            _ if answers.to_string().contains("Reject") => (deny, true),
-            _ => (Answer::Allow, true),
-        },
-        _ => match result.get("return_value") {
-            Some(value) => (
-                Answer::Returned {
-                    ok: value["is_error"] == false,
-                    output: value["output"].as_str().unwrap().to_string(),
-                },
-                true,
-            ),
-            None => (deny, false),
-        },
+        (_, Some(answers)) => (deny, *answers == json!({})),
+        _ => (deny, false),
     }
 }
 

@@ -10,9 +10,10 @@
 //!
 //! One thing it cannot see: kimi-cli makes a second try after a stream that broke, without a word, and sends the first
 //! try's text before the second's. [`Wire::text`] then holds both. The exact answer is in the session's `context.jsonl`,
-//! see [`crate::transport::session_log::legacy_answer`].
+//! see [`crate::transport::agents::kimi_cli`].
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -33,17 +34,19 @@ use crate::transport::agent::Part;
 use crate::transport::agent::Peer;
 use crate::transport::agent::Permission;
 use crate::transport::agent::Prompt;
-use crate::transport::agent::Question;
 use crate::transport::agent::Retry;
 use crate::transport::agent::Signal;
 use crate::transport::agent::Usage;
 use crate::transport::agent::UsageSum;
+use crate::transport::agents::kimi_cli;
+use crate::transport::calls::Calls;
 use crate::transport::jsonrpc;
 use crate::transport::jsonrpc::Id;
 use crate::transport::jsonrpc::Json;
 use crate::transport::jsonrpc::Line;
 use crate::transport::jsonrpc::Message;
 use crate::transport::jsonrpc::RpcError;
+use crate::transport::session_log::account;
 
 /// The version we ask for. Agents answer with their own whatever it is.
 const PROTOCOL_VERSION: &str = "1.10";
@@ -51,46 +54,11 @@ const PROTOCOL_VERSION: &str = "1.10";
 const SLASH_GUARD: &str = "The user's message:";
 /// How often a turn that a refusal ended is gone on with. Who goes on asking for what is refused is not told for ever.
 const MOST_PROMPTS_AFTER_REFUSALS: u32 = 10;
-/// The tool whose question is about a plan.
-const EXIT_PLAN_MODE: &str = "ExitPlanMode";
-
 /// What to tell the agent at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Our version, for its logs.
     pub client_version: String,
-    /// Whether the model may ask questions. If not, it is not offered the tool.
-    pub questions: bool,
-    /// Whether plans can be shown to someone.
-    pub plans: bool,
-    /// Tools of ours.
-    pub tools: Vec<Tool>,
-    /// Hooks to be asked at. `SessionEnd` costs five seconds at the exit and is never answered.
-    pub hooks: Vec<Hook>,
-}
-
-/// A tool of ours that the model may call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tool {
-    /// Its name; the agent refuses those of its own tools.
-    pub name: String,
-    /// What it is for.
-    pub description: String,
-    /// The JSON schema of its arguments, as JSON text.
-    pub parameters: String,
-}
-
-/// A moment at which the agent shall ask us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
-    /// A name of our choice.
-    pub id: String,
-    /// Such as `PreToolUse`.
-    pub event: String,
-    /// A pattern for the target; empty for all.
-    pub matcher: String,
-    /// Seconds that we may take.
-    pub timeout: u32,
 }
 
 /// One conversation.
@@ -102,7 +70,9 @@ pub struct Wire {
     turn: Option<Turn>,
     cancelled: bool,
     pending: Vec<Pending>,
-    usage: UsageSum,
+    calls: Calls,
+    /// The calls of sub-agents that the agent waits for, by their names.
+    others: BTreeMap<String, Calls>,
     text: String,
 }
 
@@ -116,19 +86,15 @@ struct Turn {
     prompts_after_refusals: u32,
     /// The reason of a refusal in this step, until the agent shows that it takes reasons.
     refusal: Option<String>,
-    /// A call of the model was begun and has not told its usage.
-    open: bool,
-    /// It has said something.
-    said: bool,
-    calls: Vec<Call>,
-    plan: Option<String>,
+    /// The step has asked for a tool.
+    asks_for_tool: bool,
+    tools: Vec<Tool>,
 }
 
-/// A tool call, whose arguments come in pieces.
+/// A call of a tool, whose arguments come in pieces.
 #[derive(Debug)]
-struct Call {
+struct Tool {
     id: String,
-    name: String,
     arguments: String,
 }
 
@@ -143,10 +109,7 @@ struct Pending {
 #[derive(Debug)]
 enum Shape {
     Approval(String),
-    Questions(String, Vec<Question>),
-    Plan(String, Vec<Question>),
-    Tool(String),
-    Hook(String),
+    Questions(String),
 }
 
 impl Wire {
@@ -162,25 +125,12 @@ impl Wire {
     pub fn start(&mut self) -> String {
         let id = self.next_id();
         self.handshake = Some(id.clone());
-        let options = &self.options;
-        let mut params = json!({
+        let params = json!({
             "protocol_version": PROTOCOL_VERSION,
-            "client": {"name": "omk", "version": options.client_version},
-            "capabilities": {
-                "supports_question": options.questions,
-                "supports_plan_mode": options.plans,
-            },
+            "client": {"name": "omk", "version": self.options.client_version},
+            // Nobody is there to answer a question or to look at a plan.
+            "capabilities": {"supports_question": false, "supports_plan_mode": false},
         });
-        if let Value::Object(members) = &mut params {
-            if !options.tools.is_empty() {
-                let tools = options.tools.iter().map(Tool::to_json).collect();
-                members.insert("external_tools".to_string(), Value::Array(tools));
-            }
-            if !options.hooks.is_empty() {
-                let hooks = options.hooks.iter().map(Hook::to_json).collect();
-                members.insert("hooks".to_string(), Value::Array(hooks));
-            }
-        }
         Message::request(id, "initialize", &params).encode()
     }
 
@@ -193,14 +143,13 @@ impl Wire {
             steps_before: 0,
             prompts_after_refusals: 0,
             refusal: None,
-            open: false,
-            said: false,
-            calls: Vec::new(),
-            plan: None,
+            asks_for_tool: false,
+            tools: Vec::new(),
         });
         self.cancelled = false;
         self.pending.clear();
-        self.usage = UsageSum::default();
+        self.calls = Calls::default();
+        self.others.clear();
         self.text.clear();
         Message::request(id, "prompt", &json!({"user_input": user_input(prompt)})).encode()
     }
@@ -233,8 +182,7 @@ impl Wire {
     pub fn receive(&mut self, line: &[u8]) -> Vec<Signal> {
         let mut signals = Vec::new();
         match jsonrpc::decode(line) {
-            Line::Blank => {}
-            Line::Noise(quote) => signals.push(Signal::Event(Event::Noise(quote))),
+            Line::Blank | Line::Noise => {}
             Line::Message(Message::Notification { params, .. }) => {
                 if let Some(params) = params
                     && let Ok(event) = params.read::<Typed<'_>>()
@@ -253,12 +201,16 @@ impl Wire {
     }
 
     /// The agent's output has ended: whatever was awaited will not come.
-    pub fn closed(&mut self) -> Option<Signal> {
+    pub fn closed(&mut self) -> Vec<Signal> {
         let failure = Failure::exited();
         if self.turn.is_some() {
-            return Some(self.end(Outcome::Failed(failure)));
+            return self.end(Outcome::Failed(failure));
         }
-        self.handshake.take().map(|_| Signal::Failed(failure))
+        let awaited = self.handshake.take();
+        awaited
+            .into_iter()
+            .map(|_| Signal::Failed(failure.clone()))
+            .collect()
     }
 
     /// The text of the turn's last step so far, which is the answer when the turn is over.
@@ -267,8 +219,17 @@ impl Wire {
     }
 
     /// The usage of the turn so far. Background sub-agents are only in their own files.
-    pub fn usage(&self) -> &UsageSum {
-        &self.usage
+    pub fn usage(&self) -> UsageSum {
+        let mut sum = *self.calls.sum();
+        for calls in self.others.values() {
+            sum.merge(calls.sum());
+        }
+        sum
+    }
+
+    /// Whether a sub-agent's calls are among these, so that those in its own log are not to be added.
+    pub fn includes(&self, sub_agent: &str) -> bool {
+        self.others.contains_key(sub_agent)
     }
 
     fn next_id(&mut self) -> Id {
@@ -299,10 +260,10 @@ impl Wire {
                 Outcome::Finished(_) => self.prompt_after_refusal(),
                 _ => None,
             };
-            signals.push(match prompt {
-                Some(line) => Signal::Send(line),
-                None => self.end(outcome),
-            });
+            match prompt {
+                Some(line) => signals.push(Signal::Send(line)),
+                None => signals.extend(self.end(outcome)),
+            }
         }
     }
 
@@ -326,108 +287,91 @@ impl Wire {
         let Some(turn) = &mut self.turn else {
             return;
         };
+        let mut events = Vec::new();
         match event.kind.as_ref() {
             "StepBegin" => {
                 let begun = event.payload::<StepBegin>();
                 let step = begun.map_or(turn.step, |s| s.n.saturating_add(turn.steps_before));
                 turn.refusal = None;
-                if turn.open && turn.step == step && turn.said {
-                    signals.push(Signal::Event(Event::Superseded { step }));
+                if self.calls.has_said() && turn.step == step {
+                    events.push(Event::Superseded { step });
                 }
-                self.close_step(true, signals);
-                if let Some(turn) = &mut self.turn {
-                    turn.step = step;
-                    turn.open = true;
-                    turn.said = false;
-                }
+                turn.step = step;
+                turn.asks_for_tool = false;
                 self.text.clear();
-                signals.push(Signal::Event(Event::Step { step }));
+                events.push(Event::Step { step });
+                self.calls.begin(&mut events);
             }
             "ContentPart" => {
                 let Some(part) = event.payload::<ContentPart>() else {
                     return;
                 };
-                turn.said = true;
+                self.calls.said();
                 let step = turn.step;
                 if let Some(text) = part.text {
                     self.text.push_str(&text);
-                    signals.push(Signal::Event(Event::Text { step, text }));
+                    events.push(Event::Text { step, text });
                 } else if let Some(text) = part.think {
-                    signals.push(Signal::Event(Event::Thinking { step, text }));
+                    events.push(Event::Thinking { step, text });
                 }
             }
             "StepRetry" => {
-                let Some(retry) = event.payload::<StepRetry>() else {
+                let Some(retry) = event.retry() else {
                     return;
                 };
-                let step = turn.step;
-                if turn.said {
-                    signals.push(Signal::Event(Event::Superseded { step }));
+                if self.calls.has_said() {
+                    events.push(Event::Superseded { step: turn.step });
                 }
-                let retry = Retry {
-                    attempt: retry.next_attempt,
-                    of: retry.max_attempts,
-                    wait: Duration::try_from_secs_f64(retry.wait_s).unwrap_or_default(),
-                    status: retry.status_code,
-                    reason: retry.error_type,
-                };
                 // An attempt that said something, or ended well with nothing said, was paid for.
-                if turn.said || retry.was_empty() {
-                    self.usage.add(None);
-                }
-                turn.said = false;
+                self.calls.end(retry.may_have_charged(), &mut events);
                 self.text.clear();
-                signals.push(Signal::Event(Event::Retry(retry)));
+                events.push(Event::Retry(retry));
+                self.calls.begin(&mut events);
             }
             "ToolCall" => {
                 let Some(call) = event.payload::<ToolCall>() else {
                     return;
                 };
-                turn.said = true;
-                signals.push(Signal::Event(Event::Tool {
+                self.calls.said();
+                turn.asks_for_tool = true;
+                events.push(Event::Tool {
                     call: call.id.clone(),
-                    name: call.function.name.clone(),
-                }));
-                turn.calls.push(Call {
-                    id: call.id,
                     name: call.function.name,
+                });
+                turn.tools.push(Tool {
+                    id: call.id,
                     arguments: call.function.arguments.unwrap_or_default(),
                 });
             }
             "ToolCallPart" => {
                 if let Some(part) = event.payload::<ToolCallPart>()
-                    && let Some(call) = turn.calls.last_mut()
+                    && let Some(tool) = turn.tools.last_mut()
                 {
-                    call.arguments
+                    tool.arguments
                         .push_str(&part.arguments_part.unwrap_or_default());
                 }
             }
             "ToolResult" => {
                 if let Some(result) = event.payload::<ToolResult>() {
-                    signals.push(Signal::Event(Event::ToolDone {
+                    events.push(Event::ToolDone {
                         call: result.tool_call_id,
                         ok: !result.return_value.is_error,
-                    }));
+                    });
                 }
             }
             "StatusUpdate" => {
-                let Some(status) = event.payload::<StatusUpdate>() else {
+                let Some(status) = event.status() else {
                     return;
                 };
+                if let Some(tokens) = status.context_tokens {
+                    self.calls.measured(tokens);
+                }
                 if let Some(usage) = status.token_usage {
-                    turn.open = false;
-                    self.usage.add(Some(usage.into()));
-                    signals.push(Signal::Event(Event::Usage(Some(usage.into()))));
-                }
-                if let (Some(used), Some(size)) = (status.context_tokens, status.max_context_tokens)
-                {
-                    signals.push(Signal::Event(Event::Context { used, size }));
+                    self.calls.report(Some(usage.into()), &mut events);
                 }
             }
-            "CompactionBegin" => {
-                self.usage.add(None);
-                signals.push(Signal::Event(Event::Compaction { done: false }));
-            }
+            "CompactionBegin" => self.calls.unreported(&mut events),
+            "CompactionEnd" => events.push(Event::Compacted),
             "ApprovalResponse" => {
                 // What it repeats it has read.
                 let echo = event.payload::<ApprovalResponse>();
@@ -435,21 +379,17 @@ impl Wire {
                     turn.refusal = None;
                 }
             }
-            "CompactionEnd" => signals.push(Signal::Event(Event::Compaction { done: true })),
-            "PlanDisplay" => {
-                if let Some(plan) = event.payload::<PlanDisplay>() {
-                    turn.plan = Some(plan.content.clone());
-                    signals.push(Signal::Event(Event::Plan { text: plan.content }));
-                }
-            }
             "SubagentEvent" => {
-                if let Some(usage) = subagent_usage(event) {
-                    self.usage.add(usage);
-                    signals.push(Signal::Event(Event::Usage(usage)));
+                if let Some((agent, inner)) = event.of_sub_agent() {
+                    let calls = self.others.entry(agent).or_default();
+                    if let Some(fact) = kimi_cli::fact_of(&inner) {
+                        account(calls, &fact, &mut events);
+                    }
                 }
             }
             _ => {}
         }
+        signals.extend(events.into_iter().map(Signal::Event));
     }
 
     fn on_request(&mut self, id: Id, params: Option<&Json<'_>>, signals: &mut Vec<Signal>) {
@@ -472,163 +412,74 @@ impl Wire {
     }
 
     fn understand(&mut self, request: &Typed<'_>) -> Option<(Asked, Shape)> {
-        let turn = self.turn.as_mut();
         match request.kind.as_ref() {
             "ApprovalRequest" => {
                 let payload = request.payload::<ApprovalRequest>()?;
                 let shape = Shape::Approval(payload.id.clone());
-                let calls = turn.map_or(&[][..], |turn| &turn.calls);
-                Some((Asked::Permission(payload.into_permission(calls)), shape))
+                let tools = self.turn.as_ref().map_or(&[][..], |turn| &turn.tools);
+                Some((Asked::Permission(payload.into_permission(tools)), shape))
             }
             "QuestionRequest" => {
                 let payload = request.payload::<QuestionRequest>()?;
-                let questions: Vec<Question> =
-                    payload.questions.into_iter().map(Question::from).collect();
-                let is_plan = |turn: &Turn| {
-                    let mut calls = turn.calls.iter();
-                    calls.any(|c| c.id == payload.tool_call_id && c.name == EXIT_PLAN_MODE)
-                };
-                match turn {
-                    Some(turn) if is_plan(turn) => {
-                        let text = turn.plan.take().unwrap_or_default();
-                        Some((Asked::Plan { text }, Shape::Plan(payload.id, questions)))
-                    }
-                    _ => Some((
-                        Asked::Questions(questions.clone()),
-                        Shape::Questions(payload.id, questions),
-                    )),
-                }
-            }
-            "ToolCallRequest" => {
-                let payload = request.payload::<ToolCallRequest>()?;
-                let asked = Asked::Tool {
-                    call: payload.id.clone(),
-                    name: payload.name,
-                    arguments: payload.arguments.unwrap_or_default(),
-                };
-                Some((asked, Shape::Tool(payload.id)))
-            }
-            "HookRequest" => {
-                let payload = request.payload::<HookRequest<'_>>()?;
-                let asked = Asked::Hook {
-                    event: payload.event,
-                    target: payload.target,
-                    input: payload.input_data.get().to_string(),
-                };
-                Some((asked, Shape::Hook(payload.id)))
+                let questions = payload.questions.into_iter().map(|item| item.question);
+                Some((
+                    Asked::Questions(questions.collect()),
+                    Shape::Questions(payload.id),
+                ))
             }
             _ => None,
         }
     }
 
-    /// Books a call that did not tell its usage, if it may have cost something.
-    fn close_step(&mut self, charged: bool, signals: &mut Vec<Signal>) {
-        if let Some(turn) = &mut self.turn
-            && std::mem::replace(&mut turn.open, false)
-            && (charged || turn.said)
-        {
-            self.usage.add(None);
-            signals.push(Signal::Event(Event::Usage(None)));
-        }
-    }
-
-    fn end(&mut self, outcome: Outcome) -> Signal {
+    /// The signals of a turn's end: what becomes of the calls under way, and the outcome.
+    fn end(&mut self, outcome: Outcome) -> Vec<Signal> {
         // A call that was refused cost nothing; one that was cancelled may have.
         let charged = match &outcome {
-            Outcome::Failed(failure) => {
-                matches!(failure.kind, FailureKind::Empty | FailureKind::Exited)
-            }
+            Outcome::Failed(failure) => failure.may_have_charged,
             _ => true,
         };
-        self.close_step(charged, &mut Vec::new());
-        self.turn = None;
+        let mut events = Vec::new();
+        self.calls.end(charged, &mut events);
+        for calls in self.others.values_mut() {
+            calls.end(true, &mut events);
+        }
+        let turn = self.turn.take();
         self.pending.clear();
-        Signal::Ended(match outcome {
-            Outcome::Failed(failure) => Outcome::Failed(failure.after(&self.usage)),
+        let outcome = match outcome {
+            Outcome::Failed(failure) => Outcome::Failed(failure.after(&self.usage())),
+            // A turn that is stuck in one tool call is said to be finished like any other.
+            Outcome::Finished(_) if turn.is_some_and(|turn| turn.asks_for_tool) => {
+                Outcome::unfinished()
+            }
             other => other,
-        })
-    }
-}
-
-impl Tool {
-    fn to_json(&self) -> Value {
-        // What is no JSON goes as an empty schema, which the agent refuses by name.
-        let parameters: Value = serde_json::from_str(&self.parameters).unwrap_or_default();
-        json!({"name": self.name, "description": self.description, "parameters": parameters})
-    }
-}
-
-impl Hook {
-    fn to_json(&self) -> Value {
-        json!({"id": self.id, "event": self.event, "matcher": self.matcher, "timeout": self.timeout})
+        };
+        let mut signals: Vec<Signal> = events.into_iter().map(Signal::Event).collect();
+        signals.push(Signal::Ended(outcome));
+        signals
     }
 }
 
 impl Shape {
     fn answer(&self, answer: &Answer) -> Value {
-        let reason = match answer {
-            Answer::Deny { reason } => reason.as_deref().unwrap_or_default(),
-            _ => "",
-        };
-        let allowed = matches!(answer, Answer::Allow | Answer::AllowAlways);
         match self {
             Shape::Approval(request) => {
                 let word = match answer {
                     Answer::Allow => "approve",
-                    Answer::AllowAlways => "approve_for_session",
                     _ => "reject",
                 };
                 let mut result = json!({"request_id": request, "response": word});
-                if !reason.is_empty()
+                if let Answer::Deny {
+                    reason: Some(reason),
+                } = answer
                     && let Value::Object(members) = &mut result
                 {
-                    members.insert("feedback".to_string(), Value::from(reason));
+                    members.insert("feedback".to_string(), Value::from(reason.as_str()));
                 }
                 result
             }
-            Shape::Questions(request, questions) => {
-                json!({"request_id": request, "answers": chosen(questions, answer)})
-            }
-            Shape::Plan(request, questions) => {
-                let wanted = if allowed { "Approve" } else { "Reject" };
-                let first = questions.first();
-                let has = first.is_some_and(|q| q.options.iter().any(|label| label == wanted));
-                // Without the label the question is dismissed, which approves nothing.
-                let answers = match (answer, first) {
-                    (Answer::Choose(_), _) => chosen(questions, answer),
-                    (_, Some(question)) if has => json!({question.text.as_str(): wanted}),
-                    _ => json!({}),
-                };
-                json!({"request_id": request, "answers": answers})
-            }
-            Shape::Tool(call) => {
-                let (is_error, output, message) = match answer {
-                    Answer::Returned { ok, output } => (!ok, output.as_str(), ""),
-                    _ => (true, "", if reason.is_empty() { "refused" } else { reason }),
-                };
-                json!({"tool_call_id": call, "return_value": {
-                    "is_error": is_error, "output": output, "message": message, "display": [],
-                }})
-            }
-            Shape::Hook(request) => {
-                let action = if allowed { "allow" } else { "block" };
-                json!({"request_id": request, "action": action, "reason": reason})
-            }
+            Shape::Questions(request) => json!({"request_id": request, "answers": {}}),
         }
     }
-}
-
-/// The answers by question, without those that were skipped.
-fn chosen(questions: &[Question], answer: &Answer) -> Value {
-    let lists = match answer {
-        Answer::Choose(lists) => lists.as_slice(),
-        _ => &[],
-    };
-    let pairs = questions.iter().zip(lists);
-    let answers = pairs
-        .filter(|(_, labels)| !labels.is_empty())
-        .map(|(question, labels)| (question.text.clone(), Value::from(labels.join(", "))));
-    Value::Object(answers.collect())
 }
 
 /// The prompt as Wire takes it, guarded so that a slash in front reaches the model as text.
@@ -714,46 +565,41 @@ fn failure(error: &RpcError<'_>) -> Failure {
     }
 }
 
-/// The usage in an event of a sub-agent, whose sub-agents wrap theirs once more.
-fn subagent_usage(event: &Typed<'_>) -> Option<Option<Usage>> {
-    let mut inner = event.payload::<SubagentEvent<'_>>()?.event;
-    while inner.kind == "SubagentEvent" {
-        inner = serde_json::from_str::<SubagentEvent<'_>>(inner.payload?.get())
-            .ok()?
-            .event;
-    }
-    inner.usage()
-}
-
-impl Typed<'_> {
-    /// What this event says about one call's usage: told, not told, or nothing.
-    pub(super) fn usage(&self) -> Option<Option<Usage>> {
-        match self.kind.as_ref() {
-            "StatusUpdate" => {
-                let status = self.payload::<StatusUpdate>()?;
-                match status.token_usage {
-                    Some(usage) => Some(Some(usage.into())),
-                    None => status.message_id.map(|_| None),
-                }
-            }
-            "CompactionBegin" => Some(None),
-            "SubagentEvent" => subagent_usage(self),
-            _ => None,
-        }
-    }
-
+impl<'a> Typed<'a> {
     /// What it is.
     pub(super) fn kind(&self) -> &str {
         self.kind.as_ref()
     }
 
-    /// The sub-agent that an event is about, by the name of its directory.
-    pub(super) fn sub_agent(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Of {
-            agent_id: String,
+    /// The figures of a `StatusUpdate`.
+    pub(super) fn status(&self) -> Option<StatusUpdate> {
+        self.payload()
+    }
+
+    /// What a `StepRetry` says.
+    pub(super) fn retry(&self) -> Option<Retry> {
+        let retry = self.payload::<StepRetry>()?;
+        Some(Retry {
+            attempt: retry.next_attempt,
+            of: retry.max_attempts,
+            wait: Duration::try_from_secs_f64(retry.wait_s).unwrap_or_default(),
+            status: retry.status_code,
+            reason: retry.error_type,
+        })
+    }
+
+    /// The sub-agent of a `SubagentEvent`, by the name of its directory or else of the call that began it, and what it did.
+    /// A sub-agent's own sub-agents count as it.
+    pub(super) fn of_sub_agent(&self) -> Option<(String, Typed<'a>)> {
+        let outer = serde_json::from_str::<SubagentEvent<'a>>(self.payload?.get()).ok()?;
+        let agent = outer.agent_id.or(outer.task_tool_call_id);
+        let mut inner = outer.event;
+        while inner.kind == "SubagentEvent" {
+            inner = serde_json::from_str::<SubagentEvent<'a>>(inner.payload?.get())
+                .ok()?
+                .event;
         }
-        Some(self.payload::<Of>()?.agent_id)
+        Some((agent.unwrap_or_default(), inner))
     }
 
     fn payload<'b, T: Deserialize<'b>>(&'b self) -> Option<T> {
@@ -772,6 +618,11 @@ pub(super) struct Typed<'a> {
 
 #[derive(Deserialize)]
 struct SubagentEvent<'a> {
+    #[serde(default)]
+    agent_id: Option<String>,
+    /// What kimi-agent gives instead.
+    #[serde(default)]
+    task_tool_call_id: Option<String>,
     #[serde(borrow)]
     event: Typed<'a>,
 }
@@ -852,16 +703,16 @@ struct ReturnValue {
     is_error: bool,
 }
 
+/// The figures of a call, on the wire and in the session's file.
 #[derive(Deserialize)]
-struct StatusUpdate {
-    token_usage: Option<TokenUsage>,
-    context_tokens: Option<u64>,
-    max_context_tokens: Option<u64>,
-    message_id: Option<String>,
+pub(super) struct StatusUpdate {
+    pub(super) token_usage: Option<TokenUsage>,
+    pub(super) context_tokens: Option<u64>,
+    pub(super) message_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
-struct TokenUsage {
+pub(super) struct TokenUsage {
     #[serde(default)]
     input_other: u64,
     #[serde(default)]
@@ -881,11 +732,6 @@ impl From<TokenUsage> for Usage {
             output: usage.output,
         }
     }
-}
-
-#[derive(Deserialize)]
-struct PlanDisplay {
-    content: String,
 }
 
 #[derive(Deserialize)]
@@ -913,8 +759,8 @@ struct Display {
 }
 
 impl ApprovalRequest {
-    fn into_permission(self, calls: &[Call]) -> Permission {
-        let call = calls.iter().rfind(|call| call.id == self.tool_call_id);
+    fn into_permission(self, tools: &[Tool]) -> Permission {
+        let call = tools.iter().rfind(|call| call.id == self.tool_call_id);
         let whole = call.filter(|call| serde_json::from_str::<&RawValue>(&call.arguments).is_ok());
         Permission {
             command: self.display.iter().find_map(|shown| shown.command.clone()),
@@ -945,57 +791,18 @@ struct ApprovalResponse {
 struct QuestionRequest {
     id: String,
     #[serde(default)]
-    tool_call_id: String,
-    #[serde(default)]
     questions: Vec<QuestionItem>,
 }
 
 #[derive(Deserialize)]
 struct QuestionItem {
     question: String,
-    #[serde(default)]
-    options: Vec<QuestionOption>,
-    #[serde(default)]
-    multi_select: bool,
-}
-
-#[derive(Deserialize)]
-struct QuestionOption {
-    label: String,
-}
-
-impl From<QuestionItem> for Question {
-    fn from(item: QuestionItem) -> Question {
-        Question {
-            text: item.question,
-            options: item.options.into_iter().map(|o| o.label).collect(),
-            many: item.multi_select,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct ToolCallRequest {
-    id: String,
-    name: String,
-    #[serde(default)]
-    arguments: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct HookRequest<'a> {
-    id: String,
-    #[serde(default)]
-    event: String,
-    #[serde(default)]
-    target: String,
-    #[serde(borrow)]
-    input_data: &'a RawValue,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::agent::CallEnd;
     use proptest::prelude::*;
 
     /// A conversation whose prompt has the id 1.
@@ -1020,7 +827,7 @@ mod tests {
         let first = sent(&wire.start());
         assert_eq!(first["id"], "1");
         assert_eq!(first["params"]["protocol_version"], "1.10");
-        assert!(first["params"].get("hooks").is_none());
+        assert_eq!(first["params"]["capabilities"]["supports_question"], false);
         let refused = br#"{"id":"1","error":{"code":-32601,"message":"no"}}"#;
         assert_eq!(wire.receive(refused), [Signal::Ready(Peer::default())]);
 
@@ -1030,27 +837,6 @@ mod tests {
             panic!("no failure");
         };
         assert_eq!(failure.kind, FailureKind::WrongProtocol);
-    }
-
-    #[test]
-    fn tools_and_hooks_are_announced() {
-        let mut wire = Wire::new(Options {
-            tools: vec![Tool {
-                name: "now".to_string(),
-                description: "the time".to_string(),
-                parameters: r#"{"type":"object"}"#.to_string(),
-            }],
-            hooks: vec![Hook {
-                id: "h".to_string(),
-                event: "PreToolUse".to_string(),
-                matcher: String::new(),
-                timeout: 5,
-            }],
-            ..Options::default()
-        });
-        let params = &sent(&wire.start())["params"];
-        assert_eq!(params["external_tools"][0]["parameters"]["type"], "object");
-        assert_eq!(params["hooks"][0]["event"], "PreToolUse");
     }
 
     #[test]
@@ -1098,9 +884,11 @@ mod tests {
         event(&mut wire, "StepBegin", &json!({"n": 1}));
         let retry = json!({"n": 1, "next_attempt": 2, "max_attempts": 3, "wait_s": 0.5, "status_code": 429});
         let quiet = event(&mut wire, "StepRetry", &retry);
-        let [Signal::Event(Event::Retry(told))] = &quiet[..] else {
+        let refused = Signal::Event(Event::CallEnded(CallEnd::Refused));
+        let [first, Signal::Event(Event::Retry(told)), _] = &quiet[..] else {
             panic!("{quiet:?}");
         };
+        assert_eq!(first, &refused);
         assert_eq!((told.attempt, told.of, told.status), (2, 3, Some(429)));
         assert_eq!(told.wait, Duration::from_millis(500));
         assert_eq!(wire.usage().untold, 0);
@@ -1116,31 +904,55 @@ mod tests {
 
     #[test]
     fn answers_that_do_not_fit_are_refusals() {
-        let nonsense = [
-            Answer::Choose(Vec::new()),
-            Answer::Returned {
-                ok: true,
-                output: String::new(),
-            },
-        ];
-        for answer in &nonsense {
-            let approval = Shape::Approval("r".to_string()).answer(answer);
-            assert_eq!(approval["response"], "reject");
-            let hook = Shape::Hook("h".to_string()).answer(answer);
-            assert_eq!(hook["action"], "block");
-        }
-        let question = Question {
-            text: "Which?".to_string(),
-            options: vec!["A".to_string()],
-            many: false,
+        let returned = Answer::Returned {
+            ok: true,
+            output: String::new(),
         };
-        let questions = Shape::Questions("q".to_string(), vec![question.clone()]);
-        assert_eq!(questions.answer(&Answer::Allow)["answers"], json!({}));
-        // A plan with other labels than expected is dismissed, not approved.
-        let plan = Shape::Plan("p".to_string(), vec![question]);
-        assert_eq!(plan.answer(&Answer::Allow)["answers"], json!({}));
-        let tool = Shape::Tool("t".to_string()).answer(&Answer::Allow);
-        assert_eq!(tool["return_value"]["is_error"], true);
+        let approval = Shape::Approval("r".to_string()).answer(&returned);
+        assert_eq!(approval["response"], "reject");
+        for answer in [Answer::Allow, returned] {
+            let question = Shape::Questions("q".to_string()).answer(&answer);
+            assert_eq!(question["answers"], json!({}));
+        }
+    }
+
+    #[test]
+    fn a_turn_whose_last_step_asked_for_a_tool_is_not_finished() {
+        let tool = json!({"type": "function", "id": "t", "function": {"name": "Shell", "arguments": "{}"}});
+        let finished = br#"{"id":"1","result":{"status":"finished"}}"#;
+        let mut wire = prompted();
+        event(&mut wire, "StepBegin", &json!({"n": 1}));
+        event(&mut wire, "ToolCall", &tool);
+        let end = wire.receive(finished);
+        assert_eq!(end.last(), Some(&Signal::Ended(Outcome::unfinished())));
+        let mut wire = prompted();
+        event(&mut wire, "StepBegin", &json!({"n": 1}));
+        event(&mut wire, "ToolCall", &tool);
+        event(&mut wire, "StepBegin", &json!({"n": 2}));
+        let end = wire.receive(finished);
+        assert!(matches!(
+            end.last(),
+            Some(Signal::Ended(Outcome::Finished(_)))
+        ));
+    }
+
+    #[test]
+    fn a_sub_agents_calls_are_accounted_for_one_by_one() {
+        let mut wire = prompted();
+        let of = |agent: &str, kind: &str, payload: &Value| json!({"agent_id": agent, "event": {"type": kind, "payload": payload}});
+        let used = json!({"token_usage": {"input_other": 5, "output": 1}, "message_id": "c"});
+        for (agent, kind, payload) in [
+            ("a", "StepBegin", &json!({"n": 1})),
+            ("b", "StepBegin", &json!({"n": 1})),
+            ("a", "StatusUpdate", &used),
+        ] {
+            event(&mut wire, "SubagentEvent", &of(agent, kind, payload));
+        }
+        assert_eq!((wire.usage().calls, wire.usage().untold), (1, 0));
+        assert!(wire.includes("a") && !wire.includes("c"));
+        wire.receive(br#"{"id":"1","result":{"status":"finished"}}"#);
+        // The other one's call never reported.
+        assert_eq!((wire.usage().calls, wire.usage().untold), (1, 1));
     }
 
     #[test]
@@ -1186,14 +998,17 @@ mod tests {
         assert_eq!(line["params"]["user_input"], "not here");
         // The same turn goes on, and so do its steps.
         let begun = event(&mut wire, "StepBegin", &json!({"n": 1}));
-        assert_eq!(begun.last(), Some(&Signal::Event(Event::Step { step: 2 })));
+        assert!(begun.contains(&Signal::Event(Event::Step { step: 2 })));
         event(
             &mut wire,
             "ContentPart",
             &json!({"type": "text", "text": "without"}),
         );
         let end = wire.receive(br#"{"id":"2","result":{"status":"finished"}}"#);
-        assert!(matches!(end[..], [Signal::Ended(Outcome::Finished(_))]));
+        assert!(matches!(
+            end.last(),
+            Some(Signal::Ended(Outcome::Finished(_)))
+        ));
         assert_eq!(wire.text(), "without");
     }
 
@@ -1202,14 +1017,14 @@ mod tests {
         let heard = json!({"request_id": "r", "response": "reject", "feedback": ""});
         let mut wire = prompted();
         let end = refused(&mut wire, "1", &heard);
-        assert!(matches!(end[..], [Signal::Ended(_)]));
+        assert!(matches!(end.last(), Some(Signal::Ended(_))));
         // Nor is who has cancelled the turn interested.
         let deaf = json!({"request_id": "r", "response": "reject"});
         let mut wire = prompted();
         wire.cancel().unwrap();
         assert!(matches!(
-            refused(&mut wire, "1", &deaf)[..],
-            [Signal::Ended(_)]
+            refused(&mut wire, "1", &deaf).last(),
+            Some(Signal::Ended(_))
         ));
         let mut wire = prompted();
         let mut prompts = 0;
@@ -1218,7 +1033,7 @@ mod tests {
                 [Signal::Send(_)] => prompts += 1,
                 end => {
                     assert!(
-                        matches!(end, [Signal::Ended(Outcome::Finished(_))]),
+                        matches!(end.last(), Some(Signal::Ended(Outcome::Finished(_)))),
                         "{end:?}"
                     );
                     break;
@@ -1243,22 +1058,22 @@ mod tests {
     fn the_end_of_the_stream_ends_the_turn() {
         let mut wire = prompted();
         event(&mut wire, "StepBegin", &json!({"n": 1}));
-        let Some(Signal::Ended(Outcome::Failed(failure))) = wire.closed() else {
+        let Some(Signal::Ended(Outcome::Failed(failure))) = wire.closed().pop() else {
             panic!("no end");
         };
         assert_eq!(failure.kind, FailureKind::Exited);
         assert!(failure.may_have_charged);
-        assert_eq!(wire.closed(), None);
+        assert_eq!(wire.closed(), []);
         let mut wire = Wire::new(Options::default());
         wire.start();
-        assert!(matches!(wire.closed(), Some(Signal::Failed(_))));
+        assert!(matches!(wire.closed()[..], [Signal::Failed(_)]));
     }
 
     #[test]
     fn an_error_without_an_id_ends_what_is_awaited() {
         let mut wire = prompted();
         let line = br#"{"id":null,"error":{"code":-32600,"message":"Invalid request"}}"#;
-        let [Signal::Ended(Outcome::Failed(failure))] = &wire.receive(line)[..] else {
+        let Some(Signal::Ended(Outcome::Failed(failure))) = wire.receive(line).pop() else {
             panic!("no end");
         };
         assert_eq!(failure.kind, FailureKind::Protocol);

@@ -147,6 +147,25 @@ pub(crate) fn unknown(outcome: &Outcome) {
     }
 }
 
+/// Some calls did not report what they used. What the others used is known, and is less than the bill.
+#[track_caller]
+pub(crate) fn at_least(outcome: &Outcome, service: &Service) {
+    let document = document(outcome);
+    outcome.check(document["cost"]["usd"].is_null(), "usd: null");
+    let bill = service.bill();
+    for (name, charged) in [
+        ("input", bill.prompt - bill.cached),
+        ("cache_read", bill.cached),
+        ("output", bill.output),
+    ] {
+        let known = document["usage"][name].as_u64();
+        outcome.check(
+            known.is_some_and(|known| known > 0 && known < charged),
+            &format!("{name}: {known:?} for a bill of {charged}"),
+        );
+    }
+}
+
 /// Every run that the ledger of a sandbox holds, as JSON, the oldest first.
 pub(crate) fn ledger(work: &Path) -> Vec<Value> {
     let sink = JsonFileCostSink::new(work.with_file_name("home").join(".local/state/omk/ledger"));

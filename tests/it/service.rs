@@ -140,6 +140,18 @@ impl Answer {
         }
     }
 
+    /// Calls of several tools at once.
+    pub(crate) fn tools<'a>(calls: impl IntoIterator<Item = (&'a str, Value)>) -> Answer {
+        let calls = calls.into_iter();
+        Answer {
+            tools: calls
+                .map(|(name, arguments)| (name.to_string(), arguments))
+                .collect(),
+            reason: "tool_calls",
+            ..Answer::text::<String>([])
+        }
+    }
+
     pub(crate) fn thinking(self, thinking: &[&str]) -> Answer {
         Answer {
             thinking: thinking.iter().map(ToString::to_string).collect(),

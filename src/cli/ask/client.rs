@@ -22,8 +22,8 @@ use crate::llm::types::{LlmResponse, TokenBudget};
 use crate::runtime::text::escape_os;
 use crate::transport::Transport;
 use crate::transport::acp::{Options, Session};
+use crate::transport::agents::{Dialect, KIMI_CODE, Protocol, Settings};
 use crate::transport::child::Program;
-use crate::transport::detect::{Agent, Kind, Protocol};
 use crate::transport::session_log;
 use crate::transport::tape::{self, Player, Recorder, Tape, TapeError};
 
@@ -40,7 +40,7 @@ pub(super) struct Client {
 
 /// What an agent keeps on disk about its sessions, and what omk keeps about them.
 pub(super) struct Books {
-    kind: Kind,
+    dialect: &'static Dialect,
     /// The agent's home.
     home: PathBuf,
     /// The session, where it is known before the agent runs.
@@ -126,10 +126,10 @@ impl Client {
         let record = meter.record_mut();
         record.session_id.clone_from(&books.session);
         if let Some(session) = &books.session {
-            record.log = find_log(books.kind, &books.home, session);
+            record.log = find_log(books.dialect, &books.home, session);
         }
-        let (kind, home) = (books.kind, books.home.clone());
-        meter.find_logs(move |session| find_log(kind, &home, session));
+        let (dialect, home) = (books.dialect, books.home.clone());
+        meter.find_logs(move |session| find_log(dialect, &home, session));
     }
 
     /// What remains to be done when the run is over: a session that was begun by a name is remembered, a recording takes
@@ -181,12 +181,12 @@ fn record(path: &Path, peer: &Peer, config: &LlmClientConfig) -> Result<Recorder
     let (transport, agent, secrets) = match peer {
         Peer::Http { key, .. } => (Transport::Http, None, key.iter().cloned().collect()),
         Peer::Agent { agent, .. } => {
-            let transport = match agent.kind.protocol() {
+            let transport = match agent.dialect.protocol {
                 Protocol::Wire => Transport::Wire,
                 Protocol::Acp => Transport::Acp,
             };
             let peer = tape::Peer {
-                kind: agent.kind.name().to_string(),
+                kind: agent.dialect.name.to_string(),
                 version: agent.version.clone(),
             };
             (transport, Some(peer), Vec::new())
@@ -215,7 +215,10 @@ fn play(
         Transport::Acp | Transport::Log => {
             config.retry = RetryPolicy::none();
             let options = options(args, &env.directory()?, None);
-            let client = AcpLlmClient::replay(config, player, options);
+            let peer = player.header().peer;
+            let dialect = peer.and_then(|peer| Dialect::of_name(&peer.kind));
+            let dialect = dialect.unwrap_or(&KIMI_CODE);
+            let client = AcpLlmClient::replay(config, player, options, dialect);
             Box::new(client.with_permissions(args.allow.clone()))
         }
     })
@@ -244,47 +247,56 @@ fn connect(
     let attempts = config.retry.max_retries.saturating_add(1);
     // The agent tries again by itself; ours would multiply with its own.
     config.retry = RetryPolicy::none();
+    let dialect = agent.dialect;
+    let session = match dialect.protocol {
+        Protocol::Wire => Some(args.conversation.clone().unwrap_or_else(|| run.to_string())),
+        Protocol::Acp => None,
+    };
+    let settings = Settings {
+        session: session.as_deref(),
+        model: model(args),
+        thinking: args.thinking.map(|how| how != Thinking::Off),
+        attempts: Some(attempts),
+    };
     let mut program = Program::new(path);
-    program.args = agent.kind.arguments().iter().map(Into::into).collect();
-    program.env = environment(agent.kind, attempts, env);
-    let home = home(&agent, env)?;
+    program.args = dialect
+        .arguments(&settings)
+        .into_iter()
+        .map(Into::into)
+        .collect();
+    let wanted = dialect.environment(&settings).into_iter();
+    program.env = wanted
+        .filter(|(name, _)| env.variable(name).is_none())
+        .map(|(name, value)| (name.into(), Some(value.into())))
+        .collect();
+    let home = home(dialect, env)?;
     let directory = env.directory()?;
-    match agent.kind.protocol() {
-        Protocol::Wire => {
-            let session = args.conversation.clone().unwrap_or_else(|| run.to_string());
-            let mut flag = |words: &[&str]| program.args.extend(words.iter().map(Into::into));
-            flag(&["--session", &session]);
-            flag(&["--max-retries-per-step", &attempts.to_string()]);
-            if let Some(model) = model(args) {
-                flag(&["--model", model]);
-            }
-            match args.thinking {
-                Some(Thinking::Off) => flag(&["--no-thinking"]),
-                Some(_) => flag(&["--thinking"]),
-                None => {}
-            }
+    match session {
+        Some(session) => {
             let client = WireLlmClient::new(config, program)
                 .with_permissions(args.allow.clone())
                 .in_session(&home, &session);
             let books = Books {
-                kind: agent.kind,
+                dialect,
                 home,
                 session: Some(session),
                 remember: None,
             };
             Ok((Box::new(client.recorded(recorder)), Some(books)))
         }
-        Protocol::Acp => {
+        None => {
             let place = match &args.conversation {
                 Some(name) => Some(remembered(name, &home, &directory, env)?),
                 None => None,
             };
-            let known = place.as_deref().and_then(|place| recall(place, &home));
+            let known = place
+                .as_deref()
+                .and_then(|place| recall(place, dialect, &home));
             let options = options(args, &directory, known.clone());
-            let client = AcpLlmClient::new(config, program, options, home.clone());
+            let client = AcpLlmClient::new(config, program, options, dialect, home.clone());
             let client = client.with_permissions(args.allow.clone());
             let books = Books {
-                kind: agent.kind,
+                dialect,
                 home,
                 session: known,
                 remember: place,
@@ -311,65 +323,27 @@ fn options(args: &AskArgs, directory: &Path, session: Option<String>) -> Options
     }
 }
 
-/// The agent's environment: no telemetry and no update in the middle of a script, unless the user says otherwise, and as
-/// many attempts as ours would be.
-fn environment(
-    kind: Kind,
-    attempts: u32,
-    env: &Env,
-) -> Vec<(std::ffi::OsString, Option<std::ffi::OsString>)> {
-    let attempts = attempts.to_string();
-    let mut wanted = vec![("KIMI_DISABLE_TELEMETRY", "1")];
-    if kind == Kind::KimiCode {
-        wanted.push(("KIMI_CODE_NO_AUTO_UPDATE", "1"));
-        wanted.push(("KIMI_LOOP_MAX_ATTEMPTS_PER_STEP", &attempts));
-    }
-    let wanted = wanted.into_iter();
-    let wanted = wanted.filter(|(name, _)| env.variable(name).is_none());
-    wanted
-        .map(|(name, value)| (name.into(), Some(value.into())))
-        .collect()
-}
-
 /// Where an agent keeps its sessions.
-fn home(agent: &Agent, env: &Env) -> Result<PathBuf, Failure> {
-    let (variable, below) = match agent.kind {
-        Kind::KimiCode => ("KIMI_CODE_HOME", ".kimi-code"),
-        Kind::KimiCli | Kind::KimiAgent => ("KIMI_SHARE_DIR", ".kimi"),
-    };
-    let named = env.variable(variable).map(PathBuf::from);
-    let home = || Some(Path::new(&env.variable("HOME")?).join(below));
-    named.or_else(home).ok_or_else(|| {
+fn home(dialect: &Dialect, env: &Env) -> Result<PathBuf, Failure> {
+    dialect.home(|name| env.variable(name)).ok_or_else(|| {
         let detail = format!(
-            "neither {variable} nor HOME says where {} keeps its sessions",
-            agent.kind.name()
+            "neither {} nor HOME says where {} keeps its sessions",
+            dialect.home_variable, dialect.name
         );
         Failure::new(Exit::Config, "configuration", detail).hint("set HOME")
     })
 }
 
 /// Where the log of a session stands, and where it ends now.
-fn find_log(kind: Kind, home: &Path, session: &str) -> Option<SessionLogRef> {
-    let directory = match kind {
-        Kind::KimiCode => {
-            let index = std::fs::read(home.join("session_index.jsonl")).unwrap_or_default();
-            session_log::code_session_dir(&index, session)
-                .or_else(|| session_log::find_session(&home.join("sessions"), session).ok()?)
-        }
-        Kind::KimiCli | Kind::KimiAgent => {
-            session_log::find_session(&home.join("sessions"), session).ok()?
-        }
-    };
-    let log = directory.map(|directory| match kind {
-        Kind::KimiCode => directory.join("agents/main/wire.jsonl"),
-        Kind::KimiCli | Kind::KimiAgent => directory.join("wire.jsonl"),
-    });
+fn find_log(dialect: &Dialect, home: &Path, session: &str) -> Option<SessionLogRef> {
+    let directory = dialect.session_directory(home, session).ok()?;
+    let log = directory.map(|directory| directory.join(dialect.main_log));
     // A session that is begun now has no log yet: all that will stand in it is ours.
     let offset = log
         .and_then(|log| std::fs::metadata(log).ok())
         .map_or(0, |metadata| metadata.len());
     Some(SessionLogRef {
-        agent: kind.name().to_string(),
+        agent: dialect.name.to_string(),
         home: home.to_path_buf(),
         offset,
     })
@@ -392,15 +366,12 @@ fn remembered(name: &str, home: &Path, directory: &Path, env: &Env) -> Result<Pa
 }
 
 /// The id that was remembered, if the agent still has the session.
-fn recall(place: &Path, home: &Path) -> Option<String> {
+fn recall(place: &Path, dialect: &Dialect, home: &Path) -> Option<String> {
     let id = std::fs::read_to_string(place).ok()?;
     let id = id.trim();
     if !session_log::is_session_id(id) {
         return None;
     }
-    let index = std::fs::read(home.join("session_index.jsonl")).unwrap_or_default();
-    let there = session_log::code_session_dir(&index, id)
-        .or_else(|| session_log::find_session(&home.join("sessions"), id).ok()?)
-        .is_some_and(|directory| directory.is_dir());
-    there.then(|| id.to_string())
+    let directory = dialect.session_directory(home, id).ok()??;
+    directory.is_dir().then(|| id.to_string())
 }

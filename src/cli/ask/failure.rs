@@ -56,6 +56,10 @@ pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failur
             Exit::Failed,
             "it was paid for; a larger --max-output-tokens leaves room beside the reasoning",
         ),
+        LlmError::GaveUp { .. } => (
+            Exit::Failed,
+            "it was paid for; the agent's session log shows what it tried",
+        ),
         LlmError::Parse { .. } => (Exit::Invalid, ""),
         LlmError::Io { .. } => (Exit::Io, ""),
         LlmError::AgentUnavailable { .. } if !is_agent => (

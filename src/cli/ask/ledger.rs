@@ -458,7 +458,9 @@ impl Meter {
 
     fn price(&self, usage: &Usage) -> Option<Usd> {
         let price = &self.record.price.as_ref()?.price;
-        Some(price.cost(&usage.counts()?).total())
+        // Of calls that did not report, nothing is known.
+        let counts = usage.counts().filter(|_| usage.is_complete())?;
+        Some(price.cost(&counts).total())
     }
 
     fn save(&mut self) {

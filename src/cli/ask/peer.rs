@@ -18,8 +18,8 @@ use crate::cli::store::store;
 use crate::runtime::secret::Secret;
 use crate::runtime::text::escape_os;
 use crate::transport::Transport;
+use crate::transport::agents::{self, Agent, Dialect, Protocol, Refusal};
 use crate::transport::child::{Child, Program};
-use crate::transport::detect::{self, Agent, Kind, Protocol, Refusal};
 use crate::transport::link::{Link, LinkError, Received};
 use crate::transport::tape;
 
@@ -88,7 +88,7 @@ impl Peer {
         match self {
             Peer::Http { .. } => Transport::Http,
             Peer::Tape { transport, .. } => *transport,
-            Peer::Agent { agent, .. } => match agent.kind.protocol() {
+            Peer::Agent { agent, .. } => match agent.dialect.protocol {
                 Protocol::Wire => Transport::Wire,
                 Protocol::Acp => Transport::Acp,
             },
@@ -100,7 +100,7 @@ impl Peer {
         match self {
             Peer::Http { base_url, .. } => host(base_url).to_string(),
             Peer::Tape { name, .. } => name.clone(),
-            Peer::Agent { agent, .. } => format!("{} {}", agent.kind.name(), agent.version),
+            Peer::Agent { agent, .. } => format!("{} {}", agent.dialect.name, agent.version),
         }
     }
 }
@@ -145,11 +145,11 @@ pub(crate) fn choose(wanted: &Wanted<'_>, deadline: Deadline, env: &Env) -> Resu
         Some(Transport::Acp) => Some(Protocol::Acp),
         _ => None,
     };
-    if protocol.is_some_and(|protocol| protocol != agent.kind.protocol()) {
+    if protocol.is_some_and(|protocol| protocol != agent.dialect.protocol) {
         let detail = format!(
             "{} is {} {}, which does not speak {}",
             escape_os(&path),
-            agent.kind.name(),
+            agent.dialect.name,
             agent.version,
             wanted.transport.map_or("auto", Transport::name)
         );
@@ -263,10 +263,10 @@ fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure
         .iter()
         .find(|verdict| verdict.path == path && stamp == Some((verdict.size, verdict.changed)));
     if let Some(known) = known
-        && let Some(kind) = Kind::of_name(&known.kind)
+        && let Some(dialect) = Dialect::of_name(&known.kind)
     {
         return Ok(Agent {
-            kind,
+            dialect,
             version: known.version.clone(),
         });
     }
@@ -277,7 +277,7 @@ fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure
             path: path.to_path_buf(),
             size,
             changed,
-            kind: agent.kind.name().to_string(),
+            kind: agent.dialect.name.to_string(),
             version: agent.version.clone(),
         });
         // A cache that cannot be written costs the same time again, and nothing else.
@@ -337,7 +337,7 @@ fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
         Err(error) => return Err(failed(error)),
     };
     let exit = child.stop(Duration::from_secs(5));
-    detect::from_version(&said).map_err(|refusal| {
+    agents::from_version(&said).map_err(|refusal| {
         let hint = match refusal {
             Refusal::Stub { .. } => "npm install -g @moonshot-ai/kimi-code",
             Refusal::Unknown { .. } => {

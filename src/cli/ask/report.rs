@@ -58,6 +58,9 @@ pub(crate) struct UsageReport {
     output: Option<u64>,
     reasoning: Option<u64>,
     source: &'static str,
+    /// Calls that did not report: the figures lack theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreported: Option<u32>,
 }
 
 /// What it cost.
@@ -138,6 +141,7 @@ impl UsageReport {
             output: usage.output,
             reasoning: usage.reasoning,
             source: usage.source.name(),
+            unreported: Some(usage.unreported).filter(|calls| *calls > 0),
         })
     }
 }

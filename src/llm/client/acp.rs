@@ -5,6 +5,7 @@
 //! what it used and the exact answer when it is over. Refuses to ask where the log cannot be found, and to take a turn for a
 //! success whose log stays silent.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +28,6 @@ use crate::runtime::clock::SystemTimer;
 use crate::runtime::clock::Timer;
 use crate::transport::acp::Acp;
 use crate::transport::acp::LOG_DELAY;
-use crate::transport::acp::Mode;
 use crate::transport::acp::Options;
 use crate::transport::agent::Answer;
 use crate::transport::agent::Answered;
@@ -40,17 +40,18 @@ use crate::transport::agent::Peer;
 use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
+use crate::transport::agents::Dialect;
+use crate::transport::agents::kimi_code;
 use crate::transport::child::Program;
-use crate::transport::session_log;
-use crate::transport::session_log::CodeFact;
-use crate::transport::session_log::CodeLog;
 use crate::transport::session_log::LogSource;
 use crate::transport::session_log::SessionFiles;
-use crate::transport::tape::PlayedLogs;
+use crate::transport::session_log::SessionLog;
+use crate::transport::session_log::SessionLogs;
 use crate::transport::tape::PlayedTime;
 use crate::transport::tape::Player;
-use crate::transport::tape::RecordedLogs;
 use crate::transport::tape::Recorder;
+use crate::transport::workspace::Disk;
+use crate::transport::workspace::Workspace;
 
 /// How often the log is looked into while the turn runs. The agent waits half a second at least before it tries again, so
 /// a retry is seen before the next try says anything.
@@ -62,45 +63,43 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// use omk::llm::client::{AcpLlmClient, LlmClient, LlmClientConfig};
 /// use omk::llm::types::TokenBudget;
 /// use omk::transport::acp::Options;
+/// use omk::transport::agents::KIMI_CODE;
 /// use omk::transport::child::Program;
-/// use omk::transport::detect::Kind;
 ///
 /// let mut program = Program::new("/usr/local/bin/kimi");
-/// program.args = Kind::KimiCode.arguments().iter().map(Into::into).collect();
+/// program.args = vec!["acp".into()];
 /// let options = Options {
 ///     directory: "/tmp".to_string(),
 ///     ..Options::default()
 /// };
 /// let config = LlmClientConfig::for_model("kimi-k3");
-/// let mut client = AcpLlmClient::new(config, program, options, "/var/lib/kimi-code");
+/// let mut client = AcpLlmClient::new(config, program, options, &KIMI_CODE, "/var/lib/kimi-code");
 /// let answer = client.complete("What is the capital of France?", &mut TokenBudget::new(50_000))?;
 /// println!("{}", answer.text);
 /// # Ok::<(), omk::llm::error::LlmError>(())
 /// ```
 #[derive(Debug)]
-pub struct AcpLlmClient<
-    L: Launch = Program,
-    T: Timer = SystemTimer,
-    S: LogSource + Clone = SessionFiles,
-> {
+pub struct AcpLlmClient<L: Launch = Program, T: Timer = SystemTimer> {
     config: LlmClientConfig,
     permissions: Permissions,
     launcher: L,
     options: Options,
-    logs: S,
+    dialect: &'static Dialect,
+    logs: Box<dyn LogSource>,
+    workspace: Box<dyn Workspace>,
     timer: T,
 }
 
 impl<L: Launch> AcpLlmClient<L> {
     /// A client that starts this agent for each attempt and lets it do nothing that it asks for. `home` is where the agent
-    /// keeps its sessions, its `KIMI_CODE_HOME`.
+    /// keeps its sessions.
     ///
-    /// A mode that the options leave open is [`Mode::Default`], not the agent's configured one: in some it asks for nothing,
-    /// so that nothing could be denied.
+    /// The agent is put in the mode in which it asks before it acts, whatever it is configured to.
     pub fn new(
         config: LlmClientConfig,
         launcher: L,
         options: Options,
+        dialect: &'static Dialect,
         home: impl Into<PathBuf>,
     ) -> AcpLlmClient<L> {
         AcpLlmClient {
@@ -109,27 +108,37 @@ impl<L: Launch> AcpLlmClient<L> {
             launcher,
             options: Options {
                 client_version: env!("CARGO_PKG_VERSION").to_string(),
-                mode: options.mode.or(Some(Mode::Default)),
+                asks: true,
                 ..options
             },
-            logs: SessionFiles::new(home),
+            dialect,
+            logs: Box::new(SessionFiles::new(dialect, home)),
+            workspace: Box::new(Disk),
             timer: SystemTimer::default(),
         }
     }
 }
 
-impl AcpLlmClient<Player, PlayedTime, PlayedLogs> {
+impl AcpLlmClient<Player, PlayedTime> {
     /// A client for the agent on a tape. Nothing is started and no file is read.
-    pub fn replay(config: LlmClientConfig, player: &Player, options: Options) -> Self {
-        let client = AcpLlmClient::new(config, player.clone(), options, PathBuf::new());
-        client.with_logs(player.logs()).with_timer(player.timer())
+    pub fn replay(
+        config: LlmClientConfig,
+        player: &Player,
+        options: Options,
+        dialect: &'static Dialect,
+    ) -> Self {
+        let client = AcpLlmClient::new(config, player.clone(), options, dialect, PathBuf::new());
+        client
+            .with_logs(player.logs())
+            .with_workspace(player.files())
+            .with_timer(player.timer())
     }
 }
 
-impl<L: Launch, T: Timer, S: LogSource + Clone> AcpLlmClient<L, T, S> {
+impl<L: Launch, T: Timer> AcpLlmClient<L, T> {
     /// The same client with other permissions.
     #[must_use]
-    pub fn with_permissions(self, permissions: Permissions) -> AcpLlmClient<L, T, S> {
+    pub fn with_permissions(self, permissions: Permissions) -> AcpLlmClient<L, T> {
         AcpLlmClient {
             permissions,
             ..self
@@ -137,43 +146,53 @@ impl<L: Launch, T: Timer, S: LogSource + Clone> AcpLlmClient<L, T, S> {
     }
 
     /// The same client with another sense of time.
-    pub fn with_timer<U: Timer>(self, timer: U) -> AcpLlmClient<L, U, S> {
+    pub fn with_timer<U: Timer>(self, timer: U) -> AcpLlmClient<L, U> {
         AcpLlmClient {
             config: self.config,
             permissions: self.permissions,
             launcher: self.launcher,
             options: self.options,
+            dialect: self.dialect,
             logs: self.logs,
+            workspace: self.workspace,
             timer,
         }
     }
 
     /// The same client with its sessions' logs in another place.
-    pub fn with_logs<R: LogSource + Clone>(self, logs: R) -> AcpLlmClient<L, T, R> {
+    #[must_use]
+    pub fn with_logs(self, logs: impl LogSource + 'static) -> AcpLlmClient<L, T> {
         AcpLlmClient {
-            config: self.config,
-            permissions: self.permissions,
-            launcher: self.launcher,
-            options: self.options,
-            logs,
-            timer: self.timer,
+            logs: Box::new(logs),
+            ..self
         }
     }
 
-    /// The same client, recorded: what the agent says, and what its sessions' logs do.
-    pub fn recorded(self, recorder: &Recorder) -> AcpLlmClient<Recorded<L>, T, RecordedLogs<S>> {
+    /// The same client with the user's files in another place.
+    #[must_use]
+    pub fn with_workspace(self, workspace: impl Workspace + 'static) -> AcpLlmClient<L, T> {
+        AcpLlmClient {
+            workspace: Box::new(workspace),
+            ..self
+        }
+    }
+
+    /// The same client, recorded: what the agent says and is sent, and what its sessions' logs say.
+    pub fn recorded(self, recorder: &Recorder) -> AcpLlmClient<Recorded<L>, T> {
         AcpLlmClient {
             config: self.config,
             permissions: self.permissions,
             launcher: Recorded::new(self.launcher, recorder),
             options: self.options,
-            logs: recorder.logs(self.logs),
+            dialect: self.dialect,
+            logs: Box::new(recorder.logs(self.logs, self.dialect)),
+            workspace: self.workspace,
             timer: self.timer,
         }
     }
 }
 
-impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T, S> {
+impl<L: Launch, T: Timer> LlmClient for AcpLlmClient<L, T> {
     fn set_timeout(&mut self, timeout: Duration) {
         self.config.timeout = timeout;
     }
@@ -184,6 +203,14 @@ impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T,
         budget: &mut TokenBudget,
         observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
+        let options = Options {
+            // Where it may do all, its own writing is what was asked for.
+            files: self.permissions != Permissions::All,
+            ..self.options.clone()
+        };
+        let source: RefCell<&mut dyn LogSource> = RefCell::new(&mut *self.logs);
+        let workspace: RefCell<&mut dyn Workspace> = RefCell::new(&mut *self.workspace);
+        let dialect = self.dialect;
         let mut run = Run {
             config: &self.config,
             permissions: &self.permissions,
@@ -191,16 +218,11 @@ impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T,
             request,
             budget,
         };
-        let (options, source) = (&self.options, &self.logs);
-        let options = Options {
-            // In its other modes, and where it may do all, its own writing is what was asked for.
-            files: options.mode == Some(Mode::Default) && self.permissions != Permissions::All,
-            ..options.clone()
-        };
         let agent = || Logged {
             acp: Acp::new(options.clone()),
-            source: source.clone(),
-            logs: Vec::new(),
+            source: &source,
+            workspace: &workspace,
+            logs: SessionLogs::new(dialect),
             keeps_whole: true,
         };
         run.ask(agent, &mut self.timer, observer)
@@ -208,22 +230,17 @@ impl<L: Launch, T: Timer, S: LogSource + Clone> LlmClient for AcpLlmClient<L, T,
 }
 
 /// The protocol, and the log that tells the truth about it.
-struct Logged<S> {
+struct Logged<'a> {
     acp: Acp,
-    source: S,
-    /// What the agents' logs say, the main one's first.
-    logs: Vec<CodeLog>,
+    source: &'a RefCell<&'a mut dyn LogSource>,
+    workspace: &'a RefCell<&'a mut dyn Workspace>,
+    /// What the agents' logs say.
+    logs: SessionLogs,
     /// Whether the prompt is short enough to survive when the agent shortens the conversation.
     keeps_whole: bool,
 }
 
-impl<S> Logged<S> {
-    fn main(&self) -> Option<&CodeLog> {
-        self.logs.first()
-    }
-}
-
-impl<S: LogSource> Agent for Logged<S> {
+impl Agent for Logged<'_> {
     fn source(&self) -> UsageSource {
         UsageSource::SessionLog
     }
@@ -242,7 +259,7 @@ impl<S: LogSource> Agent for Logged<S> {
 
     fn prompt(&mut self, prompt: &Prompt) -> String {
         self.keeps_whole = prompt.parts.iter().all(|part| match part {
-            Part::Text(text) => session_log::code_keeps_whole(text),
+            Part::Text(text) => kimi_code::keeps_whole(text),
             _ => true,
         });
         self.acp.prompt(prompt)
@@ -260,16 +277,17 @@ impl<S: LogSource> Agent for Logged<S> {
         self.acp.receive(line)
     }
 
-    fn closed(&mut self) -> Option<Signal> {
+    fn closed(&mut self) -> Vec<Signal> {
         self.acp.closed()
     }
 
     fn on_file(&mut self, what: &Asked) -> Answer {
+        let mut workspace = self.workspace.borrow_mut();
         let done = match what {
             Asked::ReadFile { path, tool } => {
                 // What a tool shows may be shown with replacements; what one writes back may not.
                 let is_shown = tool.as_deref().is_some_and(permissions::reads);
-                self.source.read_file(path, is_shown)
+                workspace.read(path, is_shown)
             }
             Asked::WriteFile {
                 permission,
@@ -278,7 +296,7 @@ impl<S: LogSource> Agent for Logged<S> {
             } => permission
                 .paths
                 .iter()
-                .try_for_each(|path| self.source.write_file(path, content))
+                .try_for_each(|path| workspace.write(path, content))
                 .map(|()| String::new()),
             _ => return Answer::Deny { reason: None },
         };
@@ -293,12 +311,12 @@ impl<S: LogSource> Agent for Logged<S> {
     }
 
     fn owns(&self, path: &str) -> bool {
-        self.source.owns(path)
+        self.source.borrow().owns(path)
     }
 
     fn ready(&mut self, peer: &Peer) -> Result<(), LlmError> {
         let session = peer.session.as_deref().unwrap_or_default();
-        let error = match self.source.follow(session) {
+        let error = match self.source.borrow_mut().follow(session) {
             Ok(true) => return Ok(()),
             Ok(false) => "there is none".to_string(),
             Err(error) => error.to_string(),
@@ -307,7 +325,7 @@ impl<S: LogSource> Agent for Logged<S> {
             detail: format!(
                 "the log of the session {session:?} was looked for in {} and {error}; without it nobody would know how \
                  the turn ended",
-                self.source.place()
+                self.source.borrow().place()
             ),
         })
     }
@@ -316,48 +334,51 @@ impl<S: LogSource> Agent for Logged<S> {
         let Logged {
             acp, source, logs, ..
         } = self;
-        let mut events = Vec::new();
-        source.read(&mut |agent, line| {
-            if logs.len() <= agent {
-                logs.resize_with(agent.saturating_add(1), CodeLog::default);
-            }
-            match logs.get_mut(agent).and_then(|log| log.read_line(line)) {
-                Some(CodeFact::Used { usage, .. }) => events.push(Event::Usage(usage)),
-                // A sub-agent's retries are as little shown as its text.
-                Some(CodeFact::Retry(retry)) if agent == 0 => {
-                    events.extend(acp.supersede());
-                    events.push(Event::Retry(retry));
-                }
-                _ => {}
-            }
+        let mut found = Vec::new();
+        source.borrow_mut().read(&mut |agent, line| {
+            logs.read_line(agent, line, &mut found);
         })?;
-        if !self.keeps_whole && self.main().is_some_and(CodeLog::was_elided) {
+        let mut events = Vec::with_capacity(found.len());
+        for event in found {
+            if matches!(event, Event::Retry(_)) {
+                events.extend(acp.supersede());
+            }
+            events.push(event);
+        }
+        if !self.keeps_whole && self.logs.main().is_some_and(SessionLog::was_elided) {
             events.push(Event::PromptCut);
         }
         Ok(events)
     }
 
     fn outcome(&self, answered: &Answered) -> Option<Outcome> {
-        self.main()?.outcome(answered)
+        self.logs.main()?.outcome(answered)
     }
 
     fn silence(&self) -> String {
         format!(
             "the agent says that the turn is over, and its log {} does not say how",
-            self.source.place()
+            self.source.borrow().place()
         )
     }
 
     fn usage(&self) -> UsageSum {
-        let mut sum = UsageSum::default();
-        for log in &self.logs {
-            sum.merge(log.usage());
-        }
-        sum
+        self.logs.usage_without(|_| false)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.logs.is_busy_without(|_| false)
+    }
+
+    fn close(&mut self) -> Vec<Event> {
+        // Its log is complete now. What cannot be read is what was not reported.
+        let mut events = self.look().unwrap_or_default();
+        self.logs.close_without(|_| false, &mut events);
+        events
     }
 
     fn text(&self) -> &str {
-        let exact = self.main().and_then(CodeLog::text);
+        let exact = self.logs.main().and_then(SessionLog::text);
         exact.unwrap_or_else(|| self.acp.text())
     }
 
@@ -366,7 +387,7 @@ impl<S: LogSource> Agent for Logged<S> {
     }
 
     fn model(&self) -> Option<&str> {
-        self.main()?.model()
+        self.logs.main()?.model()
     }
 }
 
@@ -378,11 +399,13 @@ mod tests {
     use std::io::Write;
     use std::path::Path;
 
+    use crate::transport::agent::CallEnd;
     use crate::transport::agent::Finish;
     use crate::transport::agent::Usage;
+    use crate::transport::agents::KIMI_CODE;
 
-    /// A session of which the log holds an earlier turn, greeted and ready for a prompt.
-    fn greeted(home: &Path) -> (Logged<SessionFiles>, PathBuf) {
+    /// A session of which the log holds an earlier turn.
+    fn session(home: &Path) -> PathBuf {
         let path = home.join("sessions/wd_x/s/agents/main/wire.jsonl");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "").unwrap();
@@ -393,10 +416,19 @@ mod tests {
                 r#"{"type":"turn.ended","turnId":0,"reason":"completed"}"#,
             ],
         );
+        path
+    }
+
+    /// An agent in that session, greeted and ready for a prompt.
+    fn greeted<'a>(
+        source: &'a RefCell<&'a mut dyn LogSource>,
+        workspace: &'a RefCell<&'a mut dyn Workspace>,
+    ) -> Logged<'a> {
         let mut agent = Logged {
             acp: Acp::new(Options::default()),
-            source: SessionFiles::new(home),
-            logs: Vec::new(),
+            source,
+            workspace,
+            logs: SessionLogs::new(&KIMI_CODE),
             keeps_whole: true,
         };
         agent.start();
@@ -406,7 +438,7 @@ mod tests {
             panic!("{signals:?}");
         };
         agent.ready(peer).unwrap();
-        (agent, path)
+        agent
     }
 
     fn append(path: &Path, lines: &[&str]) {
@@ -421,7 +453,11 @@ mod tests {
     #[test]
     fn a_retry_takes_back_what_was_streamed_before_it_and_old_turns_are_not_counted() {
         let home = std::env::temp_dir().join(format!("omk-acp-{}", std::process::id()));
-        let (mut agent, path) = greeted(&home);
+        let path = session(&home);
+        let (mut files, mut disk) = (SessionFiles::new(&KIMI_CODE, &home), Disk);
+        let source: RefCell<&mut dyn LogSource> = RefCell::new(&mut files);
+        let workspace: RefCell<&mut dyn Workspace> = RefCell::new(&mut disk);
+        let mut agent = greeted(&source, &workspace);
         agent.prompt(&Prompt::text("go"));
         let chunk = r#"{"method":"session/update","params":{"sessionId":"s","update":{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"part "}}}}"#;
         agent.receive(chunk.as_bytes());
@@ -434,13 +470,17 @@ mod tests {
             &[
                 r#"{"type":"turn.prompt","turnId":1,"origin":{"kind":"user"}}"#,
                 r#"{"type":"llm.request","model":"kimi-k2"}"#,
-                r#"{"type":"context.append_loop_event","event":{"type":"content.part"}}"#,
+                r#"{"type":"context.append_loop_event","event":{"type":"content.part","part":{"type":"text","text":"part "}}}"#,
                 r#"{"type":"turn.step.retrying","nextAttempt":2,"maxAttempts":10,"delayMs":500,"errorMessage":"terminated"}"#,
             ],
         );
         let events = agent.look().unwrap();
         assert!(
-            matches!(&events[..], [Event::Superseded { step: 1 }, Event::Retry(retry)] if retry.attempt == 2),
+            matches!(
+                &events[..],
+                [Event::CallStarted { .. }, Event::CallEnded(CallEnd::Unreported), Event::Superseded { step: 1 }, Event::Retry(retry)]
+                    if retry.attempt == 2
+            ),
             "{events:?}"
         );
         assert_eq!(agent.streamed(), "");
@@ -449,7 +489,9 @@ mod tests {
             &path,
             &[
                 USED,
-                r#"{"type":"agent.message.appended","message":{"message":{"role":"assistant","content":"whole"},"meta":{"finish":{"rawFinishReason":"stop"}}}}"#,
+                r#"{"type":"context.append_loop_event","event":{"type":"step.begin","turnId":"1","step":2}}"#,
+                r#"{"type":"context.append_loop_event","event":{"type":"content.part","turnId":"1","part":{"type":"text","text":"whole"}}}"#,
+                r#"{"type":"context.append_loop_event","event":{"type":"step.end","turnId":"1","finishReason":"end_turn","rawFinishReason":"stop"}}"#,
                 r#"{"type":"turn.ended","turnId":1,"reason":"completed"}"#,
             ],
         );
@@ -458,7 +500,10 @@ mod tests {
             output: 2,
             ..Usage::default()
         };
-        assert_eq!(agent.look().unwrap(), [Event::Usage(Some(usage))]);
+        assert_eq!(
+            agent.look().unwrap(),
+            [Event::CallEnded(CallEnd::Reported(usage))]
+        );
         assert_eq!(
             agent.outcome(&Answered::EndTurn),
             Some(Outcome::Finished(Finish::Stop))

@@ -30,12 +30,14 @@ use crate::llm::types::UsageSource;
 use crate::runtime::base64;
 use crate::runtime::clock::Timer;
 use crate::runtime::signal;
+use crate::tokens::usage::TokenCounts;
 use crate::transport::agent;
 use crate::transport::agent::Answer;
 use crate::transport::agent::Answered;
 use crate::transport::agent::Ask;
 use crate::transport::agent::AskId;
 use crate::transport::agent::Asked;
+use crate::transport::agent::CallEnd;
 use crate::transport::agent::Failure;
 use crate::transport::agent::FailureKind;
 use crate::transport::agent::Finish;
@@ -45,6 +47,7 @@ use crate::transport::agent::Peer;
 use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
+use crate::transport::agents::common_tool;
 use crate::transport::child::Child;
 use crate::transport::child::Exit;
 use crate::transport::child::Program;
@@ -81,6 +84,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// How long nothing happens until an observer is given an occasion to show that, or to stop.
 const TICK: Duration = Duration::from_secs(1);
+/// How long nothing must happen, after a turn that began sub-agents, until they are taken to be done.
+const DELEGATED_QUIET: Duration = Duration::from_secs(1);
 /// The longest wait for one line; who waits longer asks again. Further moments may not exist.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
@@ -126,7 +131,7 @@ pub(crate) trait Agent {
     fn cancel(&mut self) -> Option<String>;
     fn answer(&mut self, ask: &AskId, answer: &Answer) -> Option<String>;
     fn receive(&mut self, line: &[u8]) -> Vec<Signal>;
-    fn closed(&mut self) -> Option<Signal>;
+    fn closed(&mut self) -> Vec<Signal>;
 
     /// Reads or writes a text file that it handed over. Only what is permitted gets here.
     fn on_file(&mut self, what: &Asked) -> Answer;
@@ -143,6 +148,10 @@ pub(crate) trait Agent {
     fn silence(&self) -> String;
     /// The usage of the turn so far, sub-agents' included.
     fn usage(&self) -> UsageSum;
+    /// Whether a sub-agent is at work, or a turn that nobody asked for.
+    fn is_busy(&self) -> bool;
+    /// The agent is gone: what happened since the last look, and calls that will not report any more.
+    fn close(&mut self) -> Vec<agent::Event>;
     /// The answer, as exactly as it is known.
     fn text(&self) -> &str;
     /// The answer as it was streamed.
@@ -201,13 +210,13 @@ impl<L: Launch> Run<'_, L> {
         let mut link = self.launcher.launch().map_err(not_started)?;
         let now = timer.elapsed();
         let mut turn = Turn {
-            agent,
+            agent: &mut *agent,
             link: &mut link,
             config: self.config,
             permissions: self.permissions,
             prompt,
-            budget: self.budget,
-            emitter,
+            budget: &mut *self.budget,
+            emitter: &mut *emitter,
             deadline: now.saturating_add(left),
             heard: now,
             looked: now,
@@ -217,6 +226,7 @@ impl<L: Launch> Run<'_, L> {
             asked: false,
             settled: false,
             quiet: false,
+            delegated: false,
             told: UsageSum::default(),
             bytes: 0,
             session: None,
@@ -227,18 +237,57 @@ impl<L: Launch> Run<'_, L> {
             grace: GRACE,
         };
         let end = turn.run();
-        let grace = turn.grace;
         let exited =
             matches!(&end, Ok(Outcome::Failed(failure)) if failure.kind == FailureKind::Exited);
-        // Before the agent is waited for, which can take longer than its last word did.
-        let answer = turn.conclude(end);
+        // The answer goes out before anything else is waited for.
+        let (answer, told, grace) = turn.conclude(end);
         let exit = self.launcher.stop(&mut link, grace.stop);
+        let answer = self.account(agent, told, answer, emitter);
         match exit.filter(|_| exited) {
             Some(exit) => {
                 answer.map_err(|error| error.with_detail(|detail| format!("{detail} ({exit})")))
             }
             None => answer,
         }
+    }
+
+    /// Takes in what the agent did until its end, and adds what all of it used to the answer or the error.
+    fn account(
+        &mut self,
+        agent: &mut dyn Agent,
+        told: UsageSum,
+        answer: Result<LlmResponse, LlmError>,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<LlmResponse, LlmError> {
+        // Whether the observer wants more or not, its ledger does.
+        let mut heard = Ok(());
+        for event in agent.close() {
+            if let Some(end) = of_call(&event, agent.source()) {
+                heard = heard.and(end.emit(emitter));
+            }
+        }
+        let usage = agent.usage();
+        let known = at_least(&usage, agent.source());
+        self.budget.record_usage(known.total());
+        if usage != told {
+            heard = heard.and(emitter.emit(Event::Usage(&known)));
+        }
+        let charged = match (usage.calls, usage.untold) {
+            (0, 0) => Charge::No,
+            (0, _) => Charge::Unknown,
+            _ => Charge::Yes,
+        };
+        let mut response = answer.map_err(|error| error.of_turn(charged))?;
+        heard?;
+        response.usage = known;
+        if usage.untold > 0 {
+            response.warnings.push(format!(
+                "calls of the model that did not report their usage: {}; the others used {} tokens",
+                usage.untold,
+                known.total()
+            ));
+        }
+        Ok(response)
     }
 }
 
@@ -261,9 +310,9 @@ fn prompt(request: &Request) -> Prompt {
 }
 
 /// A turn that runs.
-struct Turn<'a, 'o> {
+struct Turn<'a, 'o, 'l> {
     agent: &'a mut dyn Agent,
-    link: &'a mut dyn Link,
+    link: &'l mut dyn Link,
     config: &'a LlmClientConfig,
     permissions: &'a Permissions,
     prompt: &'a Prompt,
@@ -285,6 +334,8 @@ struct Turn<'a, 'o> {
     settled: bool,
     /// The turn was given up: the observer hears no more, and only the usage is of interest.
     quiet: bool,
+    /// A tool was used that begins sub-agents.
+    delegated: bool,
     /// The usage that the observer was told last.
     told: UsageSum,
     /// Bytes of text and reasoning so far.
@@ -300,7 +351,7 @@ struct Turn<'a, 'o> {
     grace: Grace,
 }
 
-impl Turn<'_, '_> {
+impl Turn<'_, '_, '_> {
     fn run(&mut self) -> Result<Outcome, LlmError> {
         let hello = self.agent.start();
         let end = self.send(&hello).and_then(|()| self.listen());
@@ -387,8 +438,10 @@ impl Turn<'_, '_> {
             Ok(Received::Line(line)) => (self.agent.receive(line), true),
             Ok(Received::Timeout) => (Vec::new(), false),
             Ok(Received::Eof) => match self.agent.closed() {
-                Some(signal) => (vec![signal], true),
-                None => return Err(broken(LinkError::Closed, self.asked)),
+                signals if signals.is_empty() => {
+                    return Err(broken(LinkError::Closed, self.asked));
+                }
+                signals => (signals, true),
             },
             Err(error) => return Err(broken(error, self.asked)),
         };
@@ -478,8 +531,9 @@ impl Turn<'_, '_> {
             agent::Event::Tool { call, name } => {
                 // A version may come that neither asks nor hands over the file. That is at least said.
                 if permissions::writes(&name) && !self.permissions.covers(&name) {
-                    self.forbidden.push((call.clone(), name));
+                    self.forbidden.push((call.clone(), name.clone()));
                 }
+                self.delegated |= common_tool(&name) == "agent";
                 self.running.push(call);
                 self.emitter.mark_acted();
                 Ok(())
@@ -492,7 +546,14 @@ impl Turn<'_, '_> {
                 }
                 Ok(())
             }
-            agent::Event::Usage(_) => self.on_usage(),
+            agent::Event::CallStarted { .. } | agent::Event::CallEnded(_) => {
+                if let Some(call) = of_call(&event, self.agent.source())
+                    && !self.quiet
+                {
+                    call.emit(self.emitter)?;
+                }
+                self.on_usage()
+            }
             agent::Event::PromptCut if !self.quiet => Err(LlmError::ContextLengthExceeded {
                 detail: "the agent found the prompt too long for the window it was configured with, and would have asked \
                          with a part of it or with none"
@@ -519,7 +580,7 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         self.told = usage;
-        let told = self.at_least(&usage);
+        let told = at_least(&usage, self.agent.source());
         self.emit(Event::Usage(&told))?;
         let used = told.total();
         if self.budget.can_afford(used) {
@@ -571,23 +632,6 @@ impl Turn<'_, '_> {
         }
     }
 
-    /// What was told of the usage.
-    fn at_least(&self, usage: &UsageSum) -> Usage {
-        let source = self.agent.source();
-        if usage.calls == 0 {
-            return Usage::unknown(source);
-        }
-        Usage {
-            input: Some(usage.told.input),
-            cache_read: Some(usage.told.cache_read),
-            cache_write: Some(usage.told.cache_write),
-            output: Some(usage.told.output),
-            reasoning: None,
-            source,
-            unreported: usage.untold,
-        }
-    }
-
     fn emit(&mut self, event: Event<'_>) -> Result<(), LlmError> {
         if self.quiet {
             return Ok(());
@@ -595,28 +639,76 @@ impl Turn<'_, '_> {
         self.emitter.emit(event)
     }
 
-    /// Books what was used and makes an answer or an error of the end.
-    fn conclude(self, end: Result<Outcome, LlmError>) -> Result<LlmResponse, LlmError> {
-        let usage = self.agent.usage();
-        let known = self.at_least(&usage);
-        self.budget.record_usage(known.total());
-        if usage != self.told {
-            // Also to an observer who wants no more: its ledger does.
-            let told = self.emitter.emit(Event::Usage(&known));
-            if end.is_ok() {
-                told?;
+    /// Makes an answer or an error of the end, hands the answer over, and waits for what goes on after it. What was used is
+    /// added when the agent is gone; here is only what the observer was told of it.
+    fn conclude(
+        mut self,
+        end: Result<Outcome, LlmError>,
+    ) -> (Result<LlmResponse, LlmError>, UsageSum, Grace) {
+        let answer = end.and_then(|outcome| self.respond(outcome));
+        if answer.is_ok() {
+            self.follow();
+        }
+        (answer, self.told, self.grace)
+    }
+
+    /// Waits for the sub-agents that work on after the turn, until the deadline or until the observer stops: they cost money.
+    fn follow(&mut self) {
+        let mut quiet_since = self.timer.elapsed();
+        loop {
+            let now = self.timer.elapsed();
+            if self.agent.is_busy() {
+                quiet_since = now;
+            }
+            // One that has only just been begun, or has only just ended, may be followed by more.
+            let patience = match self.delegated {
+                true => DELEGATED_QUIET,
+                false => Duration::ZERO,
+            };
+            if now.saturating_sub(quiet_since) >= patience && !self.agent.is_busy() {
+                return;
+            }
+            self.heard = now;
+            if now >= self.deadline {
+                return;
+            }
+            let Ok(signals) = self.signals() else {
+                if signal::pending().is_some() {
+                    self.grace = GRACE_AFTER_SIGNAL;
+                    signal::acknowledge();
+                }
+                return;
+            };
+            for signal in signals {
+                let done = match signal {
+                    Signal::Send(line) => self.send(&line),
+                    Signal::Ask(ask) => self.on_ask(&ask),
+                    Signal::Event(
+                        event @ (agent::Event::CallStarted { .. } | agent::Event::CallEnded(_)),
+                    ) => self.on_event(event),
+                    _ => Ok(()),
+                };
+                if done.is_err() {
+                    return;
+                }
+            }
+            if self.look().is_err() {
+                return;
             }
         }
-        let charged = match (usage.calls, usage.untold) {
-            (0, 0) => Charge::No,
-            (0, _) => Charge::Unknown,
-            _ => Charge::Yes,
-        };
-        let finish = match end.map_err(|error| error.of_turn(charged))? {
+    }
+
+    fn respond(&mut self, outcome: Outcome) -> Result<LlmResponse, LlmError> {
+        let finish = match outcome {
             Outcome::Finished(finish) => finish,
-            Outcome::Cancelled => {
-                return Err(LlmError::Interrupted { begun: true }.of_turn(charged));
+            // A refused tool may end a turn; the denial says more than that it ended.
+            Outcome::GaveUp { .. } if !self.denials.is_empty() => Finish::Untold,
+            Outcome::GaveUp { reason } => {
+                return Err(LlmError::GaveUp {
+                    detail: format!("the agent ended its turn without an answer: {reason}"),
+                });
             }
+            Outcome::Cancelled => return Err(LlmError::Interrupted { begun: true }),
             Outcome::MaxSteps { steps } => {
                 let steps = steps.map_or(String::new(), |steps| format!(" of {steps}"));
                 return Err(LlmError::BudgetExhausted {
@@ -629,73 +721,121 @@ impl Turn<'_, '_> {
                     true => Charge::Unknown,
                     false => Charge::No,
                 };
-                let error = failed(failure, self.asked);
-                return Err(error.of_turn(own.plus(charged)));
+                return Err(failed(failure, self.asked).of_turn(own));
             }
         };
-        self.respond(finish, &usage, charged)
-    }
-
-    fn respond(
-        mut self,
-        finish: Finish,
-        usage: &UsageSum,
-        charged: Charge,
-    ) -> Result<LlmResponse, LlmError> {
         let finish_reason = match finish {
             Finish::Untold => None,
             Finish::Stop => Some(FinishReason::Stop),
             Finish::Length => Some(FinishReason::Length),
+            Finish::ToolCalls => Some(FinishReason::Other("tool_calls".to_string())),
             Finish::Other(reason) => Some(FinishReason::Other(reason)),
             Finish::Filtered => {
                 let detail = "the service ended the answer".to_string();
                 let status = None;
-                return Err(LlmError::ContentFiltered { detail, status }.of_turn(charged));
+                return Err(LlmError::ContentFiltered { detail, status });
             }
         };
-        let text = self.agent.text().to_string();
+        let mut warnings = Vec::new();
+        let mut text = self.agent.text().to_string();
+        let streamed = self.agent.streamed().to_string();
+        if text.trim().is_empty() && !streamed.trim().is_empty() {
+            warnings.push(
+                "the session's log has no text of the last step: the streamed text was taken"
+                    .to_string(),
+            );
+            text.clone_from(&streamed);
+        }
         if text.trim().is_empty() && self.denials.is_empty() {
             return Err(LlmError::EmptyAnswer {
                 detail: "the agent ended its turn without a word".to_string(),
             });
         }
-        if text != self.agent.streamed() {
-            // Notices of the agent's own, or a try that broke, were streamed as if they were the answer.
-            if !self.agent.streamed().is_empty() {
+        if text != streamed {
+            // What came before it may be a notice of the agent's own, or a try that broke.
+            if !streamed.ends_with(text.as_str()) && !streamed.is_empty() {
+                warnings.push(
+                    "the streamed text differs from the session's log: the log's was taken"
+                        .to_string(),
+                );
+            }
+            if !streamed.is_empty() {
                 self.emit(Event::Superseded)?;
             }
             self.emit(Event::Text(&text))?;
         }
         self.emit(Event::Answered)?;
-        let told = self.at_least(usage);
-        let mut warnings = Vec::new();
         if !self.disobeyed.is_empty() {
             warnings.push(format!(
                 "the agent used {}, which was not allowed: look at what it changed",
                 self.disobeyed.join(", ")
             ));
         }
-        if usage.total().is_none() {
-            let known = told.total();
-            warnings.push(format!(
-                "calls of the model that did not tell their usage: {}; the others used {known} tokens",
-                usage.untold
-            ));
-        }
         Ok(LlmResponse {
             model: self.agent.model().map(str::to_string),
-            session_id: self.session,
+            session_id: self.session.take(),
             finish_reason,
-            usage: match usage.total() {
-                Some(_) => told,
-                None => Usage::unknown(self.agent.source()),
-            },
-            retries: self.retries,
-            denials: self.denials,
+            retries: std::mem::take(&mut self.retries),
+            denials: std::mem::take(&mut self.denials),
             warnings,
             ..LlmResponse::of(text)
         })
     }
+}
+
+/// What was reported of the usage, and how many calls were not.
+fn at_least(usage: &UsageSum, source: UsageSource) -> Usage {
+    let unreported = usage.untold;
+    match usage.calls {
+        0 => Usage {
+            unreported,
+            ..Usage::unknown(source)
+        },
+        _ => Usage {
+            unreported,
+            ..told(&usage.told, source)
+        },
+    }
+}
+
+fn told(usage: &agent::Usage, source: UsageSource) -> Usage {
+    let counts = TokenCounts {
+        input_uncached: usage.input,
+        cache_read: usage.cache_read,
+        cache_write: usage.cache_write,
+        output: usage.output,
+    };
+    Usage::exact(counts, source)
+}
+
+/// What an observer hears of a call.
+enum OfCall {
+    Started(Option<u64>),
+    Ended(Option<Usage>, Charge),
+}
+
+impl OfCall {
+    fn emit(&self, emitter: &mut Emitter<'_>) -> Result<(), LlmError> {
+        emitter.emit(match self {
+            OfCall::Started(context) => Event::CallStarted { context: *context },
+            OfCall::Ended(usage, charged) => Event::CallEnded {
+                usage: usage.as_ref(),
+                charged: *charged,
+            },
+        })
+    }
+}
+
+fn of_call(event: &agent::Event, source: UsageSource) -> Option<OfCall> {
+    Some(match event {
+        agent::Event::CallStarted { context } => OfCall::Started(*context),
+        agent::Event::CallEnded(CallEnd::Reported(usage)) => {
+            OfCall::Ended(Some(told(usage, source)), Charge::Yes)
+        }
+        agent::Event::CallEnded(CallEnd::Unreported) => OfCall::Ended(None, Charge::Unknown),
+        agent::Event::CallEnded(CallEnd::Refused) => OfCall::Ended(None, Charge::No),
+        _ => return None,
+    })
 }
 
 /// The moment after that wait, for a link.

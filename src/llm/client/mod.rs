@@ -31,6 +31,7 @@ pub use crate::llm::client::wire::WireLlmClient;
 
 use crate::catalog::Catalog;
 use crate::catalog::Model;
+use crate::catalog::money::Charge;
 use crate::llm::cost::CostEstimator;
 use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
@@ -408,6 +409,19 @@ pub enum Event<'a> {
     Superseded,
     /// An attempt failed, and after a wait comes another.
     Retry(&'a Retry),
+    /// An agent's call of the model begins, its sub-agents' included. It is noticed up to 0.1 s later where a log tells it.
+    CallStarted {
+        /// Tokens in the model's window after this agent's call before, which this one's prompt has at least. `None` for the
+        /// first, and where it is not known.
+        context: Option<u64>,
+    },
+    /// An agent's call of the model is over. Every call that begins ends so, at the latest with the run.
+    CallEnded {
+        /// What it used; `None` where that was not reported.
+        usage: Option<&'a Usage>,
+        /// Whether it cost something: `No` where the service refused it.
+        charged: Charge,
+    },
     /// The usage of the whole run so far, in place of what an earlier event told.
     Usage(&'a Usage),
     /// The text of the step so far is the answer, whole and final. An agent may still take its time to end; a plain service
@@ -512,7 +526,12 @@ impl<'o> Emitter<'o> {
                 self.phase = None;
                 None
             }
-            Event::Usage(_) | Event::Answered | Event::Tick | Event::Session(_) => None,
+            Event::CallStarted { .. }
+            | Event::CallEnded { .. }
+            | Event::Usage(_)
+            | Event::Answered
+            | Event::Tick
+            | Event::Session(_) => None,
         };
         // When the first wait is announced nothing was sent yet; whatever else happens shows that something was.
         self.has_begun |= !matches!(

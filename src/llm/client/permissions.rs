@@ -12,6 +12,7 @@ use crate::llm::types::DenialKind;
 use crate::transport::agent::Answer;
 use crate::transport::agent::Asked;
 use crate::transport::agent::Permission;
+use crate::transport::agents::common_tool;
 
 /// What a denied tool is told. With a reason agents go on without the tool; without one, some end the turn.
 const DENIED: &str = "This tool is not permitted here. Go on without it.";
@@ -62,7 +63,7 @@ impl Permissions {
             Permissions::Nothing => false,
             Permissions::Tools(rules) => rules
                 .iter()
-                .any(|rule| meaning(&rule.tool) == meaning(tool)),
+                .any(|rule| common_tool(&rule.tool) == common_tool(tool)),
         }
     }
 
@@ -93,12 +94,9 @@ impl Permissions {
             // A reason would have the plan revised and shown again.
             Asked::Plan { text } => (refusal, denial(DenialKind::Plan, "", text)),
             Asked::Questions(questions) => {
-                let texts: Vec<&str> = questions.iter().map(|q| q.text.as_str()).collect();
-                (refusal, denial(DenialKind::Question, "", &texts.join("; ")))
+                let detail = questions.join("; ");
+                (refusal, denial(DenialKind::Question, "", &detail))
             }
-            Asked::Tool { name, .. } => (refusal, denial(DenialKind::Tool, name, "")),
-            // Hooks were not subscribed to, so nothing is known of what this would let pass.
-            _ => (refusal, None),
         }
     }
 }
@@ -183,7 +181,7 @@ impl Rule {
     }
 
     fn allows(&self, permission: &Permission) -> bool {
-        if meaning(&self.tool) != meaning(&permission.tool) {
+        if common_tool(&self.tool) != common_tool(&permission.tool) {
             return false;
         }
         let Some(pattern) = &self.pattern else {
@@ -225,27 +223,14 @@ impl fmt::Display for Rule {
     }
 }
 
-/// One name for what agents call differently.
-fn meaning(tool: &str) -> String {
-    let tool = tool.to_ascii_lowercase();
-    let known = match tool.as_str() {
-        "shell" => "bash",
-        "readfile" => "read",
-        "writefile" => "write",
-        "strreplacefile" => "edit",
-        other => other,
-    };
-    known.to_string()
-}
-
 /// Whether a tool changes files, as far as its name tells.
 pub(super) fn writes(tool: &str) -> bool {
-    matches!(meaning(tool).as_str(), "write" | "edit")
+    matches!(common_tool(tool).as_str(), "write" | "edit")
 }
 
 /// Whether a tool shows a file and changes none.
 pub(super) fn reads(tool: &str) -> bool {
-    meaning(tool) == "read"
+    common_tool(tool) == "read"
 }
 
 /// Whether `*` can stand for something everywhere so that the pattern is the text. Linear in the text for each star.

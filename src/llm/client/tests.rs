@@ -16,6 +16,8 @@ impl Observer for Notes {
             Event::Thinking(text) => format!("thinking {text}"),
             Event::Superseded => "superseded".to_string(),
             Event::Retry(retry) => format!("retry {}", retry.attempt),
+            Event::CallStarted { .. } => "call".to_string(),
+            Event::CallEnded { .. } => "called".to_string(),
             Event::Usage(usage) => format!("usage {}", usage.total()),
             Event::Session(session) => format!("session {session}"),
             Event::Answered => "answered".to_string(),

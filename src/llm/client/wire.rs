@@ -12,6 +12,7 @@
 //! asked again for is missing from the usage; and that it drops what came in one piece with the end of a stream. So an
 //! answer over Wire is never said to be complete.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,9 +43,13 @@ use crate::transport::agent::Peer;
 use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
+use crate::transport::agents::KIMI_CLI;
 use crate::transport::child::Program;
 use crate::transport::session_log::ContextSource;
+use crate::transport::session_log::LogSource;
 use crate::transport::session_log::SessionContext;
+use crate::transport::session_log::SessionFiles;
+use crate::transport::session_log::SessionLogs;
 use crate::transport::tape::PlayedContext;
 use crate::transport::tape::PlayedTime;
 use crate::transport::tape::Player;
@@ -53,16 +58,18 @@ use crate::transport::tape::Recorder;
 use crate::transport::wire::Options;
 use crate::transport::wire::Wire;
 
+/// How often the logs of sub-agents are looked into while the turn runs.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// A client for one agent.
 ///
 /// ```no_run
 /// use omk::llm::client::{LlmClient, LlmClientConfig, Permissions, Rule, WireLlmClient};
 /// use omk::llm::types::TokenBudget;
 /// use omk::transport::child::Program;
-/// use omk::transport::detect::Kind;
 ///
 /// let mut program = Program::new("/usr/local/bin/kimi");
-/// program.args = Kind::KimiCli.arguments().iter().map(Into::into).collect();
+/// program.args = vec!["--wire".into()];
 /// let config = LlmClientConfig::for_model("kimi-k3");
 /// let mut client = WireLlmClient::new(config, program)
 ///     .with_permissions(Permissions::of(Rule::parse_list("Shell(ls *)")?));
@@ -80,6 +87,8 @@ pub struct WireLlmClient<
     permissions: Permissions,
     launcher: L,
     context: C,
+    /// The session with the logs of its sub-agents, where it is known.
+    session: Option<(String, Box<dyn LogSource>)>,
     timer: T,
 }
 
@@ -91,6 +100,7 @@ impl<L: Launch> WireLlmClient<L> {
             permissions: Permissions::default(),
             launcher,
             context: SessionContext::default(),
+            session: None,
             timer: SystemTimer::default(),
         }
     }
@@ -102,6 +112,7 @@ impl WireLlmClient<Player, PlayedTime, PlayedContext> {
         let client = WireLlmClient::new(config, player.clone());
         client
             .with_context(player.context())
+            .with_logs("", player.sub_agent_logs())
             .with_timer(player.timer())
     }
 }
@@ -115,7 +126,10 @@ impl<L: Launch, T: Timer> WireLlmClient<L, T> {
         home: impl Into<PathBuf>,
         session: impl Into<String>,
     ) -> WireLlmClient<L, T> {
-        self.with_context(SessionContext::new(home, session))
+        let (home, session) = (home.into(), session.into());
+        let logs = SessionFiles::new(&KIMI_CLI, &home).sub_agents_only();
+        self.with_context(SessionContext::new(home, &session))
+            .with_logs(session, logs)
     }
 }
 
@@ -136,6 +150,7 @@ impl<L: Launch, T: Timer, C: ContextSource> WireLlmClient<L, T, C> {
             permissions: self.permissions,
             launcher: self.launcher,
             context: self.context,
+            session: self.session,
             timer,
         }
     }
@@ -147,20 +162,39 @@ impl<L: Launch, T: Timer, C: ContextSource> WireLlmClient<L, T, C> {
             permissions: self.permissions,
             launcher: self.launcher,
             context,
+            session: self.session,
             timer: self.timer,
         }
     }
 
-    /// The same client, recorded: what the agent says, and what is taken from the session's file.
+    /// The same client with its session's sub-agents' logs in another place.
+    #[must_use]
+    pub fn with_logs(
+        self,
+        session: impl Into<String>,
+        logs: impl LogSource + 'static,
+    ) -> WireLlmClient<L, T, C> {
+        WireLlmClient {
+            session: Some((session.into(), Box::new(logs))),
+            ..self
+        }
+    }
+
+    /// The same client, recorded: what the agent says, and what is taken from the session's files.
     pub fn recorded(
         self,
         recorder: &Recorder,
     ) -> WireLlmClient<Recorded<L>, T, RecordedContext<C>> {
+        let session = self.session.map(|(session, logs)| {
+            let logs: Box<dyn LogSource> = Box::new(recorder.logs(logs, &KIMI_CLI));
+            (session, logs)
+        });
         WireLlmClient {
             config: self.config,
             permissions: self.permissions,
             launcher: Recorded::new(self.launcher, recorder),
             context: recorder.context(self.context),
+            session,
             timer: self.timer,
         }
     }
@@ -186,12 +220,14 @@ impl<L: Launch, T: Timer, C: ContextSource> LlmClient for WireLlmClient<L, T, C>
         };
         let options = Options {
             client_version: env!("CARGO_PKG_VERSION").to_string(),
-            ..Options::default()
         };
         let context = &self.context;
+        let session = RefCell::new(self.session.as_mut());
         let agent = || Filed {
             wire: Wire::new(options.clone()),
             context,
+            session: &session,
+            logs: SessionLogs::new(&KIMI_CLI),
             ended: false,
             exact: None,
         };
@@ -199,10 +235,16 @@ impl<L: Launch, T: Timer, C: ContextSource> LlmClient for WireLlmClient<L, T, C>
     }
 }
 
-/// The protocol, and the conversation as the agent keeps it.
+/// A session's name, and the logs of its sub-agents.
+type Session<'a> = Option<&'a mut (String, Box<dyn LogSource>)>;
+
+/// The protocol, and what the agent keeps on disk.
 struct Filed<'a> {
     wire: Wire,
     context: &'a dyn ContextSource,
+    session: &'a RefCell<Session<'a>>,
+    /// What the logs of sub-agents say. Those that the agent waits for are on the wire too.
+    logs: SessionLogs,
     /// The turn is over.
     ended: bool,
     /// The answer that was kept, if it is less than what was sent.
@@ -215,7 +257,7 @@ impl Agent for Filed<'_> {
     }
 
     fn look_every(&self) -> Option<Duration> {
-        None
+        self.session.borrow().is_some().then_some(LOOK_EVERY)
     }
 
     fn truth_delay(&self) -> Duration {
@@ -240,15 +282,14 @@ impl Agent for Filed<'_> {
 
     fn receive(&mut self, line: &[u8]) -> Vec<Signal> {
         let mut signals = self.wire.receive(line);
-        let shortened = Signal::Event(Event::Compaction { done: true });
-        if signals.contains(&shortened) && self.context.has_lost_prompt() {
+        if signals.contains(&Signal::Event(Event::Compacted)) && self.context.has_lost_prompt() {
             signals.push(Signal::Event(Event::PromptCut));
         }
         self.ended |= signals.iter().any(|s| matches!(s, Signal::Ended(_)));
         signals
     }
 
-    fn closed(&mut self) -> Option<Signal> {
+    fn closed(&mut self) -> Vec<Signal> {
         self.wire.closed()
     }
 
@@ -262,14 +303,34 @@ impl Agent for Filed<'_> {
     }
 
     fn ready(&mut self, _: &Peer) -> Result<(), LlmError> {
-        Ok(())
+        match &mut *self.session.borrow_mut() {
+            // A session that begins has no directory yet.
+            Some((session, logs)) => logs.follow(session).map(|_| ()).map_err(unread),
+            None => Ok(()),
+        }
     }
 
     fn look(&mut self) -> io::Result<Vec<Event>> {
         if self.ended && self.exact.is_none() {
             self.exact = self.context.answer(self.wire.text());
         }
-        Ok(Vec::new())
+        let Filed {
+            wire,
+            session,
+            logs,
+            ..
+        } = self;
+        let mut events = Vec::new();
+        if let Some((_, source)) = &mut *session.borrow_mut() {
+            source.read(&mut |agent, line| {
+                let before = events.len();
+                logs.read_line(agent, line, &mut events);
+                if wire.includes(agent) {
+                    events.truncate(before);
+                }
+            })?;
+        }
+        Ok(events)
     }
 
     /// Wire says how a turn ended when it says that it did, so this is not asked before it has.
@@ -285,12 +346,25 @@ impl Agent for Filed<'_> {
     }
 
     fn usage(&self) -> UsageSum {
-        let mut usage = *self.wire.usage();
+        let mut usage = self.wire.usage();
+        usage.merge(&self.logs.usage_without(|agent| self.wire.includes(agent)));
         if self.exact.is_some() {
-            // The try that broke is on the bill too, and nobody tells for how much.
+            // The try that broke is on the bill too, and nothing reports for how much.
             usage.add(None);
         }
         usage
+    }
+
+    fn is_busy(&self) -> bool {
+        self.logs.is_busy_without(|agent| self.wire.includes(agent))
+    }
+
+    fn close(&mut self) -> Vec<Event> {
+        // What cannot be read is what was not reported.
+        let mut events = self.look().unwrap_or_default();
+        self.logs
+            .close_without(|agent| self.wire.includes(agent), &mut events);
+        events
     }
 
     fn text(&self) -> &str {
@@ -303,5 +377,11 @@ impl Agent for Filed<'_> {
 
     fn model(&self) -> Option<&str> {
         None
+    }
+}
+
+fn unread(error: io::Error) -> LlmError {
+    LlmError::Io {
+        detail: format!("the session's logs: {error}"),
     }
 }

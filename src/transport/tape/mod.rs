@@ -49,6 +49,7 @@ use serde_json::value::RawValue;
 
 pub use crate::transport::tape::play::PlayedBody;
 pub use crate::transport::tape::play::PlayedContext;
+pub use crate::transport::tape::play::PlayedFiles;
 pub use crate::transport::tape::play::PlayedLink;
 pub use crate::transport::tape::play::PlayedLogs;
 pub use crate::transport::tape::play::PlayedService;
@@ -67,6 +68,7 @@ use crate::transport::child::Exit;
 use crate::transport::http::Phase;
 use crate::transport::http::TransportError;
 use crate::transport::link::LinkError;
+use crate::transport::session_log;
 
 /// The name of the format.
 const SCHEMA: &str = "omk.tape/1";
@@ -313,8 +315,8 @@ enum Entry {
     Receive(Vec<u8>),
     /// The logs of its session were looked for.
     Follow { found: bool },
-    /// A line of one of them; 0 is the main agent's.
-    Log { agent: u16, line: Vec<u8> },
+    /// A line of one of them, with its agent's name.
+    Log { agent: String, line: Vec<u8> },
     /// That was all of one look into the logs.
     Looked,
     /// An agent was ended, and how, where that is known.
@@ -336,6 +338,14 @@ enum Entry {
     End,
 }
 
+/// An agent of a session.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Agent {
+    Name(String),
+    Number(u16),
+}
+
 /// A line as it is written and read. Which fields it has depends on the first.
 #[derive(Default, Serialize, Deserialize)]
 struct Line<'a> {
@@ -343,7 +353,7 @@ struct Line<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     found: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    agent: Option<u16>,
+    agent: Option<Agent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -443,8 +453,13 @@ impl Entry {
                 found: needed(line.found, "found")?,
             },
             "log" => Entry::Log {
-                agent: needed(line.agent, "agent")?,
                 line: line.bytes()?,
+                agent: match needed(line.agent, "agent")? {
+                    Agent::Name(name) => name,
+                    // How omk wrote it up to 0.6.
+                    Agent::Number(0) => session_log::MAIN.to_string(),
+                    Agent::Number(number) => format!("agent-{}", number - 1),
+                },
             },
             "looked" => Entry::Looked,
             "exit" => Entry::Exit(line.stderr.map(|stderr| Exit {
@@ -485,7 +500,7 @@ impl Entry {
                 ..Line::on("follow")
             },
             Entry::Log { agent, line } => Line {
-                agent: Some(*agent),
+                agent: Some(Agent::Name(agent.clone())),
                 ..Line::on("log").with(line)
             },
             Entry::Looked => Line::on("looked"),

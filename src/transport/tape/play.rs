@@ -24,6 +24,7 @@ use crate::runtime::clock::Timer;
 use crate::runtime::secret::Secret;
 use crate::runtime::text;
 use crate::transport::acp;
+use crate::transport::agents::kimi_cli;
 use crate::transport::child::Exit;
 use crate::transport::http::BodyStream;
 use crate::transport::http::HttpResponse;
@@ -42,6 +43,7 @@ use crate::transport::tape::Header;
 use crate::transport::tape::Tape;
 use crate::transport::tape::TapeError;
 use crate::transport::tape::record::endpoint;
+use crate::transport::workspace::Workspace;
 
 /// What may differ, by JSON pointer.
 const INCIDENTAL: [&str; 5] = [
@@ -91,7 +93,23 @@ impl Player {
 
     /// The logs of the sessions on it.
     pub fn logs(&self) -> PlayedLogs {
-        PlayedLogs(self.clone())
+        PlayedLogs {
+            player: self.clone(),
+            with_main: true,
+        }
+    }
+
+    /// The logs of the sub-agents on it, without the main agent's.
+    pub fn sub_agent_logs(&self) -> PlayedLogs {
+        PlayedLogs {
+            with_main: false,
+            ..self.logs()
+        }
+    }
+
+    /// The user's files on it.
+    pub fn files(&self) -> PlayedFiles {
+        PlayedFiles(self.clone())
     }
 
     /// What the agent on it keeps of a conversation.
@@ -200,6 +218,36 @@ impl Player {
             reel.entries.pop_front();
         }
         Ok(found)
+    }
+
+    /// What the agent is sent next about a file that it handed over: its text, nothing if it was written, or what was wrong.
+    fn replied(&self) -> io::Result<String> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Reply {
+            result: Text,
+            error: Option<Fault>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Text {
+            content: String,
+        }
+        #[derive(Deserialize)]
+        struct Fault {
+            code: i64,
+            message: String,
+        }
+        let next = self.0.borrow();
+        let reply: Reply = match next.entries.front() {
+            Some((_, Entry::Send(line))) => serde_json::from_slice(line).unwrap_or_default(),
+            _ => Reply::default(),
+        };
+        match reply.error {
+            Some(fault) if fault.code == acp::NOT_FOUND => Err(io::ErrorKind::NotFound.into()),
+            Some(fault) => Err(io::Error::other(fault.message)),
+            None => Ok(reply.result.content),
+        }
     }
 
     fn pass(&self, time: Duration) {
@@ -314,62 +362,50 @@ impl Link for PlayedLink {
 
 /// The logs on a tape.
 #[derive(Clone, Debug)]
-pub struct PlayedLogs(Player);
-
-impl PlayedLogs {
-    /// What the agent is told next about a file that it handed over: its text, nothing if it was written, or what was wrong.
-    fn replied(&self) -> io::Result<String> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Reply {
-            result: Text,
-            error: Option<Fault>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Text {
-            content: String,
-        }
-        #[derive(Deserialize)]
-        struct Fault {
-            code: i64,
-            message: String,
-        }
-        let next = self.0.0.borrow();
-        let reply: Reply = match next.entries.front() {
-            Some((_, Entry::Send(line))) => serde_json::from_slice(line).unwrap_or_default(),
-            _ => Reply::default(),
-        };
-        match reply.error {
-            Some(fault) if fault.code == acp::NOT_FOUND => Err(io::ErrorKind::NotFound.into()),
-            Some(fault) => Err(io::Error::other(fault.message)),
-            None => Ok(reply.result.content),
-        }
-    }
+pub struct PlayedLogs {
+    player: Player,
+    with_main: bool,
 }
 
 impl LogSource for PlayedLogs {
     fn follow(&mut self, _: &str) -> io::Result<bool> {
+        let fits = |entry: &Entry| match entry {
+            Entry::Follow { found } => Some(Ok(*found)),
+            Entry::Error(fault) if fault.is_of_log() => {
+                Some(Err(io::Error::other(fault.detail.clone())))
+            }
+            _ => None,
+        };
+        if !self.with_main {
+            // Tapes of omk up to 0.6 do not have it.
+            let found = self.player.take(fits).map_err(io::Error::other)?;
+            return found.unwrap_or(Ok(true));
+        }
         let found = self
-            .0
-            .expect("the session's log is looked for", |entry| match entry {
-                Entry::Follow { found } => Ok(Ok(*found)),
-                Entry::Error(fault) => Ok(Err(io::Error::other(fault.detail.clone()))),
-                _ => Err(None),
+            .player
+            .expect("the session's log is looked for", |entry| {
+                fits(entry).ok_or(None)
             });
         found.map_err(io::Error::other)?
     }
 
-    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()> {
+    fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
+        let mut has_facts = self.with_main;
         loop {
-            let next = self.0.take(|entry| match entry {
-                Entry::Log { agent, line } => Some(Ok(Some((usize::from(*agent), line.clone())))),
-                Entry::Looked => Some(Ok(None)),
+            let next = self.player.take(|entry| match entry {
+                // The main agent's is what the context says.
+                Entry::Log { agent, line } if self.with_main || agent != session_log::MAIN => {
+                    Some(Ok(Some((agent.clone(), line.clone()))))
+                }
+                Entry::Looked if has_facts => Some(Ok(None)),
                 Entry::Error(fault) if fault.is_of_log() => Some(Err(fault.detail.clone())),
                 _ => None,
             });
             match next.map_err(io::Error::other)? {
-                Some(Ok(Some((agent, line)))) => on_line(agent, &line),
+                Some(Ok(Some((agent, line)))) => {
+                    has_facts = true;
+                    on_line(&agent, &line);
+                }
                 Some(Err(detail)) => return Err(io::Error::other(detail)),
                 Some(Ok(None)) | None => return Ok(()),
             }
@@ -381,16 +417,21 @@ impl LogSource for PlayedLogs {
     }
 
     fn owns(&self, _: &str) -> bool {
-        self.replied().is_ok()
+        self.player.replied().is_ok()
+    }
+}
+
+/// The user's files on a tape: what the agent was sent about each. Nothing is read and nothing written.
+#[derive(Clone, Debug)]
+pub struct PlayedFiles(Player);
+
+impl Workspace for PlayedFiles {
+    fn read(&mut self, _: &str, _: bool) -> io::Result<String> {
+        self.0.replied()
     }
 
-    fn read_file(&self, _: &str, _: bool) -> io::Result<String> {
-        self.replied()
-    }
-
-    /// Nothing is written: what is told is how it went then.
-    fn write_file(&mut self, _: &str, _: &str) -> io::Result<()> {
-        self.replied().map(drop)
+    fn write(&mut self, _: &str, _: &str) -> io::Result<()> {
+        self.0.replied().map(drop)
     }
 }
 
@@ -418,7 +459,7 @@ impl ContextSource for PlayedContext {
         })?;
         // What follows a look that does not end is another line than is awaited, and is found out there.
         self.has_looked();
-        session_log::legacy_answer(&line)
+        kimi_cli::last_answer(&line)
     }
 
     fn has_lost_prompt(&self) -> bool {

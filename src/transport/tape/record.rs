@@ -20,6 +20,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::runtime::secret::Secret;
+use crate::transport::agents::Dialect;
 use crate::transport::child::Exit;
 use crate::transport::http::BodyStream;
 use crate::transport::http::HttpResponse;
@@ -202,10 +203,11 @@ impl Recorder {
         self.note(|| Entry::Exit(exit));
     }
 
-    /// The same logs, recorded.
-    pub fn logs<S: LogSource>(&self, logs: S) -> RecordedLogs<S> {
+    /// The same logs, recorded: the lines that say something in this dialect.
+    pub fn logs<S: LogSource>(&self, logs: S, dialect: &'static Dialect) -> RecordedLogs<S> {
         RecordedLogs {
             logs,
+            dialect,
             recorder: self.clone(),
         }
     }
@@ -366,6 +368,7 @@ impl<L: Link> Link for RecordedLink<L> {
 #[derive(Clone, Debug)]
 pub struct RecordedLogs<S> {
     logs: S,
+    dialect: &'static Dialect,
     recorder: Recorder,
 }
 
@@ -379,14 +382,14 @@ impl<S: LogSource> LogSource for RecordedLogs<S> {
         followed
     }
 
-    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()> {
-        let recorder = &self.recorder;
+    fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
+        let (recorder, dialect) = (&self.recorder, self.dialect);
         let mut has_facts = false;
         let read = self.logs.read(&mut |agent, line| {
-            if recorder.is_on() && session_log::code_fact(line).is_some() {
+            if recorder.is_on() && dialect.fact(line).is_some() {
                 has_facts = true;
                 recorder.note(|| Entry::Log {
-                    agent: u16::try_from(agent).unwrap_or(u16::MAX),
+                    agent: agent.to_string(),
                     line: line.to_vec(),
                 });
             }
@@ -407,15 +410,6 @@ impl<S: LogSource> LogSource for RecordedLogs<S> {
     fn owns(&self, path: &str) -> bool {
         self.logs.owns(path)
     }
-
-    /// What it holds is on the tape as what is sent.
-    fn read_file(&self, path: &str, is_shown: bool) -> io::Result<String> {
-        self.logs.read_file(path, is_shown)
-    }
-
-    fn write_file(&mut self, path: &str, content: &str) -> io::Result<()> {
-        self.logs.write_file(path, content)
-    }
 }
 
 /// An agent's account of a conversation that is recorded: what is taken from it, as it stands there. The rest of the file
@@ -430,7 +424,7 @@ impl<C: ContextSource> ContextSource for RecordedContext<C> {
     fn answer(&self, sent: &str) -> Option<String> {
         let answer = self.context.answer(sent)?;
         self.recorder.note(|| Entry::Log {
-            agent: 0,
+            agent: session_log::MAIN.to_string(),
             line: json!({"role": "assistant", "content": answer})
                 .to_string()
                 .into_bytes(),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::runtime::clock::Timer;
 use crate::runtime::secret::Secret;
+use crate::transport::agents::KIMI_CODE;
 use crate::transport::http::BodyStream;
 use crate::transport::http::Service;
 use crate::transport::http::Streamed;
@@ -15,6 +16,7 @@ use crate::transport::link::Link;
 use crate::transport::link::Received;
 use crate::transport::session_log::ContextSource;
 use crate::transport::session_log::LogSource;
+use crate::transport::workspace::Workspace;
 
 fn header() -> Header {
     let peer = Peer {
@@ -516,7 +518,7 @@ fn a_tape_that_cannot_be_is_an_error_and_a_secret_leaves_no_file() {
 }
 
 /// Logs that hold three lines, and then cannot be read.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Logs(u32);
 
 impl LogSource for Logs {
@@ -524,13 +526,13 @@ impl LogSource for Logs {
         Ok(session == "s")
     }
 
-    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> std::io::Result<()> {
+    fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> std::io::Result<()> {
         self.0 += 1;
         match self.0 {
-            1 => on_line(0, br#"{"type":"profile.bind","systemPrompt":"long"}"#),
-            2 => on_line(0, br#"{"type":"llm.request","model":"kimi-k2"}"#),
+            1 => on_line("main", br#"{"type":"profile.bind","systemPrompt":"long"}"#),
+            2 => on_line("main", br#"{"type":"llm.request","model":"kimi-k2"}"#),
             3 => on_line(
-                2,
+                "agent-1",
                 br#"{"type":"turn.ended","turnId":0,"reason":"completed"}"#,
             ),
             _ => return Err(std::io::Error::other("it has become shorter")),
@@ -545,15 +547,21 @@ impl LogSource for Logs {
     fn owns(&self, path: &str) -> bool {
         path.starts_with("/session/")
     }
+}
 
-    fn read_file(&self, path: &str, _: bool) -> io::Result<String> {
+/// Files, of which one is there.
+#[derive(Debug)]
+struct Files;
+
+impl Workspace for Files {
+    fn read(&mut self, path: &str, _: bool) -> io::Result<String> {
         match path {
             "/there" => Ok("what it holds".to_string()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
-    fn write_file(&mut self, path: &str, _: &str) -> io::Result<()> {
+    fn write(&mut self, path: &str, _: &str) -> io::Result<()> {
         match path {
             "/full" => Err(io::Error::other("no space is left")),
             _ => Ok(()),
@@ -562,14 +570,26 @@ impl LogSource for Logs {
 }
 
 #[test]
+fn a_tape_whose_agents_have_numbers_is_played_too() {
+    for (number, name) in [(0, "main"), (1, "agent-0")] {
+        let line = format!(r#"{{"on":"log","agent":{number},"json":{{}}}}"#);
+        let entry = Entry::read(line.as_bytes()).unwrap();
+        let Entry::Log { agent, .. } = entry else {
+            panic!("{entry:?}");
+        };
+        assert_eq!(agent, name);
+    }
+}
+
+#[test]
 fn of_a_log_the_facts_are_kept() {
     let recorder = Recorder::in_memory(&header(), &[]);
-    let mut logs = recorder.logs(Logs(0));
+    let mut logs = recorder.logs(Logs(0), &KIMI_CODE);
     assert!(!logs.follow("x").unwrap());
     assert!(logs.follow("s").unwrap());
     let mut seen = Vec::new();
     for _ in 0..3 {
-        logs.read(&mut |agent, line| seen.push((agent, line.to_vec())))
+        logs.read(&mut |agent, line| seen.push((agent.to_string(), line.to_vec())))
             .unwrap();
     }
     logs.read(&mut |_, _| {}).unwrap_err();
@@ -580,7 +600,7 @@ fn of_a_log_the_facts_are_kept() {
     assert!(logs.follow("any").unwrap());
     let mut played = Vec::new();
     for looks in 1..=2 {
-        logs.read(&mut |agent, line| played.push((agent, line.to_vec())))
+        logs.read(&mut |agent, line| played.push((agent.to_string(), line.to_vec())))
             .unwrap();
         assert_eq!(played, seen[1..=looks], "one look at a time");
     }
@@ -600,27 +620,29 @@ fn a_file_that_was_handed_over_is_not_touched_when_it_is_played() {
     };
     let written = |result: io::Result<()>| told(result.map(|()| String::new()));
     let recorder = Recorder::in_memory(&header(), &[]);
-    let mut logs = recorder.logs(Logs(0));
+    let logs = recorder.logs(Logs(0), &KIMI_CODE);
+    let mut files = Files;
     let mut link = recorder.link(Script::default());
     assert!(logs.owns("/session/plan.md"));
     let lines = [
-        told(logs.read_file("/there", false)),
-        told(logs.read_file("/gone", false)),
-        written(logs.write_file("/full", "x")),
-        written(logs.write_file("/session/plan.md", "x")),
+        told(files.read("/there", false)),
+        told(files.read("/gone", false)),
+        written(files.write("/full", "x")),
+        written(files.write("/session/plan.md", "x")),
     ];
     for line in &lines {
         link.send(line, Instant::now()).unwrap();
     }
     let player = Player::new(Tape::parse(&recorder.take().unwrap()).unwrap());
     let mut link = player.start().unwrap();
-    let mut logs = player.logs();
+    let logs = player.logs();
+    let mut files = player.files();
     for (line, owns) in lines.iter().zip([true, false, false, true]) {
         // Nobody has these files.
         assert_eq!(logs.owns("/session/plan.md"), owns, "{line}");
-        assert_eq!(&told(logs.read_file("/nowhere/a", false)), line);
+        assert_eq!(&told(files.read("/nowhere/a", false)), line);
         if !line.contains("what it holds") {
-            assert_eq!(&written(logs.write_file("/nowhere/a", "x")), line);
+            assert_eq!(&written(files.write("/nowhere/a", "x")), line);
         }
         link.send(line, Instant::now()).unwrap();
     }
@@ -659,7 +681,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         bytes().prop_map(Entry::Send),
         bytes().prop_map(Entry::Receive),
         any::<bool>().prop_map(|found| Entry::Follow { found }),
-        (any::<u16>(), bytes()).prop_map(|(agent, line)| Entry::Log { agent, line }),
+        ("[a-z0-9-]{0,9}", bytes()).prop_map(|(agent, line)| Entry::Log { agent, line }),
         any::<Option<i32>>().prop_map(|code| Entry::Exit(Some(Exit {
             code,
             signal: None,

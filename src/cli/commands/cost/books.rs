@@ -6,35 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::catalog::money::Usd;
 use crate::catalog::{Billing, Catalog, Model, TokenCounts};
 use crate::cost::record::{CostKind, PriceUsed, SessionCost, Usage, UsageSource};
 use crate::transport::agent::Usage as CallUsage;
+use crate::transport::agents::{self, Dialect};
 use crate::transport::session_log;
-use crate::transport::session_turns::{Call, LogFormat, Turn, read_turns};
-
-/// Names in Kimi Code's configuration that its plan pays for begin so.
-const PLAN_ALIAS: &str = "kimi-code/";
-
-/// The main log of a session's directory.
-pub(super) fn main_log(directory: &Path, format: LogFormat) -> PathBuf {
-    match format {
-        LogFormat::Code => directory.join("agents/main/wire.jsonl"),
-        LogFormat::Legacy => directory.join("wire.jsonl"),
-    }
-}
-
-/// The directory of a session, if there is exactly one.
-pub(super) fn session_directory(home: &Path, session: &str, format: LogFormat) -> Option<PathBuf> {
-    let found = || session_log::find_session(&home.join("sessions"), session).ok()?;
-    if format == LogFormat::Legacy {
-        return found();
-    }
-    let index = std::fs::read(home.join("session_index.jsonl")).unwrap_or_default();
-    session_log::code_session_dir(&index, session).or_else(found)
-}
+use crate::transport::session_turns::{Call, Turn, read_turns};
 
 /// The turns of a session.
 pub(super) struct Session {
@@ -47,15 +27,15 @@ pub(super) struct Session {
 /// Reads a session from a byte of its main log on; `None` where there is no such log.
 pub(super) fn read_session(
     directory: &Path,
-    format: LogFormat,
+    dialect: &'static Dialect,
     offset: u64,
 ) -> io::Result<Option<Session>> {
-    let main = main_log(directory, format);
+    let main = directory.join(dialect.main_log);
     if !main.is_file() {
         return Ok(None);
     }
-    let found = read_turns(&main, format, offset)?;
-    let others = sub_agents(directory, format, &found.sub_agents)?;
+    let found = read_turns(&main, dialect, offset)?;
+    let others = sub_agents(directory, dialect, &found.sub_agents)?;
     Ok(Some(Session {
         turns: found.turns,
         others,
@@ -65,16 +45,15 @@ pub(super) fn read_session(
 /// The turns of a session's sub-agents, each with its agent's name. `known` are those whose calls stand in the main log.
 fn sub_agents(
     directory: &Path,
-    format: LogFormat,
+    dialect: &'static Dialect,
     known: &BTreeSet<String>,
 ) -> io::Result<Vec<(String, Vec<Turn>)>> {
-    let main = main_log(directory, format);
+    let main = directory.join(dialect.main_log);
     let mut found = Vec::new();
     for log in session_log::logs(directory)? {
-        let agent = log.parent().and_then(Path::file_name).unwrap_or_default();
-        let agent = agent.to_string_lossy().into_owned();
+        let agent = session_log::agent_of(&log);
         if log != main && !known.contains(&agent) {
-            found.push((agent, read_turns(&log, format, 0)?.turns));
+            found.push((agent, read_turns(&log, dialect, 0)?.turns));
         }
     }
     Ok(found)
@@ -82,8 +61,15 @@ fn sub_agents(
 
 /// What calls used, as far as they told; `None` when none did.
 pub(super) fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Option<Usage> {
-    let told = calls.into_iter().filter_map(|call| call.usage);
-    let sum = told.reduce(|sum, usage| sum.plus(&usage))?;
+    let (mut sum, mut unreported) = (None::<CallUsage>, 0_u32);
+    for call in calls {
+        match (call.usage, sum) {
+            (Some(usage), Some(before)) => sum = Some(before.plus(&usage)),
+            (Some(usage), None) => sum = Some(usage),
+            (None, _) => unreported = unreported.saturating_add(1),
+        }
+    }
+    let sum = sum?;
     Some(Usage {
         input: Some(sum.input),
         cache_read: Some(sum.cache_read),
@@ -91,7 +77,7 @@ pub(super) fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Option<Usag
         output: Some(sum.output),
         reasoning: None,
         source: UsageSource::SessionLog,
-        unreported: 0,
+        unreported,
     })
 }
 
@@ -135,9 +121,15 @@ pub(super) fn price_used(row: &Model) -> Option<PriceUsed> {
     })
 }
 
+/// Whether a subscription pays for a model of that name in an agent's configuration.
+fn is_plan_alias(alias: &str) -> bool {
+    let prefixes = agents::ALL.iter().filter_map(|dialect| dialect.plan_prefix);
+    prefixes.into_iter().any(|prefix| alias.starts_with(prefix))
+}
+
 /// How a call is paid for, by its name in the agent's configuration and its row.
 pub(super) fn kind(alias: Option<&str>, row: Option<&Model>) -> CostKind {
-    let is_plan = alias.is_some_and(|alias| alias.starts_with(PLAN_ALIAS))
+    let is_plan = alias.is_some_and(is_plan_alias)
         || row.is_some_and(|row| row.billing == Billing::Subscription);
     match row.map(|row| row.price.is_some()) {
         _ if is_plan => CostKind::ListPriceEquivalent,

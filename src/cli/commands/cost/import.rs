@@ -36,7 +36,8 @@ use crate::cost::view::{Period, with_view};
 use crate::runtime::clock::format_rfc3339;
 use crate::runtime::process;
 use crate::runtime::text::escape_os;
-use crate::transport::session_turns::{Call, LogFormat, Turn};
+use crate::transport::agents::{self, Dialect};
+use crate::transport::session_turns::{Call, Turn};
 
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
@@ -153,12 +154,12 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         }
     }
     let ledger = open(env)?;
-    let mut homes = Vec::new();
-    for (agent, format, home) in agents(env)? {
+    let mut found = Vec::new();
+    for (dialect, home) in homes(env)? {
         let directories = session_directories(&home, env);
-        homes.push((agent, format, home, directories));
+        found.push((dialect, home, directories));
     }
-    let all = homes.iter().flat_map(|(.., directories)| directories);
+    let all = found.iter().flat_map(|(.., directories)| directories);
     let mut import = Import {
         own: own(
             &ledger,
@@ -174,10 +175,10 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         tally: Tally::default(),
     };
     let mut reports = Vec::new();
-    for (agent, format, home, directories) in homes {
+    for (dialect, home, directories) in found {
         let mut sessions = 0;
         for directory in directories {
-            if import.session(&directory, agent, format, env)? {
+            if import.session(&directory, dialect, env)? {
                 sessions += 1;
             }
             if std::io::stderr().is_terminal() {
@@ -187,7 +188,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             }
         }
         reports.push(HomeReport {
-            agent,
+            agent: dialect.name,
             path: escape_os(&home),
             sessions,
         });
@@ -264,28 +265,23 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The agents' homes.
-fn agents(env: &Env) -> Result<[(&'static str, LogFormat, PathBuf); 2], Failure> {
-    let home = |variable: &str, below: &str| {
-        let named = env.variable(variable).map(PathBuf::from);
-        let otherwise = || Some(Path::new(&env.variable("HOME")?).join(below));
-        named.or_else(otherwise).ok_or_else(|| {
-            let detail = format!("neither {variable} nor HOME says where the sessions are");
+/// The agents' homes. Some agents share one, and its logs with it.
+fn homes(env: &Env) -> Result<Vec<(&'static Dialect, PathBuf)>, Failure> {
+    let mut homes: Vec<(&'static Dialect, PathBuf)> = Vec::new();
+    for dialect in agents::ALL {
+        let home = dialect.home(|name| env.variable(name)).ok_or_else(|| {
+            let detail = format!(
+                "neither {} nor HOME says where the sessions are",
+                dialect.home_variable
+            );
             Failure::new(Exit::Config, "configuration", detail).hint("set HOME")
-        })
-    };
-    Ok([
-        (
-            "Kimi Code",
-            LogFormat::Code,
-            home("KIMI_CODE_HOME", ".kimi-code")?,
-        ),
-        (
-            "kimi-cli",
-            LogFormat::Legacy,
-            home("KIMI_SHARE_DIR", ".kimi")?,
-        ),
-    ])
+        })?;
+        let is_known = |known: &Dialect| known.home_variable == dialect.home_variable;
+        if !homes.iter().any(|(known, _)| is_known(known)) {
+            homes.push((dialect, home));
+        }
+    }
+    Ok(homes)
 }
 
 /// `sessions/*/*` below a home, sorted. What cannot be read is a warning.
@@ -350,12 +346,11 @@ impl Import<'_> {
     fn session(
         &mut self,
         directory: &Path,
-        agent: &'static str,
-        format: LogFormat,
+        dialect: &'static Dialect,
         env: &mut Env,
     ) -> Result<bool, Failure> {
         let session = name_of(directory);
-        let agents = match books::read_session(directory, format, 0) {
+        let agents = match books::read_session(directory, dialect, 0) {
             Ok(None) => return Ok(false),
             Ok(Some(mut found)) => {
                 found.others.insert(0, ("main".to_string(), found.turns));
@@ -369,7 +364,7 @@ impl Import<'_> {
                 return Ok(true);
             }
         };
-        let is_quiet = std::fs::metadata(books::main_log(directory, format))
+        let is_quiet = std::fs::metadata(directory.join(dialect.main_log))
             .and_then(|metadata| metadata.modified())
             .ok()
             .and_then(|modified| env.clock.now().duration_since(modified).ok())
@@ -398,7 +393,9 @@ impl Import<'_> {
                         Some(prompt) => vec![prompt.clone()],
                         None => vec![session.clone(), name.clone(), place.to_string()],
                     };
-                    for (chance, run) in self.records(turn, started, agent, &session, &origin) {
+                    for (chance, run) in
+                        self.records(turn, started, dialect.name, &session, &origin)
+                    {
                         match self.seen.insert((started, chance)) {
                             true => self.batch.push(run),
                             // A copy of the session.

@@ -22,8 +22,8 @@ use crate::cost::record::{SessionCost, SessionStatus};
 use crate::cost::recover::{Evidence, Recovery, Stays, recover};
 use crate::cost::view::Period;
 use crate::runtime::clock::format_rfc3339;
-use crate::transport::detect::{Kind, Protocol};
-use crate::transport::session_turns::{Call, LogFormat, Turn};
+use crate::transport::agents::Dialect;
+use crate::transport::session_turns::{Call, Turn};
 
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
@@ -234,17 +234,13 @@ fn evidence(run: &SessionCost, catalog: &Catalog) -> std::io::Result<Option<Foun
     let (Some(log), Some(session)) = (&run.log, &run.session_id) else {
         return Ok(None);
     };
-    let Some(kind) = Kind::of_name(&log.agent) else {
+    let Some(dialect) = Dialect::of_name(&log.agent) else {
         return Ok(None);
     };
-    let format = match kind.protocol() {
-        Protocol::Acp => LogFormat::Code,
-        Protocol::Wire => LogFormat::Legacy,
-    };
-    let Some(directory) = books::session_directory(&log.home, session, format) else {
+    let Some(directory) = dialect.session_directory(&log.home, session)? else {
         return Ok(None);
     };
-    let Some(found) = books::read_session(&directory, format, log.offset)? else {
+    let Some(found) = books::read_session(&directory, dialect, log.offset)? else {
         return Ok(None);
     };
     let turns = own_turns(run, found.turns);

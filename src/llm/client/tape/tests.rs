@@ -32,6 +32,7 @@ use crate::runtime::clock::Timer;
 use crate::runtime::secret::Secret;
 use crate::transport::Transport;
 use crate::transport::acp::Options;
+use crate::transport::agents::KIMI_CODE;
 use crate::transport::http::Http;
 use crate::transport::http::HttpConfig;
 use crate::transport::http::server::Reply;
@@ -41,6 +42,7 @@ use crate::transport::link::Link;
 use crate::transport::link::Received;
 use crate::transport::session_log::ContextSource;
 use crate::transport::session_log::LogSource;
+use crate::transport::session_log::MAIN;
 use crate::transport::tape::EXAMPLE_QUESTION;
 use crate::transport::tape::Header;
 use crate::transport::tape::Tape;
@@ -179,7 +181,7 @@ impl Launch for Starter {
 }
 
 /// A log of which a line more is there with each step of the conversation, and the rest when nothing else comes.
-#[derive(Clone)]
+#[derive(Debug)]
 struct Growing {
     lines: Rc<Vec<Vec<u8>>>,
     given: usize,
@@ -192,12 +194,13 @@ impl LogSource for Growing {
         Ok(true)
     }
 
-    fn read(&mut self, on_line: &mut dyn FnMut(usize, &[u8])) -> io::Result<()> {
+    fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
         self.looks += 1;
         let until = (self.steps.get() as usize + self.looks).min(self.lines.len());
         for line in &self.lines[self.given.min(until)..until] {
             // Some lines are a sub-agent's.
-            on_line(usize::from(line.len() % 7 == 0), line);
+            let is_sub_agents = line.len() % 7 == 0;
+            on_line(if is_sub_agents { "agent-0" } else { MAIN }, line);
         }
         self.given = self.given.max(until);
         Ok(())
@@ -210,14 +213,6 @@ impl LogSource for Growing {
     // No recording hands over a file.
     fn owns(&self, _: &str) -> bool {
         false
-    }
-
-    fn read_file(&self, path: &str, _: bool) -> io::Result<String> {
-        Err(io::Error::other(path))
-    }
-
-    fn write_file(&mut self, path: &str, _: &str) -> io::Result<()> {
-        Err(io::Error::other(path))
     }
 }
 
@@ -321,14 +316,16 @@ fn every_recorded_conversation_over_acp_comes_again_with_its_log() {
                 transcript: transcript.clone(),
                 steps,
             };
-            let mut client = AcpLlmClient::new(config(), launcher, Options::default(), "")
-                .with_logs(source)
-                .recorded(&recorder)
-                .with_timer(ManualTimer::default());
+            let mut client =
+                AcpLlmClient::new(config(), launcher, Options::default(), &KIMI_CODE, "")
+                    .with_logs(source)
+                    .recorded(&recorder)
+                    .with_timer(ManualTimer::default());
             let first = ask(&mut client, "go");
             let bytes = recorder.take().unwrap();
             let player = player(&bytes);
-            let mut client = AcpLlmClient::replay(config(), &player, Options::default());
+            let mut client =
+                AcpLlmClient::replay(config(), &player, Options::default(), &KIMI_CODE);
             let what = format!(
                 "{}: {}",
                 transcript.display(),
