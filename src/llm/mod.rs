@@ -5,7 +5,6 @@
 pub mod client;
 pub mod cost;
 pub mod error;
-pub mod json;
 pub mod parser;
 pub mod planner;
 pub mod prompt;

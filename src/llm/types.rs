@@ -14,7 +14,6 @@ pub use crate::plan::model::MAX_TOKENS;
 pub use crate::plan::model::Plan;
 pub use crate::plan::model::PlanParts;
 pub use crate::plan::model::Slice;
-pub use crate::plan::model::WriteConflict;
 pub use crate::plan::repo::context::Language;
 pub use crate::plan::repo::context::Listed;
 pub use crate::plan::repo::context::RepoContext;

@@ -12,14 +12,16 @@ use serde_json::value::RawValue;
 use crate::catalog::money::Usd;
 use crate::plan::finding::Code;
 use crate::plan::finding::Findings;
-use crate::plan::finding::element;
-use crate::plan::finding::member;
-use crate::plan::json::Json;
-use crate::plan::json::Node;
 use crate::plan::model::Plan;
 use crate::plan::model::WorkEstimate;
 use crate::plan::read;
 use crate::plan::read::Reader;
+use crate::runtime::json;
+use crate::runtime::json::Json;
+use crate::runtime::json::Node;
+use crate::runtime::json::Wants;
+use crate::runtime::json::element;
+use crate::runtime::json::member;
 
 /// The name of the schema. Members are only ever added to it.
 pub const SCHEMA: &str = "omk.plan/1";
@@ -60,31 +62,35 @@ impl PlanDocument {
     ///
     /// Every error of the text, in its order.
     pub fn parse(text: &str) -> Result<PlanDocument, Findings> {
-        let (document, findings) = PlanDocument::read(text);
+        let node = json::find(text, Wants::Object).map_err(read::broken)?;
+        let (document, findings) = PlanDocument::read(text, &node);
         match document {
             Some(document) if !findings.has_errors() => Ok(document),
             _ => Err(findings.sorted()),
         }
     }
 
-    /// The document, if it is one, and what is wrong with it.
-    pub(crate) fn read(text: &str) -> (Option<PlanDocument>, Findings) {
-        let reading = read::plan_of(text);
-        let mut reader = Reader {
-            findings: reading.findings,
-        };
-        let (Some(node), Some(plan)) = (reading.node, reading.plan) else {
+    /// The document that a value of the text is, and what is wrong with it.
+    pub(crate) fn read(text: &str, node: &Node) -> (Option<PlanDocument>, Findings) {
+        let mut reader = Reader::default();
+        reader.find_duplicate_keys(node);
+        let plan = reader.plan(node);
+        // Equal keys are an error too.
+        let plan = plan.filter(|_| !reader.findings.has_errors());
+        let (Some(plan), Some(fields)) = (plan, reader.fields(node, "$")) else {
             return (None, reader.findings);
         };
         let mut document = PlanDocument::new(plan);
-        let Some(fields) = reader.fields(&node, "$") else {
-            return (None, reader.findings);
-        };
         // What a model volunteers under these names is not ours.
         if fields.get("schema").is_some() {
+            // Numbers that no double holds become nothing: nothing here computes with them.
+            let value = |key: &str| {
+                let source = fields.get(key).and_then(|node| text.get(node.at..node.end));
+                source.map(|source| serde_json::from_str(source).unwrap_or_default())
+            };
             document.estimate = reader.optional(&fields, "estimate", estimate);
-            document.usage = fields.get("usage").map(|node| to_value(&node.json));
-            document.cost = fields.get("cost").map(|node| to_value(&node.json));
+            document.usage = value("usage");
+            document.cost = value("cost");
             follows(
                 &mut reader,
                 &document.plan,
@@ -107,7 +113,7 @@ fn follows(reader: &mut Reader, plan: &Plan, waves: Option<&Node>, path: Option<
         let written: Option<Vec<Vec<String>>> = reader.list(node, &place).and_then(|list| {
             let waves = list.iter().enumerate();
             let waves: Vec<_> = waves
-                .map(|(i, wave)| texts(reader, wave, &element(&place, i)))
+                .map(|(i, wave)| reader.texts(wave, &element(&place, i)))
                 .collect();
             waves.into_iter().collect()
         });
@@ -122,7 +128,7 @@ fn follows(reader: &mut Reader, plan: &Plan, waves: Option<&Node>, path: Option<
     }
     if let Some(node) = path {
         let place = member("$", "critical_path");
-        let written = texts(reader, node, &place);
+        let written = reader.texts(node, &place);
         if written.is_some_and(|written| written != ids(plan.critical_path())) {
             let message =
                 "not the critical path of this plan; leave the member out, it is computed";
@@ -131,15 +137,6 @@ fn follows(reader: &mut Reader, plan: &Plan, waves: Option<&Node>, path: Option<
                 .add(Code::Contradiction, place, node.at, message);
         }
     }
-}
-
-fn texts(reader: &mut Reader, node: &Node, path: &str) -> Option<Vec<String>> {
-    let list = reader.list(node, path)?;
-    let texts = list.iter().enumerate();
-    let texts: Vec<_> = texts
-        .map(|(i, node)| reader.text(node, &element(path, i)))
-        .collect();
-    texts.into_iter().collect()
 }
 
 fn estimate(reader: &mut Reader, node: &Node, path: &str) -> Option<WorkEstimate> {
@@ -171,24 +168,6 @@ fn usd(reader: &mut Reader, node: &Node, path: &str) -> Option<Usd> {
         reader.wrong_type(node, path, "an amount of US dollars");
     }
     amount
-}
-
-/// The value as the rest of the house knows it. Numbers that no double holds become `null`: nothing here computes with
-/// them.
-fn to_value(json: &Json) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(*value),
-        Json::Number(digits) => serde_json::from_str(digits).unwrap_or(Value::Null),
-        Json::Text(text) => Value::String(text.clone()),
-        Json::List(list) => list.iter().map(|node| to_value(&node.json)).collect(),
-        Json::Object(members) => {
-            let members = members
-                .iter()
-                .map(|member| (member.key.clone(), to_value(&member.value.json)));
-            Value::Object(members.collect())
-        }
-    }
 }
 
 /// The members of the document that are about the plan, for a command to put its own beside them.

@@ -8,9 +8,6 @@ use std::fmt;
 
 use crate::runtime::text;
 
-/// Characters of a spot that a message quotes.
-const MAX_QUOTED_CHARS: usize = 60;
-
 /// Findings kept of one text. A text with more is broken as a whole, and no one reads them all.
 const MAX_FINDINGS: usize = 100;
 
@@ -123,6 +120,8 @@ codes! {
         "A line of a task list has a box to tick and no id, so nothing can depend on it.",
     NotTestable = "OMK-P111" Warning "not testable"
         "The plan says of itself that one could not test whether its goal is reached.",
+    TokenMismatch = "OMK-P112" Warning "token mismatch"
+        "The plan states another number of tokens than its slices add up to, by a quarter or more where each has an estimate, by three times where some are typical for their difficulty.",
 }
 
 /// One thing that is wrong.
@@ -211,6 +210,8 @@ impl Findings {
     }
 }
 
+impl std::error::Error for Findings {}
+
 impl fmt::Display for Findings {
     /// One after the other, separated by `; `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,32 +224,6 @@ impl fmt::Display for Findings {
             more => write!(f, "; and {more} more"),
         }
     }
-}
-
-/// A text from outside as a message quotes it: in quotes, on one line, not long.
-pub(crate) fn quote(spot: &str) -> String {
-    format!(
-        "\"{}\"",
-        text::escape(&text::truncate(spot, MAX_QUOTED_CHARS))
-    )
-}
-
-/// The path of a member.
-pub(crate) fn member(path: &str, key: &str) -> String {
-    let is_name = |key: &str| {
-        key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-    };
-    if is_name(key) && key.len() <= MAX_QUOTED_CHARS {
-        format!("{path}.{key}")
-    } else {
-        format!("{path}[{}]", quote(key))
-    }
-}
-
-/// The path of an element.
-pub(crate) fn element(path: &str, index: usize) -> String {
-    format!("{path}[{index}]")
 }
 
 /// Line and column of an offset, both from 1; columns count characters.
@@ -288,10 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_paths_and_lines() {
-        assert_eq!(member("$", "slices"), "$.slices");
-        assert_eq!(element(&member("$", "a b\n"), 2), "$[\"a b\\n\"][2]");
-        assert_eq!(member("$", ""), "$[\"\"]");
+    fn places_are_lines_and_columns() {
         for (at, place) in [
             (0, (1, 1)),
             (2, (1, 2)),

@@ -4,13 +4,10 @@
 //! plan that cannot be carried out cannot be made: without slices, with a circle, with two slices that write one file at
 //! the same time. Refuses to look at the file system: a path is a text, compared by its parts.
 
-use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 
 use crate::catalog::money::Usd;
-use crate::plan::graph;
 use crate::runtime::words::words;
 
 /// Why a value cannot be.
@@ -18,7 +15,7 @@ use crate::runtime::words::words;
 pub struct InvalidValue(String);
 
 impl InvalidValue {
-    fn new(message: impl Into<String>) -> InvalidValue {
+    pub(super) fn new(message: impl Into<String>) -> InvalidValue {
         InvalidValue(message.into())
     }
 }
@@ -206,58 +203,14 @@ impl Complexity {
 /// A part of a plan that one worker can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
-    id: String,
-    description: String,
-    write_set: Vec<String>,
-    estimated_difficulty: Difficulty,
-    estimated_tokens: Option<u64>,
+    pub(super) id: String,
+    pub(super) description: String,
+    pub(super) write_set: Vec<String>,
+    pub(super) estimated_difficulty: Difficulty,
+    pub(super) estimated_tokens: Option<u64>,
 }
 
 impl Slice {
-    /// A slice without an estimate of its tokens.
-    ///
-    /// # Errors
-    ///
-    /// When the id or the description is blank, or a path of the write set is blank or leaves the work directory.
-    pub fn new(
-        id: impl Into<String>,
-        description: impl Into<String>,
-        write_set: Vec<String>,
-        estimated_difficulty: Difficulty,
-    ) -> Result<Slice, InvalidValue> {
-        let (id, description) = (id.into(), description.into());
-        for (field, value) in [("id", &id), ("description", &description)] {
-            if value.trim().is_empty() {
-                return Err(InvalidValue::new(format!("slice: {field}: empty")));
-            }
-        }
-        for path in &write_set {
-            if let Some(fault) = path_fault(path) {
-                return Err(InvalidValue::new(format!("slice: write_set: {fault}")));
-            }
-        }
-        Ok(Slice {
-            id,
-            description,
-            write_set,
-            estimated_difficulty,
-            estimated_tokens: None,
-        })
-    }
-
-    /// The same with an estimate of the tokens that it takes.
-    ///
-    /// # Errors
-    ///
-    /// When it is above [`MAX_TOKENS`].
-    pub fn with_estimated_tokens(self, tokens: Option<u64>) -> Result<Slice, InvalidValue> {
-        check_tokens(tokens)?;
-        Ok(Slice {
-            estimated_tokens: tokens,
-            ..self
-        })
-    }
-
     /// Its name within the plan.
     pub fn id(&self) -> &str {
         &self.id
@@ -288,101 +241,6 @@ impl Slice {
         self.estimated_tokens
             .unwrap_or_else(|| self.estimated_difficulty.typical_tokens())
     }
-}
-
-fn check_tokens(tokens: Option<u64>) -> Result<(), InvalidValue> {
-    match tokens {
-        Some(tokens) if tokens > MAX_TOKENS => Err(InvalidValue::new(format!(
-            "estimated_tokens: expected at most {MAX_TOKENS}, found {tokens}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// What is wrong with a path of a write set; nothing for one that stays below the work directory.
-pub(crate) fn path_fault(path: &str) -> Option<&'static str> {
-    let drive = |path: &str| path.chars().nth(1) == Some(':');
-    if path.trim().is_empty() {
-        Some("an empty path")
-    } else if path.chars().any(char::is_control) {
-        Some("a path with a control character")
-    } else if path.starts_with(['/', '\\', '~']) || drive(path) {
-        Some("an absolute path; write it relative to the work directory")
-    } else if path.split(['/', '\\']).any(|part| part == "..") {
-        Some("a path with `..`, which may leave the work directory")
-    } else {
-        None
-    }
-}
-
-/// The parts of a path that tell it from others: `./src//a.rs` is `src/a.rs`.
-fn parts_of(path: &str) -> impl Iterator<Item = &str> {
-    path.split(['/', '\\'])
-        .filter(|part| !part.is_empty() && *part != ".")
-}
-
-/// Two slices that may run at the same time and write the same file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WriteConflict {
-    /// The wave they stand in, from 0.
-    pub wave: usize,
-    /// The earlier slice and the place of the path in its write set.
-    pub first: (usize, usize),
-    /// The later one, and the place in its.
-    pub second: (usize, usize),
-}
-
-/// Every conflict, in the order of waves and slices. Two paths meet when they are equal, or when one is a directory above
-/// the other. Wildcards are not expanded.
-pub(crate) fn write_conflicts<S: AsRef<[String]>>(
-    waves: &[Vec<usize>],
-    write_set: impl Fn(usize) -> Option<S>,
-) -> Vec<WriteConflict> {
-    let mut conflicts = Vec::new();
-    for (wave, slices) in waves.iter().enumerate() {
-        // Who writes a path, and who writes something below it. Each path and each prefix of it is looked at once.
-        let mut whole: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-        let mut below: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-        for &slice in slices {
-            let Some(paths) = write_set(slice) else {
-                continue;
-            };
-            let mut own = Vec::new();
-            let mut met: HashSet<usize> = HashSet::new();
-            for (place, path) in paths.as_ref().iter().enumerate() {
-                let mut prefixes: Vec<String> = Vec::new();
-                for part in parts_of(path) {
-                    let before = prefixes.last().map_or("", String::as_str);
-                    prefixes.push(format!("{before}/{part}"));
-                }
-                let Some(full) = prefixes.pop() else {
-                    continue;
-                };
-                let meets = prefixes.iter().chain([&full]);
-                let other = meets
-                    .filter_map(|prefix| whole.get(prefix))
-                    .chain(below.get(&full))
-                    .min();
-                if let Some(&first) = other
-                    && met.insert(first.0)
-                {
-                    conflicts.push(WriteConflict {
-                        wave,
-                        first,
-                        second: (slice, place),
-                    });
-                }
-                own.push((place, full, prefixes));
-            }
-            for (place, full, prefixes) in own {
-                whole.entry(full).or_insert((slice, place));
-                for prefix in prefixes {
-                    below.entry(prefix).or_insert((slice, place));
-                }
-            }
-        }
-    }
-    conflicts
 }
 
 /// The parts of a [`Plan`], before they are held against each other.
@@ -418,91 +276,13 @@ pub struct PlanParts {
 /// that may run at the same time write different files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    parts: PlanParts,
-    order: Vec<usize>,
-    waves: Vec<Vec<usize>>,
-    critical_path: Vec<usize>,
+    pub(super) parts: PlanParts,
+    pub(super) order: Vec<usize>,
+    pub(super) waves: Vec<Vec<usize>>,
+    pub(super) critical_path: Vec<usize>,
 }
 
 impl Plan {
-    /// Holds the parts against each other.
-    ///
-    /// # Errors
-    ///
-    /// When there is no slice, two slices share an id, a dependency names a slice that is not there or itself, the
-    /// dependencies go round in a circle, two slices of one wave write the same file, a text that must say something is
-    /// blank, or a figure is out of range.
-    pub fn new(parts: PlanParts) -> Result<Plan, InvalidValue> {
-        if parts.slices.is_empty() {
-            return Err(InvalidValue::new("slices: there is none"));
-        }
-        if let Some(confidence) = parts.confidence
-            && !(0.0..=1.0).contains(&confidence)
-        {
-            return Err(InvalidValue::new(format!(
-                "confidence: expected 0 to 1, found {confidence}"
-            )));
-        }
-        check_tokens(parts.estimated_tokens)?;
-        let texts = parts.acceptance_criteria.iter().chain(&parts.templates);
-        let mut texts = texts.chain(&parts.suggested_refinement);
-        if texts.any(|text| text.trim().is_empty()) {
-            return Err(InvalidValue::new(
-                "plan: a criterion, a template or the refinement is blank",
-            ));
-        }
-        let mut ids = HashSet::new();
-        for slice in &parts.slices {
-            if !ids.insert(slice.id()) {
-                return Err(InvalidValue::new(format!(
-                    "slices: the id \"{}\" stands twice",
-                    slice.id()
-                )));
-            }
-        }
-        let count = parts.slices.len();
-        for (before, after) in &parts.dependencies {
-            if *before >= count || *after >= count {
-                return Err(InvalidValue::new(format!(
-                    "dependencies: [{before}, {after}] names a slice that is not there"
-                )));
-            }
-            if before == after {
-                return Err(InvalidValue::new(format!(
-                    "dependencies: [{before}, {after}] makes a slice wait for itself"
-                )));
-            }
-        }
-        let id = |at: usize| parts.slices.get(at).map_or("", Slice::id);
-        let levels = graph::levels(count, &parts.dependencies).map_err(|circle| {
-            let names: Vec<&str> = circle
-                .iter()
-                .chain(circle.first())
-                .map(|at| id(*at))
-                .collect();
-            InvalidValue::new(format!("dependencies: a circle: {}", names.join(" -> ")))
-        })?;
-        let write_set = |at: usize| parts.slices.get(at).map(Slice::write_set);
-        if let Some(conflict) = write_conflicts(&levels.waves, write_set).first() {
-            let path = parts.slices.get(conflict.second.0);
-            let path = path.and_then(|slice| slice.write_set.get(conflict.second.1));
-            return Err(InvalidValue::new(format!(
-                "slices: \"{}\" and \"{}\" may run at the same time and both write {}",
-                id(conflict.first.0),
-                id(conflict.second.0),
-                path.map_or("", String::as_str),
-            )));
-        }
-        let weights: Vec<u64> = parts.slices.iter().map(Slice::expected_tokens).collect();
-        let critical_path = graph::heaviest_path(&levels.order, &parts.dependencies, &weights);
-        Ok(Plan {
-            parts,
-            order: levels.order,
-            waves: levels.waves,
-            critical_path,
-        })
-    }
-
     /// The parts.
     pub fn parts(&self) -> &PlanParts {
         &self.parts
@@ -636,24 +416,24 @@ mod tests {
             (
                 &["a", "a"][..],
                 &[][..],
-                "slices: the id \"a\" stands twice",
+                "OMK-P008: $.slices[1].id: the id \"a\" is that of $.slices[0] too",
             ),
             (
                 &["a"],
                 &[(0, 1)],
-                "dependencies: [0, 1] names a slice that is not there",
+                "OMK-P009: $.dependencies[0]: there is no slice of index 1; they count from 0 to 0",
             ),
             (
                 &["a"],
                 &[(0, 0)],
-                "dependencies: [0, 0] makes a slice wait for itself",
+                "OMK-P010: $.dependencies[0]: \"a\" waits for itself",
             ),
             (
                 &["a", "b", "c"],
                 &[(1, 2), (2, 1)],
-                "dependencies: a circle: b -> c -> b",
+                "OMK-P011: $.dependencies: a circle: b -> c -> b",
             ),
-            (&[], &[], "slices: there is none"),
+            (&[], &[], "OMK-P007: $.slices: there is no slice"),
         ] {
             assert_eq!(plan(ids, dependencies).unwrap_err(), error);
         }
@@ -682,7 +462,7 @@ mod tests {
         };
         assert_eq!(
             together(&["src/a.rs"], &["README.md", "./src//a.rs"]).unwrap_err(),
-            "slices: \"a\" and \"b\" may run at the same time and both write ./src//a.rs"
+            "OMK-P012: $.slices[1].write_set[1]: \"a\" and \"b\" may run at the same time and both write \"./src//a.rs\"; let one depend on the other, or cut otherwise"
         );
         for (a, b) in [
             ("src/", "src/a.rs"),
@@ -745,23 +525,6 @@ mod tests {
             let path = plan.critical_path();
             prop_assert!(path.windows(2).all(|pair| pairs.contains(&(pair[0], pair[1]))));
             prop_assert_eq!(path.len(), plan.waves().len());
-        }
-
-        #[test]
-        fn conflicts_are_those_of_every_pair(sets in prop::collection::vec(prop::collection::vec("[ab](/[ab]){0,2}/?", 0..3), 1..5)) {
-            let waves = vec![(0..sets.len()).collect::<Vec<_>>()];
-            let found = write_conflicts(&waves, |at| sets.get(at));
-            let meets = |a: &str, b: &str| {
-                let (a, b): (Vec<_>, Vec<_>) = (parts_of(a).collect(), parts_of(b).collect());
-                a.starts_with(&b) || b.starts_with(&a)
-            };
-            let any = (0..sets.len()).any(|i| (0..i).any(|j| sets[i].iter().any(|a| sets[j].iter().any(|b| meets(a, b)))));
-            prop_assert_eq!(!found.is_empty(), any);
-            for conflict in found {
-                let path = |(slice, place): (usize, usize)| sets[slice][place].clone();
-                prop_assert!(meets(&path(conflict.first), &path(conflict.second)));
-                prop_assert!(conflict.first.0 < conflict.second.0);
-            }
         }
     }
 }

@@ -24,19 +24,9 @@
 //! `is_testable` and `score` where they are what was asked for.
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 
 use crate::plan::finding::Code;
 use crate::plan::finding::Findings;
-use crate::plan::finding::element;
-use crate::plan::finding::member;
-use crate::plan::finding::quote;
-use crate::plan::graph;
-use crate::plan::json;
-use crate::plan::json::Json;
-use crate::plan::json::Member;
-use crate::plan::json::Node;
-use crate::plan::json::SyntaxError;
 use crate::plan::model::Complexity;
 use crate::plan::model::Difficulty;
 use crate::plan::model::GoalClassification;
@@ -46,10 +36,20 @@ use crate::plan::model::MAX_TOKENS;
 use crate::plan::model::Plan;
 use crate::plan::model::PlanParts;
 use crate::plan::model::Slice;
-use crate::plan::model::path_fault;
-use crate::plan::model::write_conflicts;
+use crate::plan::validate;
+use crate::plan::validate::Spot;
+use crate::plan::validate::no_such_index;
 use crate::runtime::decimal;
 use crate::runtime::decimal::DecimalError;
+use crate::runtime::json;
+use crate::runtime::json::Json;
+use crate::runtime::json::JsonError;
+use crate::runtime::json::Member;
+use crate::runtime::json::Node;
+use crate::runtime::json::Wants;
+use crate::runtime::json::element;
+use crate::runtime::json::member;
+use crate::runtime::text::quote;
 
 /// The members in which a slice may name its dependencies, and must not.
 const MISPLACED: &[&str] = &[
@@ -63,20 +63,13 @@ const MISPLACED: &[&str] = &[
     "requires",
 ];
 
-/// Characters before a broken spot that the message quotes.
-const CONTEXT_CHARS: usize = 30;
-
 /// Reads a plan.
 ///
 /// # Errors
 ///
 /// Every finding, in the order of the text.
 pub fn read_plan(text: &str) -> Result<Plan, Findings> {
-    let reading = plan_of(text);
-    match reading.plan {
-        Some(plan) if reading.findings.is_empty() => Ok(plan),
-        _ => Err(reading.findings.sorted()),
-    }
+    whole(text, Wants::Object, Reader::plan)
 }
 
 /// Reads a classification.
@@ -110,7 +103,7 @@ pub fn read_classification(text: &str) -> Result<GoalClassification, Findings> {
 ///
 /// Every finding, in the order of the text.
 pub fn read_criteria(text: &str) -> Result<Vec<String>, Findings> {
-    whole(text, Wants::Any, |reader, node| {
+    whole(text, Wants::List, |reader, node| {
         let (node, path) = match &node.json {
             Json::Object(_) => {
                 let fields = reader.fields(node, "$")?;
@@ -147,54 +140,20 @@ pub fn read_complexity(text: &str) -> Result<Complexity, Findings> {
     })
 }
 
-/// What came of reading a plan: as much as there was.
-pub(crate) struct PlanReading {
-    /// The JSON value, if there is one.
-    pub(crate) node: Option<Node>,
-    /// The plan, if nothing spoils it.
-    pub(crate) plan: Option<Plan>,
-    /// What is wrong.
-    pub(crate) findings: Findings,
-}
-
-/// Reads a plan and keeps what a closer look needs.
-pub(crate) fn plan_of(text: &str) -> PlanReading {
-    let mut reader = Reader::default();
-    let (node, plan) = match extract(text, Wants::Object) {
-        Ok(node) => {
-            reader.find_duplicate_keys(&node, "$");
-            let plan = reader.plan(&node);
-            (Some(node), plan)
-        }
-        Err(error) => {
-            reader
-                .findings
-                .add(Code::Syntax, error.path, error.at, error.message);
-            (None, None)
-        }
-    };
-    PlanReading {
-        node,
-        plan: plan.filter(|_| !reader.findings.has_errors()),
-        findings: reader.findings,
-    }
-}
-
+/// Reads what a text holds; any finding is an error.
 fn whole<T>(
     text: &str,
     wants: Wants,
     read: impl FnOnce(&mut Reader, &Node) -> Option<T>,
 ) -> Result<T, Findings> {
     let mut reader = Reader::default();
-    let value = match extract(text, wants) {
+    let value = match json::find(text, wants) {
         Ok(node) => {
-            reader.find_duplicate_keys(&node, "$");
+            reader.find_duplicate_keys(&node);
             read(&mut reader, &node)
         }
         Err(error) => {
-            reader
-                .findings
-                .add(Code::Syntax, error.path, error.at, error.message);
+            reader.findings = broken(error);
             None
         }
     };
@@ -204,96 +163,11 @@ fn whole<T>(
     }
 }
 
-/// What an answer should be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wants {
-    Object,
-    /// An object or an array.
-    Any,
-}
-
-/// The one JSON value in a text.
-///
-/// Prose has braces and brackets too, so a value is only begun by one that goes on like a value does. Each begun value
-/// must end: were a broken one passed over, a piece of it could be taken for the answer.
-pub(crate) fn extract(text: &str, wants: Wants) -> Result<Node, SyntaxError> {
-    let begins_value = |at: usize| {
-        let after = text.get(at + 1..).unwrap_or_default();
-        let next = after
-            .trim_start_matches([' ', '\t', '\n', '\r'])
-            .bytes()
-            .next();
-        match (text.as_bytes().get(at), wants) {
-            (Some(b'{'), _) => matches!(next, Some(b'"' | b'}')),
-            (Some(b'['), Wants::Object) => matches!(next, Some(b'{' | b'[')),
-            (Some(b'['), Wants::Any) => matches!(next, Some(b'"' | b'{' | b'[' | b']')),
-            _ => false,
-        }
-    };
-    let mut found: Option<Node> = None;
-    let mut first_brace = None;
-    let mut at = 0;
-    while let Some(offset) = text.get(at..).and_then(|rest| rest.find(['{', '['])) {
-        at += offset;
-        first_brace = first_brace.or(Some(at));
-        if !begins_value(at) {
-            at += 1;
-            continue;
-        }
-        let (node, end) = json::value_at(text, at).map_err(|error| with_context(error, text))?;
-        if let Some(first) = &found {
-            return Err(SyntaxError {
-                at,
-                path: "$".to_string(),
-                message: format!(
-                    "a second JSON value, {}, after that at offset {}: answer with one",
-                    spot(text, at),
-                    first.at
-                ),
-            });
-        }
-        found = Some(node);
-        at = end;
-    }
-    match (found, first_brace) {
-        (Some(node), _) => Ok(node),
-        // It may be no value, but whoever wrote it meant one: the error there says more than "nothing".
-        (None, Some(at)) => json::value_at(text, at)
-            .map(|(node, _)| node)
-            .map_err(|error| with_context(error, text)),
-        (None, None) => Err(SyntaxError {
-            at: 0,
-            path: "$".to_string(),
-            message: match text.trim() {
-                "" => "the answer is empty; a JSON value was expected".to_string(),
-                text => format!("no JSON value in the text {}", quote(text)),
-            },
-        }),
-    }
-}
-
-fn spot(text: &str, at: usize) -> String {
-    let rest = text.get(at..).unwrap_or_default();
-    let end = rest
-        .char_indices()
-        .nth(CONTEXT_CHARS)
-        .map_or(rest.len(), |(end, _)| end);
-    quote(rest.get(..end).unwrap_or_default())
-}
-
-/// The same error with the text before the spot.
-fn with_context(error: SyntaxError, text: &str) -> SyntaxError {
-    let before = text.get(..error.at).unwrap_or_default();
-    let start = before
-        .char_indices()
-        .rev()
-        .nth(CONTEXT_CHARS - 1)
-        .map_or(0, |(start, _)| start);
-    let context = before.get(start..).unwrap_or_default();
-    SyntaxError {
-        message: format!("{}, after {}", error.message, quote(context)),
-        ..error
-    }
+/// The finding of a text that holds no single JSON value.
+pub(crate) fn broken(error: JsonError) -> Findings {
+    let mut findings = Findings::default();
+    findings.add(Code::Syntax, error.path, error.at, error.message);
+    findings
 }
 
 /// A text that says something.
@@ -333,27 +207,11 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn find_duplicate_keys(&mut self, node: &Node, path: &str) {
-        match &node.json {
-            Json::Object(members) => {
-                let mut seen = HashSet::new();
-                for Member { key, at, value } in members {
-                    let path = member(path, key);
-                    if !seen.insert(key) {
-                        let message = format!("the key {} stands twice in one object", quote(key));
-                        self.findings
-                            .add(Code::DuplicateKey, path.as_str(), *at, message);
-                    }
-                    self.find_duplicate_keys(value, &path);
-                }
-            }
-            Json::List(list) => {
-                for (i, node) in list.iter().enumerate() {
-                    self.find_duplicate_keys(node, &element(path, i));
-                }
-            }
-            _ => {}
-        }
+    pub(crate) fn find_duplicate_keys(&mut self, node: &Node) {
+        node.duplicates("$", &mut |path, key, at| {
+            let message = json::duplicate_message(key);
+            self.findings.add(Code::DuplicateKey, path, at, message);
+        });
     }
 
     pub(crate) fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
@@ -434,17 +292,33 @@ impl Reader {
         Some(text)
     }
 
-    fn texts(&mut self, node: &Node, path: &str) -> Option<Vec<String>> {
+    pub(crate) fn texts(&mut self, node: &Node, path: &str) -> Option<Vec<String>> {
+        let list = self.list(node, path)?;
+        let texts = list.iter().enumerate();
+        let texts: Vec<_> = texts
+            .map(|(i, node)| self.text(node, &element(path, i)))
+            .collect();
+        texts.into_iter().collect()
+    }
+
+    /// Texts, each in its place: the path stands for one that is none.
+    fn texts_in_place(&mut self, node: &Node, path: &str) -> Option<Vec<String>> {
+        let list = self.list(node, path)?.iter().enumerate();
+        let text = |(i, node)| {
+            let path = element(path, i);
+            self.text(node, &path).unwrap_or(path)
+        };
+        Some(list.map(text).collect())
+    }
+
+    /// Texts that say something.
+    fn criteria(&mut self, node: &Node, path: &str) -> Option<Vec<String>> {
         let list = self.list(node, path)?;
         let texts = list.iter().enumerate();
         let texts: Vec<_> = texts
             .map(|(i, node)| self.words(node, &element(path, i)))
             .collect();
         texts.into_iter().collect()
-    }
-
-    fn criteria(&mut self, node: &Node, path: &str) -> Option<Vec<String>> {
-        self.texts(node, path)
     }
 
     fn boolean(&mut self, node: &Node, path: &str) -> Option<bool> {
@@ -562,7 +436,7 @@ impl Reader {
     }
 
     /// The plan, if nothing is wrong with it; as many findings as there are in any case.
-    fn plan(&mut self, node: &Node) -> Option<Plan> {
+    pub(crate) fn plan(&mut self, node: &Node) -> Option<Plan> {
         let fields = self.fields(node, "$")?;
         if let Some(schema) = self.optional(&fields, "schema", Reader::text)
             && schema != "omk.plan/1"
@@ -586,122 +460,114 @@ impl Reader {
         let score = self.required(&fields, "complexity_score", Reader::score);
         let complexity_reasoning = self.optional(&fields, "complexity_reasoning", Reader::text);
         let hours = self.optional(&fields, "estimated_hours", Reader::hours);
-        let slices = self
-            .required(&fields, "slices", Reader::slices)
-            .unwrap_or_default();
-        let ids: Vec<&str> = slices.iter().map(|slice| slice.id.as_str()).collect();
-        let dependencies = match fields.get("dependencies") {
+        let slices = self.required(&fields, "slices", Reader::slices);
+        let ids: Vec<&str> = slices.iter().flatten().map(Slice::id).collect();
+        let (dependencies, places) = match fields.get("dependencies") {
             // Without slices every end would be unknown, which says nothing new.
             Some(node) if ids.is_empty() => {
                 self.list(node, &member("$", "dependencies"));
-                Vec::new()
+                Default::default()
             }
             Some(node) => self.dependencies(node, &member("$", "dependencies"), &ids),
-            _ => Vec::new(),
+            None => Default::default(),
         };
-        self.graph(&fields, &slices, &dependencies);
-        let acceptance_criteria = self.optional(&fields, "acceptance_criteria", Reader::criteria);
+        let acceptance_criteria =
+            self.optional(&fields, "acceptance_criteria", Reader::texts_in_place);
         let estimated_tokens = self.optional(&fields, "estimated_tokens", Reader::tokens);
-        let templates = self.optional(&fields, "templates", Reader::texts);
-        if self.findings.has_errors() {
-            return None;
-        }
+        let templates = self.optional(&fields, "templates", Reader::texts_in_place);
+        // What could not be read is a finding already; a placeholder lets the rest be examined.
         let parts = PlanParts {
             goal_text,
-            kind: kind?,
+            kind: kind.unwrap_or(GoalKind::Vague),
             confidence,
             reasoning,
             is_testable,
             suggested_refinement,
-            complexity: Complexity::new(score?, complexity_reasoning.unwrap_or_default(), hours)
-                .ok()?,
-            slices: slices
-                .into_iter()
-                .map(SliceReading::slice)
-                .collect::<Option<_>>()?,
+            complexity: Complexity::new(
+                score.unwrap_or(1),
+                complexity_reasoning.unwrap_or_default(),
+                hours,
+            )
+            .ok()?,
+            slices: slices?,
             dependencies,
             acceptance_criteria: acceptance_criteria.unwrap_or_default(),
             estimated_tokens,
             templates: templates.unwrap_or_default(),
         };
-        match Plan::new(parts) {
-            Ok(plan) => Some(plan),
-            // Everything that it refuses was found above; were it not, the plan must still not pass.
-            Err(error) => {
-                self.findings
-                    .add(Code::Contradiction, "$", node.at, error.to_string());
-                None
-            }
+        let (problems, levels) = validate::examine(&parts);
+        for problem in problems {
+            let spot = match problem.spot {
+                Spot::Element("dependencies", i) => {
+                    Spot::Element("dependencies", places.get(i).copied().unwrap_or(i))
+                }
+                spot => spot,
+            };
+            self.note(node, problem.code, spot, problem.message);
+        }
+        match levels {
+            Some(levels) if !self.findings.has_errors() => Some(Plan::in_levels(parts, levels)),
+            _ => None,
         }
     }
 
-    fn slices(&mut self, node: &Node, path: &str) -> Option<Vec<SliceReading>> {
-        let list = self.list(node, path)?;
-        if list.is_empty() {
-            self.findings
-                .add(Code::Empty, path, node.at, "there is no slice");
-        }
-        let mut slices = Vec::with_capacity(list.len());
-        let mut seen: HashMap<String, usize> = HashMap::new();
-        for (i, node) in list.iter().enumerate() {
-            let slice = self.slice(node, &element(path, i), i);
-            if let Some(first) = seen.insert(slice.id.clone(), i) {
-                let message = format!(
-                    "the id {} is that of {} too",
-                    quote(&slice.id),
-                    element(path, first)
-                );
-                self.findings.add(
-                    Code::DuplicateId,
-                    member(&element(path, i), "id"),
-                    slice.at,
-                    message,
-                );
+    /// Adds a finding of a place in the plan that `node` is.
+    pub(crate) fn note(&mut self, node: &Node, code: Code, spot: Spot, message: String) {
+        let within = |key: &str, i: usize| {
+            let list = node.get(key);
+            list.and_then(|list| list.items().get(i)).or(list)
+        };
+        let place = match spot {
+            Spot::Member(key) => node.get(key),
+            Spot::Element(key, i) => within(key, i),
+            Spot::Slice(i) => within("slices", i),
+            Spot::SliceMember(i, key) => {
+                let slice = within("slices", i);
+                slice.and_then(|slice| slice.get(key)).or(slice)
             }
-            slices.push(slice);
-        }
-        Some(slices)
+            Spot::Written(i, place) => {
+                let paths = within("slices", i).and_then(|slice| slice.get("write_set"));
+                paths.and_then(|paths| paths.items().get(place))
+            }
+        };
+        let at = place.unwrap_or(node).at;
+        self.findings.add(code, spot.path(), at, message);
     }
 
-    /// As much of a slice as there is; it counts as one in any case, so that indices mean what they say.
-    fn slice(&mut self, node: &Node, path: &str, index: usize) -> SliceReading {
-        let mut slice = SliceReading {
-            at: node.at,
+    /// The slices; each counts as one however little of it could be read, so that indices mean what they say.
+    fn slices(&mut self, node: &Node, path: &str) -> Option<Vec<Slice>> {
+        let list = self.list(node, path)?.iter().enumerate();
+        Some(
+            list.map(|(i, node)| self.slice(node, &element(path, i), i))
+                .collect(),
+        )
+    }
+
+    fn slice(&mut self, node: &Node, path: &str, index: usize) -> Slice {
+        let mut slice = Slice {
             id: format!("s{}", index + 1),
-            ..SliceReading::default()
+            description: "?".to_string(),
+            write_set: Vec::new(),
+            estimated_difficulty: Difficulty::Medium,
+            estimated_tokens: None,
         };
         let Some(fields) = self.fields(node, path) else {
             return slice;
         };
-        if let Some(node) = fields.get("id") {
-            slice.at = node.at;
-            if let Some(id) = self.words(node, &member(path, "id")) {
-                slice.id = id;
-            }
+        if let Some(id) = self.optional(&fields, "id", Reader::words) {
+            slice.id = id;
         }
-        slice.description = self.required(&fields, "description", Reader::words);
-        if let Some(node) = fields.get("write_set") {
-            let path = member(path, "write_set");
-            if let Some(paths) = self.texts(node, &path) {
-                for (i, one) in paths.iter().enumerate() {
-                    if let Some(fault) = path_fault(one) {
-                        let at = self
-                            .list(node, &path)
-                            .and_then(|list| list.get(i))
-                            .map_or(node.at, |n| n.at);
-                        let message = format!("{fault}: {}", quote(one));
-                        self.findings
-                            .add(Code::BadPath, element(&path, i), at, message);
-                    }
-                }
-                slice.write_set = paths;
-            }
-            if let Json::List(list) = &node.json {
-                slice.write_set_at = list.iter().map(|node| node.at).collect();
-            }
+        if let Some(description) = self.required(&fields, "description", Reader::text) {
+            slice.description = description;
         }
-        slice.difficulty = self.optional(&fields, "estimated_difficulty", Reader::difficulty);
-        slice.tokens = self.optional(&fields, "estimated_tokens", Reader::tokens);
+        if let Some(write_set) = self.optional(&fields, "write_set", Reader::texts_in_place) {
+            slice.write_set = write_set;
+        }
+        if let Some(difficulty) = self.optional(&fields, "estimated_difficulty", Reader::difficulty)
+        {
+            slice.estimated_difficulty = difficulty;
+        }
+        slice.estimated_tokens = self.optional(&fields, "estimated_tokens", Reader::tokens);
         for Member { key, at, value } in fields.members() {
             let says_nothing = matches!(&value.json, Json::Null)
                 || matches!(&value.json, Json::List(list) if list.is_empty());
@@ -715,9 +581,15 @@ impl Reader {
         slice
     }
 
-    fn dependencies(&mut self, node: &Node, path: &str, ids: &[&str]) -> Vec<(usize, usize)> {
+    /// The pairs that could be read, and the place of each in the list.
+    fn dependencies(
+        &mut self,
+        node: &Node,
+        path: &str,
+        ids: &[&str],
+    ) -> (Vec<(usize, usize)>, Vec<usize>) {
         let by_id: HashMap<&str, usize> = ids.iter().enumerate().map(|(i, id)| (*id, i)).collect();
-        let mut pairs = Vec::new();
+        let (mut pairs, mut places) = (Vec::new(), Vec::new());
         for (i, node) in self.list(node, path).unwrap_or_default().iter().enumerate() {
             let path = element(path, i);
             let Some(ends) = self.list(node, &path) else {
@@ -733,19 +605,12 @@ impl Reader {
             };
             let before = self.end(before, &element(&path, 0), &by_id, ids.len());
             let after = self.end(after, &element(&path, 1), &by_id, ids.len());
-            let (Some(before), Some(after)) = (before, after) else {
-                continue;
-            };
-            if before == after {
-                let id = ids.get(before).copied().unwrap_or_default();
-                let message = format!("{} waits for itself", quote(id));
-                self.findings
-                    .add(Code::SelfDependency, path, node.at, message);
-                continue;
+            if let (Some(before), Some(after)) = (before, after) {
+                pairs.push((before, after));
+                places.push(i);
             }
-            pairs.push((before, after));
         }
-        pairs
+        (pairs, places)
     }
 
     /// One end of a dependency: an index or an id.
@@ -772,11 +637,7 @@ impl Reader {
                     .and_then(|index| usize::try_from(index).ok());
                 let index = index.filter(|index| *index < count);
                 if index.is_none() {
-                    let message = format!(
-                        "there is no slice of index {}; they count from 0 to {}",
-                        quote(digits).trim_matches('"'),
-                        count.saturating_sub(1)
-                    );
+                    let message = no_such_index(quote(digits).trim_matches('"'), count);
                     self.findings
                         .add(Code::UnknownDependency, path, node.at, message);
                 }
@@ -787,88 +648,6 @@ impl Reader {
                 None
             }
         }
-    }
-
-    /// A circle, or else who writes what at the same time.
-    fn graph(
-        &mut self,
-        fields: &Fields<'_>,
-        slices: &[SliceReading],
-        dependencies: &[(usize, usize)],
-    ) {
-        let id = |at: usize| slices.get(at).map_or("", |slice| slice.id.as_str());
-        match graph::levels(slices.len(), dependencies) {
-            Err(circle) => {
-                let at = fields.get("dependencies").map_or(fields.at, |node| node.at);
-                let message = format!("a circle: {}", way_round(&circle, id));
-                self.findings.add(
-                    Code::Cycle,
-                    member(&fields.path, "dependencies"),
-                    at,
-                    message,
-                );
-            }
-            Ok(levels) => {
-                let write_set = |at: usize| slices.get(at).map(|slice| slice.write_set.as_slice());
-                for conflict in write_conflicts(&levels.waves, write_set) {
-                    let (slice, place) = conflict.second;
-                    let written = slices
-                        .get(slice)
-                        .and_then(|slice| slice.write_set.get(place));
-                    let at = slices
-                        .get(slice)
-                        .and_then(|slice| slice.write_set_at.get(place));
-                    let path = member(
-                        &element(&member(&fields.path, "slices"), slice),
-                        "write_set",
-                    );
-                    let message = format!(
-                        "{} and {} may run at the same time and both write {}; let one depend on the other, or cut otherwise",
-                        quote(id(conflict.first.0)),
-                        quote(id(slice)),
-                        quote(written.map_or("", String::as_str)),
-                    );
-                    let at = at.copied().unwrap_or(fields.at);
-                    self.findings
-                        .add(Code::WriteConflict, element(&path, place), at, message);
-                }
-            }
-        }
-    }
-}
-
-/// `a -> b -> a`, of a long circle the beginning and the end.
-pub(crate) fn way_round<'i>(circle: &[usize], id: impl Fn(usize) -> &'i str) -> String {
-    const SHOWN: usize = 12;
-    let name = |at: &usize| {
-        let quoted = quote(id(*at));
-        quoted.trim_matches('"').to_string()
-    };
-    let mut names: Vec<String> = circle.iter().take(SHOWN).map(name).collect();
-    if circle.len() > SHOWN {
-        names.push(format!("({} more)", circle.len() - SHOWN));
-    }
-    names.extend(circle.first().map(name));
-    names.join(" -> ")
-}
-
-/// What was read of a slice.
-#[derive(Default)]
-struct SliceReading {
-    at: usize,
-    id: String,
-    description: Option<String>,
-    write_set: Vec<String>,
-    write_set_at: Vec<usize>,
-    difficulty: Option<Difficulty>,
-    tokens: Option<u64>,
-}
-
-impl SliceReading {
-    fn slice(self) -> Option<Slice> {
-        let difficulty = self.difficulty.unwrap_or(Difficulty::Medium);
-        let slice = Slice::new(self.id, self.description?, self.write_set, difficulty).ok()?;
-        slice.with_estimated_tokens(self.tokens).ok()
     }
 }
 

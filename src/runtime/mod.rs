@@ -6,6 +6,7 @@ pub mod atomic;
 pub mod base64;
 pub mod clock;
 pub mod decimal;
+pub mod json;
 pub mod process;
 pub mod secret;
 #[allow(

@@ -44,6 +44,28 @@ pub fn escape_os(name: impl AsRef<OsStr>) -> String {
     escape_bytes(name.as_ref().as_encoded_bytes())
 }
 
+/// Characters of a spot that [`quote`] keeps.
+const MAX_QUOTED_CHARS: usize = 60;
+
+/// A text from outside as a message quotes it: in quotes, on one line, at most 60 characters.
+pub(crate) fn quote(spot: &str) -> String {
+    format!("\"{}\"", escape(&truncate(spot, MAX_QUOTED_CHARS)))
+}
+
+/// The text that a part of an address stands for: `%41` is `A`. `None` where digits are missing, or it is not UTF-8.
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+        bytes.push(match byte {
+            b'%' => u8::try_from(digit()? * 16 + digit()?).ok()?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// The first characters of a text, at most `max_chars` with the `…` that says something is missing.
 pub fn truncate(text: &str, max_chars: usize) -> Cow<'_, str> {
     let mut ends = text.char_indices().map(|(at, _)| at);
@@ -142,6 +164,14 @@ fn is_unsafe(c: char) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn percent_signs_stand_for_bytes() {
+        assert_eq!(percent_decoded("a%20b%C3%A9").as_deref(), Some("a bé"));
+        for broken in ["%", "%4", "%+1", "%zz", "%ff"] {
+            assert_eq!(percent_decoded(broken), None, "{broken}");
+        }
+    }
 
     #[test]
     fn escapes_what_could_move_a_cursor() {

@@ -24,9 +24,9 @@ use crate::cost::record::Transport;
 use crate::cost::record::{SessionStatus, SessionType};
 use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
 use crate::llm::error::LlmError;
-use crate::llm::json;
 use crate::llm::schema::Validator;
 use crate::llm::types::{FinishReason, LlmResponse};
+use crate::runtime::json;
 use crate::runtime::text::escape_os;
 
 pub(crate) use crate::cli::commands::prompt::args::SPEC;

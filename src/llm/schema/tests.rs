@@ -80,17 +80,8 @@ fn equal_values_are_equal_however_they_are_written() {
     check(
         json!({"const": 18_446_744_073_709_551_615_u64}),
         &[json!(u64::MAX)],
-        &[json!(18_446_744_073_709_551_616.0), json!(u64::MAX - 1)],
+        &[json!(u64::MAX - 1)],
     );
-    check(
-        json!({"uniqueItems": true}),
-        &[json!([1, "1", true, [1], {"a": 1}]), json!("aa")],
-        &[
-            json!([1, 1.0]),
-            json!([{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}]),
-        ],
-    );
-    check(json!({"uniqueItems": false}), &[json!([1, 1])], &[]);
     check(json!({"enum": []}), &[], &[json!(1)]);
 }
 
@@ -126,46 +117,10 @@ fn numbers_are_compared_exactly() {
         &[json!(-1e301)],
         &[json!(i64::MIN), json!(0)],
     );
-    // Draft 4.
-    check(
-        json!({"minimum": 3, "exclusiveMinimum": true}),
-        &[json!(3.5)],
-        &[json!(3)],
-    );
-    check(
-        json!({"maximum": 3, "exclusiveMaximum": false}),
-        &[json!(3)],
-        &[json!(4)],
-    );
-    check(
-        json!({"multipleOf": 0.01}),
-        &[json!(0.29), json!(4.35), json!(0), json!(7), json!(-1.1)],
-        &[json!(0.001), json!(0.295)],
-    );
-    check(
-        json!({"multipleOf": 3}),
-        &[json!(9), json!(-9.0), json!(3e20)],
-        &[json!(8), json!(4.5)],
-    );
-    check(
-        json!({"multipleOf": 1e-8}),
-        &[json!(12_391_239_123_u64)],
-        &[],
-    );
-    check(
-        json!({"multipleOf": 0.123_456_789}),
-        &[json!(0.0)],
-        &[json!(1e308)],
-    );
-    check(
-        json!({"multipleOf": 1e300}),
-        &[json!(0), json!(2e300)],
-        &[json!(1), json!(1.5e299)],
-    );
 }
 
 #[test]
-fn lengths_count_characters_items_and_properties() {
+fn lengths_count_characters_and_items() {
     check(
         json!({"minLength": 2, "maxLength": 3.0}),
         &[json!("💩é"), json!("abc"), json!(7)],
@@ -176,56 +131,20 @@ fn lengths_count_characters_items_and_properties() {
         &[json!([1]), json!({})],
         &[json!([]), json!([1, 2, 3])],
     );
-    check(
-        json!({"minProperties": 1, "maxProperties": 1}),
-        &[json!({"a": 1}), json!([])],
-        &[json!({}), json!({"a": 1, "b": 1})],
-    );
     check(json!({"maxLength": 1e30}), &[json!("any")], &[]);
 }
 
 #[test]
-fn items_of_both_generations() {
+fn items_are_all_of_one_schema() {
     check(
         json!({"items": {"type": "integer"}}),
         &[json!([]), json!([1, 2]), json!({"0": "x"})],
         &[json!([1, "x"])],
     );
-    check(
-        json!({"prefixItems": [{"type": "integer"}, true], "items": false}),
-        &[json!([]), json!([1]), json!([1, "x"])],
-        &[json!(["x"]), json!([1, 2, 3])],
-    );
-    check(
-        json!({"items": [{"type": "integer"}], "additionalItems": {"type": "string"}}),
-        &[json!([1, "a", "b"])],
-        &[json!(["a"]), json!([1, 2])],
-    );
-    check(
-        json!({"items": {"type": "string"}, "additionalItems": false}),
-        &[json!(["a", "b"])],
-        &[],
-    );
-    check(
-        json!({"contains": {"minimum": 5}}),
-        &[json!([1, 5]), json!("x")],
-        &[json!([]), json!([4])],
-    );
-    check(
-        json!({"contains": {"const": 1}, "minContains": 2, "maxContains": 3}),
-        &[json!([1, 2, 1]), json!([1, 1, 1])],
-        &[json!([1]), json!([1, 1, 1, 1])],
-    );
-    check(
-        json!({"contains": false, "minContains": 0}),
-        &[json!([1]), json!([])],
-        &[],
-    );
-    check(json!({"minContains": 2}), &[json!([])], &[]);
 }
 
 #[test]
-fn properties_and_what_depends_on_them() {
+fn properties_named_and_other() {
     let schema = json!({
         "properties": {"a": {"type": "integer"}, "b": {}},
         "required": ["a"],
@@ -246,31 +165,10 @@ fn properties_and_what_depends_on_them() {
         &[json!({"b": 1})],
         &[json!({"a": 1})],
     );
-    check(
-        json!({"propertyNames": {"maxLength": 2}}),
-        &[json!({"ab": 1})],
-        &[json!({"abc": 1})],
-    );
-    let rules = json!({"a": ["b", "c"]});
-    for keyword in ["dependentRequired", "dependencies"] {
-        check(
-            json!({keyword: rules}),
-            &[json!({"a": 1, "b": 1, "c": 1}), json!({"b": 1})],
-            &[json!({"a": 1, "b": 1})],
-        );
-    }
-    let rules = json!({"a": {"required": ["b"]}, "c": false});
-    for keyword in ["dependentSchemas", "dependencies"] {
-        check(
-            json!({keyword: rules}),
-            &[json!({"a": 1, "b": 1}), json!({})],
-            &[json!({"a": 1}), json!({"c": 1})],
-        );
-    }
 }
 
 #[test]
-fn combinations_and_conditions() {
+fn combinations() {
     let (small, whole) = (json!({"maximum": 5}), json!({"type": "integer"}));
     check(
         json!({"allOf": [small, whole]}),
@@ -287,15 +185,6 @@ fn combinations_and_conditions() {
         &[json!(1.5), json!(9)],
         &[json!(9.5), json!(5)],
     );
-    check(
-        json!({"not": whole}),
-        &[json!(1.5), json!("x")],
-        &[json!(1)],
-    );
-    let schema = json!({"if": whole, "then": small, "else": {"type": "string"}});
-    check(schema, &[json!(3), json!("x")], &[json!(6), json!(1.5)]);
-    check(json!({"if": false, "then": false}), &[json!(1)], &[]);
-    check(json!({"then": false, "else": false}), &[json!(1)], &[]);
 }
 
 #[test]
@@ -351,7 +240,7 @@ fn references_lead_anywhere_in_the_document_and_in_circles() {
             "#/properties/a/$id: below the root it would change what references mean",
         ),
         (
-            json!({"anyOf": [{"type": "null"}, {"not": {"$ref": "#"}}]}),
+            json!({"anyOf": [{"type": "null"}, {"allOf": [{"$ref": "#"}]}]}),
             "#: it refers to itself without going into the value, so that checking would never end",
         ),
     ] {
@@ -388,28 +277,12 @@ fn a_keyword_with_a_value_of_the_wrong_type_is_an_error_with_its_place() {
             "#/allOf: expected a list of schemas, found an object of 0",
         ),
         (
-            json!({"multipleOf": 0}),
-            "#/multipleOf: expected a number above 0",
-        ),
-        (
             json!({"minimum": "1"}),
             "#/minimum: expected a number, found \"1\"",
         ),
         (
             json!({"$defs": {"unused": []}}),
             "#/$defs/unused: expected a schema, an object or a boolean, found an array of 0",
-        ),
-        (
-            json!({"pattern": 1}),
-            "#/pattern: expected a string, found 1",
-        ),
-        (
-            json!({"dependentRequired": {"a": [1]}}),
-            "#/dependentRequired/a: expected a list of names",
-        ),
-        (
-            json!({"prefixItems": [true], "items": []}),
-            "#/items: a list has no place beside prefixItems",
         ),
     ] {
         check_error(schema, message);
@@ -421,25 +294,36 @@ fn what_is_not_checked_is_named() {
     let schema = json!({
         "title": "t",
         "x-order": 1,
+        "not": {"$ref": "anywhere"},
         "requierd": ["a"],
         "properties": {
             "a": {"type": "string", "pattern": "^a", "format": "date"},
             "b": {"patternProperties": {"^x": false}, "additionalProperties": false},
+            "c": {"prefixItems": [true], "items": false},
+            "d": {"items": [{"type": "integer"}], "uniqueItems": true},
         },
     });
     let validator = validator(&schema);
     assert_eq!(
         validator.unchecked(),
         [
-            "/properties/a/format",
+            "/not",
             "/properties/a/pattern",
             "/properties/b/additionalProperties",
             "/properties/b/patternProperties",
+            "/properties/c/items",
+            "/properties/c/prefixItems",
+            "/properties/d/items",
+            "/properties/d/uniqueItems",
             "/requierd",
         ]
     );
     // Whether `xy` is one of the additional ones only the pattern knows.
-    assert!(validator.check(&json!({"b": {"xy": 1}})).is_empty());
+    assert!(
+        validator
+            .check(&json!({"b": {"xy": 1}, "c": [1, 2], "d": ["a"]}))
+            .is_empty()
+    );
 }
 
 #[test]
@@ -474,10 +358,6 @@ fn violations_say_where_and_what() {
     assert_eq!(
         violations(json!({"oneOf": [true, false, true]}), &json!(1)),
         ["$: fits 2 alternatives of oneOf (numbers 1, 3), not exactly one",]
-    );
-    assert_eq!(
-        violations(json!({"uniqueItems": true}), &json!([1, 2, 1])),
-        ["$: items 0 and 2 are equal: 1",]
     );
 }
 
@@ -535,12 +415,12 @@ fn any_schema() -> impl Strategy<Value = Value> {
             json!({"type": "integer"}),
             json!({"type": ["string", "null"]}),
             json!({"enum": [1, "a", null]}),
-            json!({"minimum": 0.5, "multipleOf": 0.1}),
+            json!({"minimum": 0.5, "exclusiveMaximum": 2}),
             json!({"$ref": "#"}),
             json!({"$ref": "#/properties/a"}),
             json!({"minLength": 1, "maxLength": 2}),
-            json!({"uniqueItems": true, "minItems": 1}),
-            json!({"required": ["a"], "maxProperties": 1}),
+            json!({"minItems": 1}),
+            json!({"required": ["a"]}),
             json!({"type": 7}),
             json!({"$ref": "#/$defs/none"}),
         ]),
@@ -553,17 +433,13 @@ fn any_schema() -> impl Strategy<Value = Value> {
                 .prop_map(|s| json!({"properties": {"a": s}, "additionalProperties": false})),
             inner
                 .clone()
-                .prop_map(|s| json!({"items": s, "contains": {"type": "integer"}})),
-            inner.clone().prop_map(|s| json!({"not": s})),
-            inner.clone().prop_map(
-                |s| json!({"additionalProperties": s, "propertyNames": {"maxLength": 1}})
-            ),
+                .prop_map(|s| json!({"items": s, "maxItems": 2})),
+            inner
+                .clone()
+                .prop_map(|s| json!({"additionalProperties": s, "$defs": {"x": s}})),
             list.clone().prop_map(|s| json!({"anyOf": s})),
             list.clone().prop_map(|s| json!({"oneOf": s})),
-            list.clone().prop_map(|s| json!({"allOf": s})),
-            list.prop_map(|s| json!({"prefixItems": s})),
-            (inner.clone(), inner)
-                .prop_map(|(a, b)| json!({"if": a, "then": b, "$defs": {"x": b}})),
+            list.prop_map(|s| json!({"allOf": s})),
         ]
     })
 }
@@ -597,14 +473,9 @@ fn anything_as_schema() -> impl Strategy<Value = Value> {
         "required",
         "items",
         "minimum",
-        "multipleOf",
         "anyOf",
-        "not",
-        "if",
-        "then",
-        "dependencies",
+        "allOf",
         "maxLength",
-        "contains",
         "nullable",
         "exclusiveMinimum",
         "$defs",
@@ -628,11 +499,6 @@ proptest! {
             prop_assert!(found.len() <= MAX_VIOLATIONS);
             for violation in &found {
                 prop_assert!(!violation.to_string().contains(char::is_control), "{}", violation);
-            }
-            // The opposite schema finds the opposite, unless it closes a circle.
-            let holder = json!({"$ref": "#/properties/a", "properties": {"a": schema}});
-            if let Ok(again) = Validator::new(&json!({"not": holder, "properties": holder["properties"]})) {
-                let _ = again.check(&value);
             }
         }
     }

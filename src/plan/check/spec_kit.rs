@@ -12,9 +12,9 @@ use std::collections::HashSet;
 
 use crate::plan::finding::Code;
 use crate::plan::finding::Findings;
-use crate::plan::finding::quote;
 use crate::plan::graph;
-use crate::plan::read::way_round;
+use crate::plan::validate::way_round;
+use crate::runtime::text::quote;
 
 /// What introduces the ids that a task waits for.
 const WAITS: &[&str] = &["depends on", "blocked by"];

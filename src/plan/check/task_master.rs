@@ -6,21 +6,17 @@
 
 use std::collections::HashMap;
 
-use crate::plan::check::elements;
-use crate::plan::check::find;
 use crate::plan::finding::Code;
 use crate::plan::finding::Findings;
-use crate::plan::finding::element;
-use crate::plan::finding::member;
-use crate::plan::finding::quote;
 use crate::plan::graph;
-use crate::plan::json::Json;
-use crate::plan::json::Node;
-use crate::plan::read;
 use crate::plan::read::Fields;
 use crate::plan::read::Reader;
-use crate::plan::read::Wants;
-use crate::plan::read::way_round;
+use crate::plan::validate::way_round;
+use crate::runtime::json::Json;
+use crate::runtime::json::Node;
+use crate::runtime::json::element;
+use crate::runtime::json::member;
+use crate::runtime::text::quote;
 
 /// Every status that its versions know.
 const STATUSES: &[&str] = &[
@@ -37,10 +33,10 @@ const STATUSES: &[&str] = &[
 
 /// Whether a value looks like such a file: tasks at the top, or below every tag that is an object.
 pub(super) fn is_one(node: &Node) -> bool {
-    if find(node, "slices").is_some() || find(node, "schema").is_some() {
+    if node.get("slices").is_some() || node.get("schema").is_some() {
         return false;
     }
-    let holds_tasks = |node: &Node| matches!(find(node, "tasks"), Some(tasks) if matches!(tasks.json, Json::List(_)));
+    let holds_tasks = |node: &Node| matches!(node.get("tasks"), Some(tasks) if matches!(tasks.json, Json::List(_)));
     match &node.json {
         Json::Object(members) => {
             holds_tasks(node) || members.iter().any(|member| holds_tasks(&member.value))
@@ -49,18 +45,15 @@ pub(super) fn is_one(node: &Node) -> bool {
     }
 }
 
-pub(super) fn check(text: &str) -> (usize, Findings) {
+pub(super) fn check(node: &Node) -> (usize, Findings) {
     let mut reader = Reader::default();
-    let Ok(node) = read::extract(text, Wants::Object) else {
-        return (0, reader.findings);
-    };
-    reader.find_duplicate_keys(&node, "$");
+    reader.find_duplicate_keys(node);
     let mut items = 0;
-    if let Some(tasks) = find(&node, "tasks") {
+    if let Some(tasks) = node.get("tasks") {
         items += list(&mut reader, tasks, &member("$", "tasks"));
-    } else if let Some(fields) = reader.fields(&node, "$") {
+    } else if let Some(fields) = reader.fields(node, "$") {
         for tag in fields.members() {
-            if let Some(tasks) = find(&tag.value, "tasks") {
+            if let Some(tasks) = tag.value.get("tasks") {
                 items += list(&mut reader, tasks, &member(&member("$", &tag.key), "tasks"));
             }
         }
@@ -100,12 +93,12 @@ fn list(reader: &mut Reader, node: &Node, path: &str) -> usize {
     for (i, node) in nodes.iter().enumerate() {
         let path = element(path, i);
         let id = task(reader, node, &path, None, &mut tasks);
-        let Some(subtasks) = find(node, "subtasks").filter(|node| node.json != Json::Null) else {
+        let Some(subtasks) = node.get("subtasks").filter(|node| node.json != Json::Null) else {
             continue;
         };
         let path = member(&path, "subtasks");
         if reader.list(subtasks, &path).is_some() {
-            for (i, node) in elements(subtasks).iter().enumerate() {
+            for (i, node) in subtasks.items().iter().enumerate() {
                 task(reader, node, &element(&path, i), id.as_deref(), &mut tasks);
             }
         }

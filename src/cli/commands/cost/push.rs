@@ -27,7 +27,7 @@ use crate::cost::record::{SessionCost, SessionStatus};
 use crate::cost::view::Period;
 use crate::runtime::clock::{SystemTimer, Timer, format_rfc3339};
 use crate::runtime::secret::Secret;
-use crate::runtime::text::{escape, escape_os, truncate};
+use crate::runtime::text::{escape, escape_os, percent_decoded, truncate};
 use crate::transport::http::{Http, TransportError};
 
 /// Its place in the table of commands.
@@ -222,22 +222,6 @@ fn headers(env: &Env) -> Result<Vec<(String, Secret)>, Failure> {
             Ok((name.trim().to_string(), Secret::new(value)))
         })
         .collect()
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        if *first != b'%' {
-            bytes.push(*first);
-            rest = after;
-            continue;
-        }
-        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = after.get(2..)?;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// The month of a run's beginning.
