@@ -19,6 +19,7 @@ mod network;
 mod output;
 mod prices;
 mod store;
+mod typos;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

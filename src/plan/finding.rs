@@ -31,7 +31,7 @@ impl Severity {
 }
 
 macro_rules! codes {
-    ($( $variant:ident = $id:literal $severity:ident $name:literal $meaning:literal, )+) => {
+    ($( $variant:ident = $id:literal $severity:ident $name:literal $meaning:literal fix $fix:literal, )+) => {
         /// A kind of finding.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
@@ -61,67 +61,100 @@ macro_rules! codes {
             pub const fn meaning(self) -> &'static str {
                 match self { $( Code::$variant => $meaning, )+ }
             }
+
+            /// What to do about it.
+            pub const fn fix(self) -> &'static str {
+                match self { $( Code::$variant => $fix, )+ }
+            }
         }
     };
 }
 
 codes! {
     Syntax = "OMK-P001" Error "syntax"
-        "The text holds no JSON value, a broken one, one that is nested too deep, or more than one.",
+        "The text holds no JSON value, a broken one, one that is nested too deep, or more than one."
+        fix "give one JSON value, complete and without comments or trailing commas",
     DuplicateKey = "OMK-P002" Error "duplicate key"
-        "A key stands twice in one object, so it is not clear which value is meant.",
+        "A key stands twice in one object, so it is not clear which value is meant."
+        fix "remove one of the two members",
     WrongType = "OMK-P003" Error "wrong type"
-        "A value is of another type than its place asks for, such as a text for a number.",
+        "A value is of another type than its place asks for, such as a text for a number."
+        fix "write a value of the type that the message names",
     Missing = "OMK-P004" Error "missing member"
-        "A member is missing that has no default.",
+        "A member is missing that has no default."
+        fix "add the member",
     UnknownWord = "OMK-P005" Error "unknown word"
-        "A kind, a difficulty or a status is none of those that exist.",
+        "A kind, a difficulty or a status is none of those that exist."
+        fix "use one of the words that the message lists",
     OutOfRange = "OMK-P006" Error "out of range"
-        "A number is outside its range, or has decimals where a whole one is meant.",
+        "A number is outside its range, or has decimals where a whole one is meant."
+        fix "use a number within the range that the message names",
     Empty = "OMK-P007" Error "empty"
-        "There is no slice or task, or an id, a description or a criterion is blank.",
+        "There is no slice or task, or an id, a description or a criterion is blank."
+        fix "fill it in, or remove what is empty",
     DuplicateId = "OMK-P008" Error "duplicate id"
-        "Two slices or tasks have the same id.",
+        "Two slices or tasks have the same id."
+        fix "give one of the two another id",
     UnknownDependency = "OMK-P009" Error "unknown dependency"
-        "A dependency names a slice or task that is not there.",
+        "A dependency names a slice or task that is not there."
+        fix "correct the id, add the task, or remove the dependency",
     SelfDependency = "OMK-P010" Error "self-dependency"
-        "A slice or task waits for itself, or a subtask for its own task.",
+        "A slice or task waits for itself, or a subtask for its own task."
+        fix "remove the dependency",
     Cycle = "OMK-P011" Error "cycle"
-        "Dependencies go round in a circle; the message names the way round.",
+        "Dependencies go round in a circle; the message names the way round."
+        fix "remove one of the dependencies on the way round",
     WriteConflict = "OMK-P012" Error "write conflict"
-        "Two slices or tasks that may run at the same time write the same file.",
+        "Two slices or tasks that may run at the same time write the same file."
+        fix "let one depend on the other, or split the work by file",
     BadPath = "OMK-P013" Error "bad path"
-        "A path of a write set is blank, absolute, or may leave the work directory.",
+        "A path of a write set is blank, absolute, or may leave the work directory."
+        fix "write the path relative to the work directory, without `..`",
     MisplacedDependency = "OMK-P014" Error "misplaced dependency"
-        "A slice names its dependencies itself, where they would be overlooked.",
+        "A slice names its dependencies itself, where they would be overlooked."
+        fix "move it to `dependencies` of the plan, as a pair [before, after]",
     Order = "OMK-P015" Error "order"
-        "A task of a list that is worked from top to bottom depends on one further down.",
+        "A task of a list that is worked from top to bottom depends on one further down."
+        fix "move the task below the one it depends on",
     Contradiction = "OMK-P016" Error "contradiction"
-        "The waves or the critical path in the file are not those of its dependencies.",
+        "The waves or the critical path in the file are not those of its dependencies."
+        fix "leave the member out: it is computed from the dependencies",
     NoCriteria = "OMK-P101" Warning "no criteria"
-        "Nothing says how one will know that the plan, or a task, is done.",
+        "Nothing says how one will know that the plan, or a task, is done."
+        fix "add a criterion that a command or a test can check",
     VagueCriterion = "OMK-P102" Warning "vague criterion"
-        "A criterion has words such as `properly` and nothing that could be checked: no figure, name, path or quotation.",
+        "A criterion has words such as `properly` and nothing that could be checked: no figure, name, path or quotation."
+        fix "name a command, a figure or a file that shows it",
     NoWriteSet = "OMK-P103" Warning "no write set"
-        "A slice does not say which files it writes, so conflicts cannot be found.",
+        "A slice does not say which files it writes, so conflicts cannot be found."
+        fix "list the files in `write_set`",
     TooComplex = "OMK-P104" Warning "too complex"
-        "A slice is of the difficulty complex: it should be cut again.",
+        "A slice is of the difficulty complex: it should be cut again."
+        fix "split it into smaller tasks",
     VagueGoal = "OMK-P105" Warning "vague goal"
-        "The goal is of the kind vague; the message has the suggested refinement.",
+        "The goal is of the kind vague; the message has the suggested refinement."
+        fix "say what should be different afterwards",
     NoGoal = "OMK-P106" Warning "no goal"
-        "The plan does not say what it is for.",
+        "The plan does not say what it is for."
+        fix "add `goal_text`",
     DuplicateCriterion = "OMK-P107" Warning "duplicate criterion"
-        "A criterion stands twice.",
+        "A criterion stands twice."
+        fix "remove one of the two",
     NoDescription = "OMK-P108" Warning "no description"
-        "A task has a title and nothing that says what to do.",
+        "A task has a title and nothing that says what to do."
+        fix "add a description or details",
     DoneTooEarly = "OMK-P109" Warning "done too early"
-        "A task is marked as done, and one that it depends on is not.",
+        "A task is marked as done, and one that it depends on is not."
+        fix "reopen the task, or finish the one it depends on first",
     NoId = "OMK-P110" Warning "no id"
-        "A line of a task list has a box to tick and no id, so nothing can depend on it.",
+        "A line of a task list has a box to tick and no id, so nothing can depend on it."
+        fix "give the task an id such as T001",
     NotTestable = "OMK-P111" Warning "not testable"
-        "The plan says of itself that one could not test whether its goal is reached.",
+        "The plan says of itself that one could not test whether its goal is reached."
+        fix "state a result that a test can observe",
     TokenMismatch = "OMK-P112" Warning "token mismatch"
-        "The plan states another number of tokens than its slices add up to, by a quarter or more where each has an estimate, by three times where some are typical for their difficulty.",
+        "The plan states another number of tokens than its slices add up to, by a quarter or more where each has an estimate, by three times where some are typical for their difficulty."
+        fix "correct the estimate of the plan, or those of its slices",
 }
 
 /// One thing that is wrong.
@@ -258,7 +291,7 @@ mod tests {
                 "{}",
                 code.id()
             );
-            assert!(code.meaning().ends_with('.'));
+            assert!(code.meaning().ends_with('.') && !code.fix().ends_with('.'));
         }
     }
 

@@ -34,7 +34,11 @@ fn a_plan_without_mistakes_passes_and_one_with_mistakes_does_not() {
         .stderr("omk: invalid plan: `bad.json` has 1 error\n")
         .stdout(
             "good.json: omk plan, 2 slices: nothing found\n\
-bad.json:5:18: error: OMK-P011: $.dependencies: a circle: store -> route -> store\n\
+bad.json:5:18: error: OMK-P011: $.dependencies: a circle: store -> route -> store
+  5 |  \"dependencies\": [[\"store\", \"route\"], [1, 0]],
+    |                  ^
+  fix: remove one of the dependencies on the way round
+bad.json: read as the format omk; --as reads it as another
 bad.json: omk plan, 2 slices: 1 error\n",
         );
     let outcome = sandbox.omk("plan check -").stdin(GOOD).run();
@@ -101,6 +105,88 @@ fn plans_of_other_tools_are_known_by_what_is_in_them() {
         (&document["ok"], &document["exit"]),
         (&json!(false), &json!(4))
     );
+}
+
+#[test]
+fn the_format_is_said_and_may_be_given() {
+    let sandbox = Sandbox::new("the_format_is_said_and_may_be_given");
+    sandbox.file("tasks.md", "## 1. Core\n- [ ] 1.1 Add it\n- [ ] Test it\n");
+    let outcome = sandbox.omk("plan check tasks.md").run();
+    outcome
+        .code(0)
+        .stdout("tasks.md: openspec plan, 2 tasks: nothing found\n");
+    let outcome = sandbox
+        .omk("plan check --as spec-kit tasks.md --json")
+        .run();
+    let document = outcome.code(4).json();
+    let file = &document["files"][0];
+    assert_eq!(
+        json!([file["format"], file["detected"], file["items"]]),
+        json!(["spec-kit", false, 0])
+    );
+    assert_eq!(
+        file["findings"][0]["fix"],
+        "fill it in, or remove what is empty"
+    );
+    let outcome = sandbox.omk("plan check --as csv tasks.md").run();
+    outcome
+        .code(2)
+        .stderr_contains("omk, task-master, spec-kit, openspec");
+    let outcome = sandbox.omk("plan check --explain OMK-P012").run();
+    outcome.code(0).stdout(
+        "OMK-P012 write conflict (error)\n\n\
+Two slices or tasks that may run at the same time write the same file.\n\n\
+fix: let one depend on the other, or split the work by file\n",
+    );
+    let outcome = sandbox.omk("plan check --explain OMK-P999").run();
+    outcome.code(2);
+    sandbox
+        .omk("plan check --explain OMK-P012 tasks.md")
+        .run()
+        .code(2);
+}
+
+#[test]
+fn a_typo_is_no_goal_and_a_file_name_no_text() {
+    let sandbox = Sandbox::new("a_typo_is_no_goal");
+    sandbox.file("plan.json", GOOD);
+    // There is no key and no agent, so the exit code tells whether anything was tried.
+    for (line, message, hint) in [
+        (
+            "plan chekc plan.json",
+            "omk: usage: `omk plan` has no command `chekc`",
+            "did you mean `omk plan check plan.json`?",
+        ),
+        (
+            "plan list",
+            "omk: usage: `omk plan` has no command `list`",
+            "did you mean `omk plan show FILE`?",
+        ),
+        (
+            "plan lint x",
+            "omk: usage: `omk plan` has no command `lint`",
+            "did you mean `omk plan check x`?",
+        ),
+        (
+            "plan plan.json",
+            "omk: usage: `plan.json` is a file, not a text",
+            "`omk plan check plan.json` checks the plan in it",
+        ),
+        (
+            "prompt plan.json",
+            "omk: usage: `plan.json` is a file, not a text",
+            "`omk prompt --file plan.json TEXT` asks about what is in it",
+        ),
+    ] {
+        let outcome = sandbox.omk(line).run();
+        outcome
+            .code(2)
+            .stderr_contains(message)
+            .stderr_contains(hint);
+    }
+    for line in ["plan --dry-run -- list", "plan --dry-run -- plan.json"] {
+        sandbox.omk(line).run().code(0);
+    }
 }
 
 #[test]

@@ -25,6 +25,8 @@ use crate::cost::record::SessionStatus;
 use crate::cost::record::Transport;
 use crate::cost::report::By;
 use crate::llm::client::Rule;
+use crate::plan::check::PlanFormat;
+use crate::plan::finding::Code;
 use crate::tokens::Vocabulary;
 
 /// The documentation of a command, and what may follow it.
@@ -189,6 +191,8 @@ impl Flag {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct LowArgs {
     pub(crate) positionals: Vec<OsString>,
+    /// `--` was given: what follows is meant as it stands.
+    pub(crate) is_literal: bool,
     pub(crate) model: Vec<String>,
     pub(crate) output_tokens: Option<u64>,
     pub(crate) cached: Option<value::Cached>,
@@ -255,6 +259,8 @@ pub(crate) struct LowPlan {
     pub(crate) dry_run: bool,
     pub(crate) classify_only: bool,
     pub(crate) separately: bool,
+    pub(crate) read_as: Option<PlanFormat>,
+    pub(crate) explain: Option<Code>,
 }
 
 /// The arguments as typed that only the ledger's commands have.

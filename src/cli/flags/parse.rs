@@ -56,7 +56,12 @@ pub(crate) fn parse(
     let mut low = LowArgs::default();
     let mut given: Vec<&'static Flag> = Vec::new();
 
-    while let Some(arg) = parser.next().map_err(|error| unexpected(&error))? {
+    loop {
+        let next = parser.try_raw_args();
+        low.is_literal |= next.is_some_and(|rest| rest.peek().is_some_and(|next| next == "--"));
+        let Some(arg) = parser.next().map_err(|error| unexpected(&error))? else {
+            break;
+        };
         let (flag, typed) = match arg {
             lexopt::Arg::Value(word) => {
                 command = Some(positional(table, command, &mut group, word, &mut low)?);
@@ -406,6 +411,8 @@ mod tests {
         assert_eq!(run("estimate a --lossy - b").positionals, ["a", "-", "b"]);
         assert_eq!(run("estimate -- --lossy -x").positionals, ["--lossy", "-x"]);
         assert!(!run("estimate -- --lossy").lossy);
+        assert!(run("estimate -- a").is_literal && !run("estimate a").is_literal);
+        assert!(!run("estimate --model=-- a").is_literal);
         assert_eq!(run("models kimi").positionals, ["kimi"]);
         assert_eq!(run("estimate update help").positionals, ["update", "help"]);
     }

@@ -207,6 +207,7 @@ mod tests {
             "a=b",
             "5/day",
             "open",
+            "OMK-P001",
         ];
         for flag in TABLE.flags() {
             let mut low = LowArgs::default();

@@ -1,14 +1,15 @@
 //! Somebody's plan, looked at without asking anyone: what spoils it and what makes it doubtful.
 //!
 //! Deterministic and offline. It knows plans of our own (`omk.plan/1`, and what a model answers), `tasks.json` of
-//! task-master and task lists of spec-kit in Markdown, told apart by what is in the text and never by its name. Each is
+//! task-master and task lists of spec-kit and OpenSpec, told apart by what is in the text and never by its name. Each is
 //! held to what its own tool says of it: where a format has no word for something, such as the files that a task of
 //! task-master writes, nothing is reported missing. It refuses to judge the work itself; a vague criterion is found by its
 //! words, in English, and is therefore a warning.
 
-mod spec_kit;
+mod task_list;
 mod task_master;
 
+use crate::plan::check::task_list::Dialect;
 use crate::plan::document::PlanDocument;
 use crate::plan::finding::Findings;
 use crate::plan::read;
@@ -17,26 +18,19 @@ use crate::plan::validate::doubts;
 use crate::runtime::json;
 use crate::runtime::json::Node;
 use crate::runtime::json::Wants;
+use crate::runtime::words::words;
 
-/// Whose plan it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlanFormat {
-    /// `omk.plan/1`, or what a model answers.
-    Omk,
-    /// `tasks.json` of task-master, with tags or without.
-    TaskMaster,
-    /// `tasks.md` of spec-kit.
-    SpecKit,
-}
-
-impl PlanFormat {
-    /// The name in text and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            PlanFormat::Omk => "omk",
-            PlanFormat::TaskMaster => "task-master",
-            PlanFormat::SpecKit => "spec-kit",
-        }
+words! {
+    /// Whose plan it is.
+    PlanFormat, "format" {
+        /// `omk.plan/1`, or what a model answers.
+        Omk = "omk",
+        /// `tasks.json` of task-master, with tags or without.
+        TaskMaster = "task-master",
+        /// `tasks.md` of spec-kit.
+        SpecKit = "spec-kit",
+        /// `tasks.md` of an OpenSpec change, or any other list of boxes to tick.
+        OpenSpec = "openspec",
     }
 }
 
@@ -51,14 +45,19 @@ pub struct Checked {
     pub findings: Findings,
 }
 
-/// Looks at a plan.
+/// Looks at a plan of whatever format.
 pub fn check(text: &str) -> Checked {
     let is_json = text
         .trim_start_matches(['\u{feff}', ' ', '\t', '\n', '\r'])
         .starts_with('{');
     // Markdown with boxes to tick is a task list, unless it begins as an answer of a model does.
-    if !is_json && spec_kit::has_boxes(text) {
-        return Checked::of(PlanFormat::SpecKit, spec_kit::check(text));
+    let dialect = task_list::dialect_of(text).filter(|_| !is_json);
+    if let Some(dialect) = dialect {
+        let format = match dialect {
+            Dialect::SpecKit => PlanFormat::SpecKit,
+            Dialect::OpenSpec => PlanFormat::OpenSpec,
+        };
+        return Checked::of(format, task_list::check(text, dialect));
     }
     match json::find(text, Wants::Object) {
         Ok(node) if task_master::is_one(&node) => {
@@ -67,6 +66,21 @@ pub fn check(text: &str) -> Checked {
         Ok(node) => Checked::of(PlanFormat::Omk, omk(text, &node)),
         Err(error) => Checked::of(PlanFormat::Omk, (0, read::broken(error))),
     }
+}
+
+/// Looks at a plan of a format that the caller knows.
+pub fn check_as(text: &str, format: PlanFormat) -> Checked {
+    let json = |check: &dyn Fn(&Node) -> (usize, Findings)| match json::find(text, Wants::Object) {
+        Ok(node) => check(&node),
+        Err(error) => (0, read::broken(error)),
+    };
+    let found = match format {
+        PlanFormat::Omk => json(&|node| omk(text, node)),
+        PlanFormat::TaskMaster => json(&task_master::check),
+        PlanFormat::SpecKit => task_list::check(text, Dialect::SpecKit),
+        PlanFormat::OpenSpec => task_list::check(text, Dialect::OpenSpec),
+    };
+    Checked::of(format, found)
 }
 
 impl Checked {

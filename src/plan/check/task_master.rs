@@ -31,12 +31,20 @@ const STATUSES: &[&str] = &[
     "todo",
 ];
 
-/// Whether a value looks like such a file: tasks at the top, or below every tag that is an object.
+/// Whether a value looks like such a file: tasks at the top, or below every tag that is an object. The tasks of an editor,
+/// as in `.vscode/tasks.json`, have neither an id nor a title.
 pub(super) fn is_one(node: &Node) -> bool {
     if node.get("slices").is_some() || node.get("schema").is_some() {
         return false;
     }
-    let holds_tasks = |node: &Node| matches!(node.get("tasks"), Some(tasks) if matches!(tasks.json, Json::List(_)));
+    let holds_tasks = |node: &Node| match node.get("tasks") {
+        Some(tasks) if matches!(tasks.json, Json::List(_)) => {
+            let is_task = |task: &Node| task.get("id").is_some() || task.get("title").is_some();
+            let is_empty = tasks.items().is_empty() && node.get("version").is_none();
+            is_empty || tasks.items().iter().any(is_task)
+        }
+        _ => false,
+    };
     match &node.json {
         Json::Object(members) => {
             holds_tasks(node) || members.iter().any(|member| holds_tasks(&member.value))

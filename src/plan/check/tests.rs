@@ -226,7 +226,157 @@ fn what_is_wrong_with_a_list() {
     // Whoever waits for the other may write the same file.
     let waits = LIST.replacen("token.py", "user.py (depends on T003)", 1);
     assert!(found(&waits).is_empty(), "{:?}", found(&waits));
-    assert_eq!(found("- [ ] do it\n"), ["OMK-P007 ", "OMK-P110 "]);
+    // Only a mix of both has tasks without an id.
+    let mixed = format!("{LIST}- [ ] do it\n");
+    assert_eq!(found(&mixed), ["OMK-P110 "]);
+    let none = check_as("- [ ] do it\n", PlanFormat::SpecKit);
+    assert_eq!((none.items, none.findings.list().len()), (0, 2));
+}
+
+#[test]
+fn what_is_said_about_an_id_is_no_dependency() {
+    for (words, waits) in [
+        ("(depends on T003, T004)", &["T003", "T004"][..]),
+        ("(depends on: **T003** and T004)", &["T003", "T004"]),
+        ("(depends on tasks T001-T003)", &["T001", "T002", "T003"]),
+        ("(depends on T001 to T003)", &["T001", "T002", "T003"]),
+        ("(depends on T003 for the schema, see T010)", &["T003"]),
+        ("(Blocked by T004, see T010)", &["T004"]),
+        ("(depends on T003, T012 dependency removed)", &["T003"]),
+        ("(T012 dependency removed)", &[]),
+        ("(depends on T012 dependency removed)", &[]),
+        ("(no longer depends on T012)", &[]),
+        ("(see T010)", &[]),
+        ("as in xT003; depends on nothing", &[]),
+    ] {
+        let list: String = (1..5).map(|n| format!("- [ ] T00{n} x\n")).collect();
+        let list = format!("{list}- [ ] T005 Do it {words}\n");
+        let text = check(&list).findings.to_string();
+        let expected = waits.iter().filter(|id| **id > "T004").count();
+        assert_eq!(
+            text.matches("OMK-P009").count(),
+            expected,
+            "{words}: {text}"
+        );
+        // Each that is waited for closes a cycle with a task that waits for T005.
+        for n in 1..5 {
+            let id = format!("T00{n}");
+            let cyclic = list.replace(&format!("{id} x"), &format!("{id} x (depends on T005)"));
+            let is_cycle = check(&cyclic).findings.to_string().contains("OMK-P011");
+            assert_eq!(is_cycle, waits.contains(&id.as_str()), "{words} {id}");
+        }
+    }
+}
+
+const CHANGE: &str = "# Tasks
+
+## 1. Storage
+- [x] 1.1 Add the table `sessions`
+- [ ] 1.2 Migrate old rows
+  - [ ] back up first
+  - keep the ids
+- [ ] 1.10 Measure it (depends on 1.2)
+
+## 2. Interface
+
+- [ ] **2.1** Add `src/login.rs`
+- [ ] Write the manual
+";
+
+#[test]
+fn a_good_list_of_openspec() {
+    let checked = check(CHANGE);
+    assert_eq!((checked.format, checked.items), (PlanFormat::OpenSpec, 6));
+    assert!(checked.findings.is_empty(), "{}", checked.findings);
+    let numbered = check("- [ ] do it\n");
+    assert_eq!((numbered.format, numbered.items), (PlanFormat::OpenSpec, 1));
+    assert!(numbered.findings.is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_a_list_of_openspec() {
+    for (from, to, wanted) in [
+        ("1.2 Migrate", "1.1 Migrate", "OMK-P008 1.1"),
+        ("depends on 1.2", "depends on 1.3", "OMK-P009 1.10"),
+        ("depends on 1.2", "depends on 2.1", "OMK-P015 1.10"),
+        ("Migrate old rows", "", "OMK-P007 1.2"),
+        ("[ ] 1.10", "[x] 1.10", "OMK-P109 1.10"),
+    ] {
+        let text = CHANGE.replacen(from, to, 1);
+        let found = found(&text);
+        assert!(found.contains(&wanted.to_string()), "{from}: {found:?}");
+    }
+}
+
+#[test]
+fn tasks_of_an_editor_are_not_task_masters() {
+    for text in [
+        r#"{"version": "2.0.0", "tasks": [{"label": "build", "type": "shell", "command": "make"}]}"#,
+        r#"{"version": "2.0.0", "tasks": []}"#,
+    ] {
+        assert_eq!(check(text).format, PlanFormat::Omk, "{text}");
+    }
+}
+
+#[test]
+fn a_format_that_is_said_is_not_looked_for() {
+    assert_eq!(check_as(TASKS, PlanFormat::TaskMaster), check(TASKS));
+    assert_eq!(check_as(GOOD, PlanFormat::Omk), check(GOOD));
+    assert_eq!(check_as(LIST, PlanFormat::SpecKit), check(LIST));
+    assert!(check_as(LIST, PlanFormat::Omk).findings.has_errors());
+    let other = check_as(LIST, PlanFormat::OpenSpec);
+    assert_eq!((other.items, other.findings.has_errors()), (5, false));
+}
+
+#[test]
+fn a_plan_and_its_slices_state_about_the_same_tokens() {
+    let plan = |stated: u64, slices: &[&str]| {
+        let slices: Vec<String> = slices
+            .iter()
+            .map(|rest| {
+                format!(
+                    r#"{{"description":"x","write_set":["{}"]{rest}}}"#,
+                    rest.len()
+                )
+            })
+            .collect();
+        let text = GOOD.replace(
+            r#"[{"id":"a","description":"x","write_set":["a.rs"]}]"#,
+            &format!("[{}]", slices.join(",")),
+        );
+        let chain: Vec<String> = (1..slices.len())
+            .map(|n| format!("[{},{n}]", n - 1))
+            .collect();
+        text.replacen(
+            '{',
+            &format!(
+                "{{\"estimated_tokens\":{stated},\"dependencies\":[{}],",
+                chain.join(",")
+            ),
+            1,
+        )
+    };
+    let hard = r#","estimated_difficulty":"hard""#;
+    let medium = r#","estimated_difficulty":"medium""#;
+    let easy = r#","estimated_difficulty":"easy""#;
+    let typical = [hard, medium, easy, easy, easy];
+    let text = plan(90_000, &typical);
+    assert_eq!(found(&text), ["OMK-P112 $.estimated_tokens"]);
+    assert!(
+        messages(&text)
+            .contains("the plan states 90000 tokens, and its slices typically take 690000")
+    );
+    assert!(found(&plan(400_000, &typical)).is_empty());
+    let told = r#","estimated_tokens":100000"#;
+    assert_eq!(
+        found(&plan(150_000, &[told, told])),
+        ["OMK-P112 $.estimated_tokens"]
+    );
+    assert_eq!(
+        found(&plan(260_000, &[told, told])),
+        ["OMK-P112 $.estimated_tokens"]
+    );
+    assert!(found(&plan(220_000, &[told, told])).is_empty());
 }
 
 #[test]

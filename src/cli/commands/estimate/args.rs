@@ -349,6 +349,7 @@ impl EstimateArgs {
         let first_of = |flags: &[&str]| typed.iter().find(|flag| flags.contains(flag));
         let LowArgs {
             positionals,
+            is_literal: _,
             mut model,
             output_tokens,
             cached,

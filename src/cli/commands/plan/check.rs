@@ -16,15 +16,17 @@ use crate::cli::exit::Failure;
 use crate::cli::flags::Invocation;
 use crate::cli::flags::UsageError;
 use crate::cli::flags::value::Format;
-use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::input::Source;
 use crate::plan::check;
 use crate::plan::check::Checked;
+use crate::plan::check::PlanFormat;
 use crate::plan::finding::Code;
 use crate::plan::finding::Finding;
 use crate::plan::finding::Severity;
 use crate::plan::finding::line_and_column;
 use crate::runtime::text::escape;
+use crate::runtime::text::truncate;
 
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
@@ -34,16 +36,21 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     at_most: usize::MAX,
     summary: "find mistakes in anybody's plan, offline",
     doc: "Looks at each FILE, or at standard input where `-` stands for one, and says what is wrong with the plan in it: \
-circles, dependencies on nothing, slices that write the same file at the same time, criteria that nobody could check. It \
-knows plans of omk (omk.plan/1, and what a model answered), tasks.json of task-master and tasks.md of spec-kit, and tells \
-them apart by what is in them. The same text has the same findings every time; no network is used.\n\n\
-Each finding has a code that never changes its meaning; the section FINDINGS of the man page lists them. An error makes the \
-exit code 4, with {--strict} a warning too.",
+cycles, unknown dependencies, tasks that write the same file at the same time, criteria that cannot be checked. It knows \
+plans of omk (omk.plan/1, and what a model answered), tasks.json of task-master, and tasks.md of spec-kit and OpenSpec, \
+tells them apart by what is in them, and says which it found; {--as} decides otherwise. The same text has the same \
+findings every time; no network is used.\n\n\
+Each finding has a code that never changes its meaning; {--explain} says what one means and how to fix it, and the section \
+FINDINGS of the man page lists them. An error makes the exit code 4, with {--strict} a warning too.",
     examples: &[
         ("omk plan check plan.json", "What is wrong with a plan."),
         (
             "omk plan check .taskmaster/tasks/tasks.json specs/001-login/tasks.md --strict",
             "Plans of other tools, warnings counted as errors.",
+        ),
+        (
+            "omk plan check --explain OMK-P012",
+            "What a code means, and how to fix it.",
         ),
         (
             "omk plan check plan.json --format sarif > plan.sarif",
@@ -55,12 +62,37 @@ exit code 4, with {--strict} a warning too.",
         flags: &[
             &plan::FORMAT,
             &plan::STRICT,
+            &READ_AS,
+            &EXPLAIN,
             &shared::DEADLINE,
             &shared::JSON,
             &shared::QUIET,
         ],
     }],
     run: |invocation, env| run(CheckArgs::resolve(invocation, env)?, env),
+};
+
+static READ_AS: Flag = Flag {
+    long: "as",
+    takes: Takes::Value("FORMAT", |low, v| {
+        low.plan.read_as = Some(value::word(v)?);
+        Ok(())
+    }),
+    doc: "Format to read every FILE as, whatever it looks like. One of omk, task-master, spec-kit and openspec.",
+    choices: &["omk", "task-master", "spec-kit", "openspec"],
+    completes: Completes::Choices,
+    ..Flag::BLANK
+};
+
+static EXPLAIN: Flag = Flag {
+    long: "explain",
+    takes: Takes::Value("CODE", |low, v| {
+        let codes: Vec<(&str, Code)> = Code::ALL.iter().map(|code| (code.id(), *code)).collect();
+        low.plan.explain = Some(value::choice(v, &codes)?);
+        Ok(())
+    }),
+    doc: "Say what a finding's code means and how to fix it. Such as OMK-P012; no FILE is looked at.",
+    ..Flag::BLANK
 };
 
 /// What `omk plan check` was asked.
@@ -72,6 +104,10 @@ pub(crate) struct CheckArgs {
     format: Format,
     /// Warnings fail the run too.
     strict: bool,
+    /// The format of every input; found out where it is not said.
+    read_as: Option<PlanFormat>,
+    /// A code to explain instead of looking at anything.
+    explain: Option<Code>,
     /// The end of the run.
     deadline: Deadline,
 }
@@ -83,7 +119,10 @@ impl CheckArgs {
         let low = invocation.low;
         let format = plan::format(&low, KNOWN)?;
         let inputs = plan::sources(low.positionals)?;
-        if inputs.is_empty() {
+        if low.plan.explain.is_some() && !inputs.is_empty() {
+            return Err(UsageError::conflict("--explain", "a FILE"));
+        }
+        if inputs.is_empty() && low.plan.explain.is_none() {
             return Err(
                 UsageError::new("plan check needs a FILE").hint("`-` stands for standard input")
             );
@@ -92,6 +131,8 @@ impl CheckArgs {
             inputs,
             format,
             strict: low.strict,
+            read_as: low.plan.read_as,
+            explain: low.plan.explain,
             deadline: Deadline::new(env.started, low.deadline),
         })
     }
@@ -103,6 +144,8 @@ struct Looked {
     is_stdin: bool,
     text: String,
     checked: Checked,
+    /// The format was found out and not given.
+    is_detected: bool,
 }
 
 impl Looked {
@@ -142,6 +185,10 @@ impl Looked {
 
 /// Looks at every input and prints what it found.
 pub(crate) fn run(args: CheckArgs, env: &mut Env) -> Result<Exit, Failure> {
+    if let Some(code) = args.explain {
+        env.output.print(&explanation(code))?;
+        return Ok(Exit::Done);
+    }
     let mut looked = Vec::new();
     let mut failures = Vec::new();
     for source in &args.inputs {
@@ -149,8 +196,12 @@ pub(crate) fn run(args: CheckArgs, env: &mut Env) -> Result<Exit, Failure> {
             Ok(text) => looked.push(Looked {
                 name: source.name(),
                 is_stdin: *source == Source::Stdin,
-                checked: check::check(&text),
+                checked: match args.read_as {
+                    Some(format) => check::check_as(&text, format),
+                    None => check::check(&text),
+                },
                 text,
+                is_detected: args.read_as.is_none(),
             }),
             Err(failure) if failure.is_silent() || failure.exit == Exit::Deadline => {
                 return Err(failure);
@@ -196,33 +247,77 @@ pub(crate) fn run(args: CheckArgs, env: &mut Env) -> Result<Exit, Failure> {
     Ok(verdict.map_or(Exit::Done, |failure| failure.exit))
 }
 
-/// A line for each finding, as compilers print them, and one for each file.
+/// What a code means, for people.
+fn explanation(code: Code) -> String {
+    format!(
+        "{} {} ({})\n\n{}\n\nfix: {}\n",
+        code.id(),
+        code.name(),
+        code.severity().name(),
+        code.meaning(),
+        code.fix()
+    )
+}
+
+/// Each finding as compilers print them, with the place in the text and the fix, and a line for each file.
 fn text(looked: &[Looked]) -> String {
     let mut out = String::new();
     for file in looked {
         for (finding, line, column) in file.findings() {
             let severity = finding.code.severity().name();
             out.push_str(&format!(
-                "{}:{line}:{column}: {severity}: {finding}\n",
-                file.name
+                "{}:{line}:{column}: {severity}: {finding}\n{}  fix: {}\n",
+                file.name,
+                snippet(&file.text, finding.at, line),
+                finding.code.fix()
             ));
         }
         let format = file.checked.format;
+        if file.is_detected && file.count(Severity::Error) > 0 {
+            out.push_str(&format!(
+                "{}: read as the format {format}; --as reads it as another\n",
+                file.name
+            ));
+        }
         let what = match format {
-            check::PlanFormat::Omk => "slice",
+            PlanFormat::Omk => "slice",
             _ => "task",
         };
         let plural = if file.checked.items == 1 { "" } else { "s" };
         out.push_str(&format!(
-            "{}: {} plan, {} {what}{plural}: {}\n",
+            "{}: {format} plan, {} {what}{plural}: {}\n",
             file.name,
-            format.name(),
             file.checked.items,
             file.summary()
                 .unwrap_or_else(|| "nothing found".to_string())
         ));
     }
     out
+}
+
+/// The line of an offset with a caret under the place; of a long line the part around it.
+fn snippet(text: &str, at: usize, number: usize) -> String {
+    const BEFORE: usize = 30;
+    const AFTER: usize = 40;
+    let at = at.min(text.len());
+    let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
+    let before = before.rsplit('\n').next().unwrap_or_default();
+    let after = after.lines().next().unwrap_or_default();
+    if before.is_empty() && after.is_empty() {
+        return String::new();
+    }
+    let skipped = before.chars().count().saturating_sub(BEFORE);
+    let before: String = before.chars().skip(skipped).collect();
+    let mark = if skipped > 0 { "…" } else { "" };
+    let before = format!("{mark}{}", escape(&before));
+    let after = truncate(after, AFTER);
+    let number = number.to_string();
+    let margin = " ".repeat(number.len());
+    format!(
+        "  {number} | {before}{}\n  {margin} | {}^\n",
+        escape(&after),
+        " ".repeat(before.chars().count())
+    )
 }
 
 /// The JSON document `omk.plan-check/1`. Fields are only ever added.
@@ -240,6 +335,8 @@ struct Document<'a> {
 struct FileReport<'a> {
     file: &'a str,
     format: &'static str,
+    /// The format was found out and not given with `--as`.
+    detected: bool,
     items: usize,
     errors: usize,
     warnings: usize,
@@ -256,6 +353,7 @@ struct FindingReport<'a> {
     line: usize,
     column: usize,
     message: &'a str,
+    fix: &'static str,
 }
 
 fn document<'a>(
@@ -266,6 +364,7 @@ fn document<'a>(
     let file = |file: &'a Looked| FileReport {
         file: &file.name,
         format: file.checked.format.name(),
+        detected: file.is_detected,
         items: file.checked.items,
         errors: file.count(Severity::Error),
         warnings: file.count(Severity::Warning),
@@ -279,6 +378,7 @@ fn document<'a>(
                 line,
                 column,
                 message: &finding.message,
+                fix: finding.code.fix(),
             })
             .collect(),
         omitted: file.checked.findings.omitted(),
@@ -333,6 +433,7 @@ fn sarif(looked: &[Looked]) -> Value {
                 "id": code.id(),
                 "name": code.name(),
                 "shortDescription": {"text": escape(code.meaning())},
+                "help": {"text": code.fix()},
                 "defaultConfiguration": {"level": code.severity().name()},
             })
         })
@@ -396,6 +497,7 @@ mod tests {
             is_stdin: name == "-",
             text: text.to_string(),
             checked: check::check(text),
+            is_detected: true,
         }]
     }
 
@@ -406,9 +508,34 @@ mod tests {
     fn lines_as_compilers_print_them() {
         assert_eq!(
             text(&looked("plan.json", CIRCLE)),
-            "plan.json:3:16: error: OMK-P011: $.dependencies: a circle: a -> b: 50%, é -> a\n\
-plan.json: omk plan, 2 slices: 1 error\n"
+            "plan.json:3:16: error: OMK-P011: $.dependencies: a circle: a -> b: 50%, é -> a
+  3 | \"dependencies\":[[0,1],[1,0]]}
+    |                ^
+  fix: remove one of the dependencies on the way round
+plan.json: read as the format omk; --as reads it as another
+plan.json: omk plan, 2 slices: 1 error
+"
         );
+    }
+
+    #[test]
+    fn a_snippet_shows_the_place_in_a_long_line() {
+        let line = format!("{}here{}", "é\t".repeat(40), "x".repeat(80));
+        let at = line.find("here").unwrap();
+        let shown = snippet(&line, at, 12);
+        let mut lines = shown.lines();
+        let (text, caret) = (lines.next().unwrap(), lines.next().unwrap());
+        assert!(
+            text.starts_with("  12 | …") && text.ends_with('…'),
+            "{shown}"
+        );
+        let column = caret.chars().position(|c| c == '^').unwrap();
+        assert_eq!(
+            text.chars().skip(column).take(4).collect::<String>(),
+            "here"
+        );
+        assert_eq!(snippet("", 0, 1), "");
+        assert_eq!(snippet("a\nb", 2, 2), "  2 | b\n    | ^\n");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::cli::env::Env;
 use crate::cli::flags::{
     CommandSpec, Completes, Flag, FlagGroup, Invocation, Takes, UsageError, shared, value,
 };
+use crate::cli::typos;
 use crate::runtime::text::escape_os;
 
 /// Its place in the table of commands.
@@ -248,6 +249,13 @@ impl PromptArgs {
                     .hint("give the text on standard input, with --lossy if it is damaged")
             })?;
             words.push(word);
+        }
+        if !low.is_literal && dashes == 0 {
+            let otherwise = [
+                "`omk prompt --file {} TEXT` asks about what is in it",
+                "`omk prompt < {}` asks what is in it",
+            ];
+            typos::refuse_file("prompt", &words, &otherwise)?;
         }
         if dashes > 1 {
             return Err(UsageError::new(

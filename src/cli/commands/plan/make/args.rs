@@ -9,6 +9,7 @@ use crate::cli::flags::value::Format;
 use crate::cli::flags::{
     CommandSpec, Completes, Flag, FlagGroup, Invocation, Takes, UsageError, shared,
 };
+use crate::cli::typos;
 use crate::plan::document::SCHEMA;
 
 /// Its place in the table of commands.
@@ -196,6 +197,15 @@ impl MakeArgs {
                         .hint("give it on standard input, with --lossy if it is damaged"));
                 }
             }
+        }
+        if !low.is_literal && dashes == 0 {
+            typos::refuse_command(&words)?;
+            let otherwise = [
+                "`omk plan check {}` checks the plan in it",
+                "`omk plan --context {} GOAL` tells the model what is in it",
+                "`omk plan < {}` plans the goal in it",
+            ];
+            typos::refuse_file("plan", &words, &otherwise)?;
         }
         if dashes > 1 {
             return Err(UsageError::new(

@@ -1,11 +1,14 @@
-//! Task lists of spec-kit: Markdown with lines such as `- [ ] T012 [P] [US1] Create the model in src/models/user.py`.
+//! Task lists in Markdown: a box to tick for each task.
 //!
-//! The list is worked from top to bottom, phase by phase; `[P]` marks tasks that may be done at the same time as others of
-//! their phase, and `(depends on T012, T013)` names what must come before. A phase is what stands under a heading of the
-//! second level. Code blocks and comments are passed over. (templates/tasks-template.md of github/spec-kit, and lists of
-//! public repositories, read 2026-11.)
+//! - spec-kit: `- [ ] T012 [P] [US1] Create the model in src/models/user.py`. The list is worked from top to bottom, phase by
+//!   phase; `[P]` marks tasks that may be done at the same time as others of their phase. (templates/tasks-template.md of
+//!   github/spec-kit, and lists of public repositories, read 2026-11.)
+//! - OpenSpec: `- [ ] 1.2 Add the endpoint`, in numbered sections. A task may have no number, and one indented is a step of
+//!   the one above. Work goes from top to bottom. (openspec/changes of Fission-AI/OpenSpec, read 2026-11.)
 //!
-//! The files of a task are the paths in its words: with a slash and an extension, or in backticks with an extension.
+//! In both `(depends on T012, T013)` names what must come before. A phase is what stands under a heading of the second
+//! level. Code blocks and comments are passed over. The files of a task are the paths in its words: with a slash and an
+//! extension, or in backticks with an extension.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -18,6 +21,15 @@ use crate::runtime::text::quote;
 
 /// What introduces the ids that a task waits for.
 const WAITS: &[&str] = &["depends on", "blocked by"];
+
+/// What says before it that there is none to wait for.
+const NEGATIONS: &[&str] = &["no longer", "not", "never"];
+
+/// What may stand between ids that a task waits for.
+const LINKS: &[&str] = &["", "and", "or", "&", "+", "task", "tasks", "both"];
+
+/// What may stand between the ends of a range.
+const RANGES: &[&str] = &["-", "–", "—", "to", "..", "through"];
 
 /// How many earlier tasks that name a file a task is held against.
 const RIVALS: usize = 50;
@@ -33,9 +45,79 @@ struct Task<'t> {
     words: String,
 }
 
-/// Whether any line has a box to tick.
-pub(super) fn has_boxes(text: &str) -> bool {
-    text.lines().any(|line| boxed(line).is_some())
+impl Task<'_> {
+    /// What a message calls it.
+    fn name(&self) -> &str {
+        match self.id {
+            "" => "a task",
+            id => id,
+        }
+    }
+}
+
+/// Whose list it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    SpecKit,
+    OpenSpec,
+}
+
+impl Dialect {
+    /// The id at the beginning of a text, perhaps in bold or followed by a colon, and what follows it: `T`, digits and
+    /// perhaps a letter, or numbers with points between them.
+    fn id_of(self, text: &str) -> Option<(&str, &str)> {
+        let bare = text.trim_start_matches(['*', '`']);
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let length = match self {
+            Dialect::SpecKit => {
+                let number = bare.strip_prefix('T')?;
+                let count = digits(number);
+                let next = number.get(count..)?.bytes().next();
+                let letter = next.is_some_and(|byte| byte.is_ascii_lowercase());
+                (count > 0).then_some(1 + count + usize::from(letter))?
+            }
+            Dialect::OpenSpec => {
+                let mut length = digits(bare);
+                let mut points = 0;
+                while let Some(rest) = bare.get(length..).and_then(|rest| rest.strip_prefix('.')) {
+                    match digits(rest) {
+                        0 => break,
+                        count => (length, points) = (length + 1 + count, points + 1),
+                    }
+                }
+                (points > 0).then_some(length)?
+            }
+        };
+        let (id, rest) = bare.split_at_checked(length)?;
+        if rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-') {
+            return None;
+        }
+        Some((id, rest.trim_start_matches(['*', '`', ':'])))
+    }
+
+    /// The id that a text within a sentence begins with; a range may follow it, as in `T003-T005`.
+    fn mention(self, text: &str) -> Option<&str> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' && self == Dialect::OpenSpec;
+        let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
+        let word = text.get(..end)?.trim_end_matches('.');
+        let (id, rest) = self.id_of(word)?;
+        rest.is_empty().then_some(id)
+    }
+}
+
+/// Whose list a text is, if it has boxes to tick: spec-kit's where a task has such an id.
+pub(super) fn dialect_of(text: &str) -> Option<Dialect> {
+    let mut boxes = text.lines().filter_map(boxed).peekable();
+    boxes.peek()?;
+    let is_spec_kit = |(_, rest): (bool, &str)| {
+        // `TXXX` is the placeholder of its template.
+        let rest = rest.trim_start();
+        Dialect::SpecKit.id_of(rest).is_some() || rest.starts_with("TXXX")
+    };
+    match boxes.any(is_spec_kit) {
+        true => Some(Dialect::SpecKit),
+        false => Some(Dialect::OpenSpec),
+    }
 }
 
 /// Whether the box is ticked, and what follows it.
@@ -52,20 +134,19 @@ fn boxed(line: &str) -> Option<(bool, &str)> {
     }
 }
 
-pub(super) fn check(text: &str) -> (usize, Findings) {
+pub(super) fn check(text: &str, dialect: Dialect) -> (usize, Findings) {
     let mut findings = Findings::default();
-    let tasks = tasks(text, &mut findings);
+    let tasks = tasks(text, dialect, &mut findings);
     if tasks.is_empty() {
-        findings.add(
-            Code::Empty,
-            "",
-            0,
-            "there is no task with an id such as T001",
-        );
+        let message = match dialect {
+            Dialect::SpecKit => "there is no task with an id such as T001",
+            Dialect::OpenSpec => "there is no task, a line such as `- [ ] 1.1 Add the endpoint`",
+        };
+        findings.add(Code::Empty, "", 0, message);
     }
     let mut by_id: HashMap<&str, usize> = HashMap::new();
     for (i, task) in tasks.iter().enumerate() {
-        if by_id.insert(task.id, i).is_some() {
+        if !task.id.is_empty() && by_id.insert(task.id, i).is_some() {
             let message = format!("the id {} stands twice", task.id);
             findings.add(Code::DuplicateId, task.id, task.at, message);
         }
@@ -74,11 +155,11 @@ pub(super) fn check(text: &str) -> (usize, Findings) {
                 Code::Empty,
                 task.id,
                 task.at,
-                format!("{} does not say what to do", task.id),
+                format!("{} does not say what to do", task.name()),
             );
         }
     }
-    let edges = edges(&tasks, &by_id, &mut findings);
+    let edges = edges(&tasks, dialect, &by_id, &mut findings);
     let id = |at: usize| tasks.get(at).map_or("", |task| task.id);
     let circle = graph::levels(tasks.len(), &edges).err().unwrap_or_default();
     if let Some(first) = circle.first().and_then(|first| tasks.get(*first)) {
@@ -109,7 +190,7 @@ pub(super) fn check(text: &str) -> (usize, Findings) {
     (tasks.len(), findings)
 }
 
-fn tasks<'t>(text: &'t str, findings: &mut Findings) -> Vec<Task<'t>> {
+fn tasks<'t>(text: &'t str, dialect: Dialect, findings: &mut Findings) -> Vec<Task<'t>> {
     let mut tasks: Vec<Task<'t>> = Vec::new();
     let (mut at, mut phase) = (0, 0);
     let mut fence: Option<&str> = None;
@@ -157,9 +238,13 @@ fn tasks<'t>(text: &'t str, findings: &mut Findings) -> Vec<Task<'t>> {
             continue;
         };
         let spot = start + (line.len() - line.trim_start().len());
-        match id_of(rest.trim_start()) {
+        let with_id = dialect.id_of(rest.trim_start());
+        match with_id.or((dialect == Dialect::OpenSpec).then_some(("", rest))) {
             Some((id, rest)) => {
-                let (parallel, words) = labels(rest);
+                let (parallel, words) = match dialect {
+                    Dialect::SpecKit => labels(rest),
+                    Dialect::OpenSpec => (false, rest),
+                };
                 open = true;
                 tasks.push(Task {
                     id,
@@ -180,26 +265,6 @@ fn tasks<'t>(text: &'t str, findings: &mut Findings) -> Vec<Task<'t>> {
     tasks
 }
 
-/// The id at the beginning, perhaps in bold or followed by a colon, and what follows it: `T`, digits, perhaps a letter.
-fn id_of(text: &str) -> Option<(&str, &str)> {
-    let bare = text.trim_start_matches(['*', '`']);
-    let digits = bare.strip_prefix('T')?;
-    let count = digits.bytes().take_while(u8::is_ascii_digit).count();
-    if count == 0 {
-        return None;
-    }
-    let letter = digits
-        .get(count..)?
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_lowercase());
-    let (id, rest) = bare.split_at_checked(1 + count + usize::from(letter))?;
-    if rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-') {
-        return None;
-    }
-    Some((id, rest.trim_start_matches(['*', '`', ':'])))
-}
-
 /// Whether `[P]` is among the labels, and what follows them.
 fn labels(text: &str) -> (bool, &str) {
     let mut rest = text.trim_start();
@@ -218,15 +283,17 @@ fn labels(text: &str) -> (bool, &str) {
 /// Pairs of places: the first must be done before the second.
 fn edges(
     tasks: &[Task<'_>],
+    dialect: Dialect,
     by_id: &HashMap<&str, usize>,
     findings: &mut Findings,
 ) -> Vec<(usize, usize)> {
     let mut edges = Vec::new();
     for (i, task) in tasks.iter().enumerate() {
-        for id in waits_for(&task.words, tasks) {
+        for id in waits_for(&task.words, dialect, tasks) {
             match by_id.get(id.as_str()) {
                 None => {
-                    let message = format!("{} depends on {id}, and there is no such task", task.id);
+                    let message =
+                        format!("{} depends on {id}, and there is no such task", task.name());
                     findings.add(Code::UnknownDependency, task.id, task.at, message);
                 }
                 Some(before) if *before == i => {
@@ -240,42 +307,36 @@ fn edges(
     edges
 }
 
-/// The ids after `depends on`, up to the end of the bracket or sentence. `T003-T005` is every task between the two.
-fn waits_for(words: &str, tasks: &[Task<'_>]) -> Vec<String> {
+/// The ids after `depends on`, as far as nothing but links and ranges stands between them: what another word introduces, as
+/// in `see T010`, is no dependency, nor is one of which more is said, as in `T012 dependency removed`. `T003-T005` is every
+/// task between the two.
+fn waits_for(words: &str, dialect: Dialect, tasks: &[Task<'_>]) -> Vec<String> {
     let lower = words.to_ascii_lowercase();
-    let mut ids = Vec::new();
+    let mut ids: Vec<String> = Vec::new();
     for wait in WAITS {
         for (at, found) in lower.match_indices(wait) {
-            let rest = words.get(at + found.len()..).unwrap_or_default();
-            let rest = rest.split([')', ';', '.']).next().unwrap_or_default();
-            let mut last: Option<(String, usize)> = None;
-            let mut place = 0;
-            while let Some(offset) = rest.get(place..).and_then(|rest| rest.find('T')) {
-                let start = place + offset;
-                let within = rest
-                    .get(..start)
-                    .unwrap_or_default()
-                    .ends_with(|c: char| c.is_alphanumeric() || c == '_');
-                // `T003-T005`: the dash belongs to the range and not to the id.
-                let piece = rest.get(start..).unwrap_or_default();
-                let end = piece
-                    .find(|c: char| !c.is_ascii_alphanumeric())
-                    .unwrap_or(piece.len());
-                let Some((id, _)) = piece.get(..end).and_then(id_of).filter(|_| !within) else {
-                    place = start + 1;
-                    continue;
-                };
-                place = start + id.len();
-                if let Some((first, end)) = last.take()
-                    && matches!(
-                        rest.get(end..start).map(str::trim),
-                        Some("-" | "–" | "—" | "to" | "..")
-                    )
-                {
-                    ids.extend(between(&first, id, tasks));
+            let before = lower.get(..at).unwrap_or_default().trim_end();
+            if NEGATIONS.iter().any(|negation| before.ends_with(negation)) {
+                continue;
+            }
+            let mut rest = words.get(at + found.len()..).unwrap_or_default();
+            let mut last: Option<&str> = None;
+            // Up to the next id, then the id.
+            while let Some((start, id)) = next_mention(rest, dialect) {
+                let link = rest.get(..start).unwrap_or_default();
+                let link = link.trim_matches(|c: char| c.is_whitespace() || ",:*`[]/".contains(c));
+                let is_range = last.is_some() && RANGES.contains(&link);
+                let after = rest.get(start + id.len()..).unwrap_or_default();
+                let is_linked = is_range || LINKS.contains(&link.to_ascii_lowercase().as_str());
+                if !is_linked || says_more(after, last.is_none()) {
+                    break;
+                }
+                if let Some(first) = last.filter(|_| is_range) {
+                    ids.extend(between(first, id, tasks));
                 }
                 ids.push(id.to_string());
-                last = Some((id.to_string(), place));
+                last = Some(id);
+                rest = after;
             }
         }
     }
@@ -284,24 +345,41 @@ fn waits_for(words: &str, tasks: &[Task<'_>]) -> Vec<String> {
     ids
 }
 
+/// The next id in a text, at the beginning of a word.
+fn next_mention(text: &str, dialect: Dialect) -> Option<(usize, &str)> {
+    let mut before = ' ';
+    text.char_indices().find_map(|(at, c)| {
+        let begins = c.is_ascii_alphanumeric() && !before.is_alphanumeric() && before != '_';
+        before = c;
+        let id = text.get(at..).filter(|_| begins)?;
+        Some((at, dialect.mention(id)?))
+    })
+}
+
+/// Whether the sentence goes on about the id, so that it is not just one of a list. Of the first id much may be said.
+fn says_more(after: &str, is_first: bool) -> bool {
+    let after = after.trim_start_matches([' ', '*', '`', ']']);
+    let word = after.split(|c: char| !c.is_alphabetic()).next();
+    let word = word.unwrap_or_default();
+    match is_first {
+        true => after.starts_with("dependency removed"),
+        false => !LINKS.contains(&word) && !RANGES.contains(&word),
+    }
+}
+
 /// The tasks whose numbers lie between two.
 fn between(first: &str, last: &str, tasks: &[Task<'_>]) -> Vec<String> {
-    let number = |id: &str| -> Option<u64> {
+    let numbers = |id: &str| -> Option<Vec<u64>> {
         let digits = id.trim_start_matches('T');
-        digits
-            .trim_end_matches(|c: char| c.is_ascii_lowercase())
-            .parse()
-            .ok()
+        let digits = digits.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        digits.split('.').map(|part| part.parse().ok()).collect()
     };
-    let (Some(first), Some(last)) = (number(first), number(last)) else {
+    let (Some(first), Some(last)) = (numbers(first), numbers(last)) else {
         return Vec::new();
     };
-    let inside = |task: &&Task<'_>| number(task.id).is_some_and(|n| first < n && n < last);
-    tasks
-        .iter()
-        .filter(inside)
-        .map(|task| task.id.to_string())
-        .collect()
+    let inside = |task: &&Task<'_>| numbers(task.id).is_some_and(|n| first < n && n < last);
+    let inside = tasks.iter().filter(inside);
+    inside.map(|task| task.id.to_string()).collect()
 }
 
 /// Tasks of one phase that may be done at the same time, name the same file, and do not wait for each other. A task is held
