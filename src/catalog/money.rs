@@ -277,6 +277,30 @@ impl Serialize for Usd {
     }
 }
 
+/// An amount in JSON as the string of its exact decimal: for `#[serde(with = "exact")]` where no digit may be lost.
+pub(crate) mod exact {
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serialize;
+    use serde::Serializer;
+
+    use crate::catalog::money::USD_DECIMALS;
+    use crate::catalog::money::Usd;
+    use crate::catalog::money::parse_scaled;
+
+    pub(crate) fn serialize<S: Serializer>(usd: &Usd, serializer: S) -> Result<S::Ok, S::Error> {
+        usd.exact_decimal().serialize(serializer)
+    }
+
+    /// Unlike [`Usd::parse`] it takes any amount: a sum of many may be beyond what one of them can be.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Usd, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_scaled(&text, USD_DECIMALS)
+            .map(Usd)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
 /// Reads a decimal as a whole number of units, `decimals` of them to the dollar.
 fn parse_scaled(text: &str, decimals: u32) -> Result<u128, AmountError> {
     decimal::parse(text, decimals).map_err(|error| match error {

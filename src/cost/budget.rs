@@ -26,7 +26,6 @@
 //! run that has no bound itself is refused: no budget could hold it.
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -38,10 +37,14 @@ use crate::cost::record::Reservation;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
+use crate::cost::sink::DAMAGED;
+use crate::cost::sink::Notes;
+use crate::cost::sink::Runs;
 use crate::cost::sink::SinkError;
+use crate::cost::sums::Labels;
+use crate::cost::sums::Sums;
 use crate::cost::tracker::CostTracker;
 use crate::cost::view::Period;
-use crate::cost::view::RecordView;
 use crate::cost::view::micros;
 use crate::runtime::clock;
 use crate::runtime::clock::Clock;
@@ -279,19 +282,18 @@ impl Standing {
             .unwrap_or(Usd::ZERO)
     }
 
-    fn add(&mut self, run: &RecordView<'_>, own_id: &str) {
-        if run.kind == CostKind::ListPriceEquivalent {
-            return;
-        }
-        let Some(usd) = run.reserved_usd() else {
-            self.unknown += 1;
+    fn add(&mut self, runs: &Runs<'_>, own_id: &str) {
+        let mut sums = Sums::default();
+        runs.add_to(&mut sums);
+        self.spent = self.spent + sums.metered.usd;
+        self.reserved = self.reserved + sums.metered.at_most;
+        self.unknown += sums.metered.unpriced;
+        let Runs::One(run) = runs else {
             return;
         };
-        if !matches!(run.status, SessionStatus::Open | SessionStatus::Unknown) {
-            self.spent = self.spent + usd;
+        let Some(usd) = run.reserved_usd() else {
             return;
-        }
-        self.reserved = self.reserved + usd;
+        };
         let is_asking = run.status == SessionStatus::Open
             && run.reservation == Reservation::Asked
             // Who was killed while it asked will not step back.
@@ -308,13 +310,13 @@ impl Standing {
 ///
 /// # Errors
 ///
-/// The ledger cannot be read.
+/// The ledger cannot be read, or something in it is damaged that may count: too little would be reckoned with.
 pub fn standings<S: CostSink>(
     tracker: &CostTracker<S>,
     budgets: &[Budget],
     now: SystemTime,
     except: Option<&str>,
-) -> Result<(Vec<Standing>, Vec<String>), SinkError> {
+) -> Result<(Vec<Standing>, Notes), SinkError> {
     let mut standings: Vec<(Period, Standing)> = budgets
         .iter()
         .map(|budget| (budget.per.around(now), Standing::of(budget)))
@@ -328,20 +330,28 @@ pub fn standings<S: CostSink>(
             .max(),
     };
     let own_id = except.unwrap_or_default();
-    let warnings = tracker.report(whole, &mut |run| {
+    let keys = budgets.iter().filter_map(|budget| budget.tag.as_ref());
+    let keys = keys.map(|tag| tag.key.clone()).chain([DAMAGED.to_string()]);
+    let notes = tracker.sums(whole, &Labels::Some(keys.collect()), &mut |runs| {
         for (period, standing) in &mut standings {
+            let is_meant = match runs {
+                Runs::One(run) => Some(run.id) != except && period.contains(run.started_micros),
+                Runs::Many(group, _) => period.contains_day(group.day),
+            };
             let tag = standing.budget.tag.as_ref();
-            if Some(run.id) != except
-                && period.contains(run.started_micros)
-                && tag.is_none_or(|tag| tag.matches(run.tag(&tag.key)))
-            {
-                standing.add(run, own_id);
+            // What cannot be read may have had any label.
+            let has_tag =
+                |tag: &TagFilter| tag.matches(runs.tag(&tag.key)) || runs.tag(DAMAGED).is_some();
+            if is_meant && tag.is_none_or(has_tag) {
+                standing.add(runs, own_id);
             }
         }
-        ControlFlow::Continue(())
     })?;
+    for (period, _) in &standings {
+        notes.require_whole(*period)?;
+    }
     let standings = standings.into_iter().map(|(_, standing)| standing);
-    Ok((standings.collect(), warnings))
+    Ok((standings.collect(), notes))
 }
 
 /// Why a run may not start. Nothing was sent.
@@ -524,6 +534,7 @@ mod tests {
     use crate::cost::record::SessionType;
     use crate::cost::sink::InMemoryCostSink;
     use crate::runtime::clock::ManualTimer;
+    use std::ops::ControlFlow;
 
     const NOON: &str = "2026-11-20T12:00:00Z";
 
@@ -853,7 +864,7 @@ mod tests {
             fn load(
                 &self,
                 visit: &mut dyn FnMut(&SessionCost) -> ControlFlow<()>,
-            ) -> Result<Vec<String>, SinkError> {
+            ) -> Result<Notes, SinkError> {
                 let copy = self.0.borrow().clone();
                 self.turn();
                 copy.load(visit)

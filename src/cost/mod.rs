@@ -14,5 +14,6 @@ pub mod record;
 pub mod recover;
 pub mod report;
 pub mod sink;
+pub mod sums;
 pub mod tracker;
 pub mod view;

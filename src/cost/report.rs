@@ -10,16 +10,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 use std::time::SystemTime;
 
-use crate::catalog::money::Usd;
 use crate::cost::budget::TagFilter;
-use crate::cost::record::Charge;
-use crate::cost::record::CostKind;
-use crate::cost::record::SessionStatus;
 use crate::cost::record::Transport;
+use crate::cost::sink::Runs;
+use crate::cost::sums::Labels;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 use crate::runtime::clock;
 use crate::runtime::words::words;
+
+pub use crate::cost::sums::Money;
+pub use crate::cost::sums::Sums;
 
 /// So many groups are kept apart, and what comes later is one more: a label may have another value in every run.
 pub const MAX_GROUPS: usize = 100_000;
@@ -58,112 +59,10 @@ impl Filter {
     pub fn matches(&self, run: &RecordView<'_>) -> bool {
         self.tags.iter().all(|tag| tag.matches(run.tag(&tag.key)))
     }
-}
 
-/// Money of one kind, with how sure it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Money {
-    /// Runs of this kind.
-    pub runs: u64,
-    /// What those came to that are over and whose amount is known.
-    pub usd: Usd,
-    /// Runs whose amount is bounded and not known: open, killed, or over without anyone telling.
-    pub in_doubt: u64,
-    /// What the runs without a final amount are known to have cost so far.
-    pub at_least: Usd,
-    /// What the bounded ones can cost at most.
-    pub at_most: Usd,
-    /// Runs that may have cost something, with neither amount nor bound.
-    pub unpriced: u64,
-}
-
-impl Money {
-    fn add(&mut self, run: &RecordView<'_>) {
-        self.runs += 1;
-        let is_final = !matches!(run.status, SessionStatus::Open | SessionStatus::Unknown);
-        let so_far = run.actual_usd.unwrap_or(Usd::ZERO);
-        if is_final && (run.actual_usd.is_some() || run.charged == Charge::No) {
-            self.usd = self.usd + so_far;
-            return;
-        }
-        self.at_least = self.at_least + so_far;
-        match run.reserved_usd() {
-            Some(bound) => {
-                self.in_doubt += 1;
-                self.at_most = self.at_most + bound;
-            }
-            None => self.unpriced += 1,
-        }
-    }
-
-    fn plus(&mut self, other: &Money) {
-        self.runs += other.runs;
-        self.usd = self.usd + other.usd;
-        self.in_doubt += other.in_doubt;
-        self.at_least = self.at_least + other.at_least;
-        self.at_most = self.at_most + other.at_most;
-        self.unpriced += other.unpriced;
-    }
-}
-
-/// Some runs added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Runs billed per token, and those of which nobody knows how they are billed.
-    pub metered: Money,
-    /// Runs paid for by a subscription, at list price.
-    pub plan: Money,
-    /// Runs that are open.
-    pub open: u64,
-    /// Runs of which nobody knows what they used.
-    pub unknown: u64,
-    /// Prompt tokens read afresh, as far as told.
-    pub input: u64,
-    /// Prompt tokens out of the cache.
-    pub cache_read: u64,
-    /// Prompt tokens written to the cache.
-    pub cache_write: u64,
-    /// Tokens of answers.
-    pub output: u64,
-    /// Runs that did not tell both prompt and answer, though they may have used something.
-    pub untold: u64,
-}
-
-impl Sums {
-    /// All runs.
-    pub fn runs(&self) -> u64 {
-        self.metered.runs + self.plan.runs
-    }
-
-    /// Adds one run.
-    pub fn add(&mut self, run: &RecordView<'_>) {
-        match run.kind {
-            CostKind::ListPriceEquivalent => self.plan.add(run),
-            CostKind::Metered | CostKind::Unknown => self.metered.add(run),
-        }
-        self.open += u64::from(run.status == SessionStatus::Open);
-        self.unknown += u64::from(run.status == SessionStatus::Unknown);
-        let told = |figure: Option<u64>| figure.unwrap_or(0);
-        if let Some(usage) = run.usage {
-            self.input = self.input.saturating_add(told(usage.input));
-            self.cache_read = self.cache_read.saturating_add(told(usage.cache_read));
-            self.cache_write = self.cache_write.saturating_add(told(usage.cache_write));
-            self.output = self.output.saturating_add(told(usage.output));
-        }
-        let is_told = run.usage.is_some_and(|usage| usage.counts().is_some());
-        self.untold += u64::from(!is_told && run.charged != Charge::No);
-    }
-
-    fn plus(&mut self, other: &Sums) {
-        self.metered.plus(&other.metered);
-        self.plan.plus(&other.plan);
-        self.open += other.open;
-        self.unknown += other.unknown;
-        self.input = self.input.saturating_add(other.input);
-        self.cache_read = self.cache_read.saturating_add(other.cache_read);
-        self.cache_write = self.cache_write.saturating_add(other.cache_write);
-        self.output = self.output.saturating_add(other.output);
-        self.untold += other.untold;
+    /// The same for runs that may be added up already, as far as their labels were asked for.
+    pub fn matches_runs(&self, runs: &Runs<'_>) -> bool {
+        self.tags.iter().all(|tag| tag.matches(runs.tag(&tag.key)))
     }
 }
 
@@ -218,43 +117,62 @@ impl Report {
         }
     }
 
+    /// The labels that it must know of each run, beside those of the filter.
+    pub fn labels(&self, filter: &Filter) -> Labels {
+        match (self.by, &self.tag) {
+            (By::Tag, None) => Labels::All,
+            (By::Tag, Some(key)) => {
+                let keys = filter.tags.iter().map(|tag| tag.key.clone());
+                Labels::Some(keys.chain([key.clone()]).collect())
+            }
+            _ => Labels::Some(filter.tags.iter().map(|tag| tag.key.clone()).collect()),
+        }
+    }
+
     /// Adds one run.
     pub fn add(&mut self, run: &RecordView<'_>) {
-        self.total.add(run);
+        self.add_runs(&Runs::One(run));
+    }
+
+    /// Adds one run, or several that are added up already.
+    pub fn add_runs(&mut self, runs: &Runs<'_>) {
+        runs.add_to(&mut self.total);
         let key = match self.by {
             By::Day | By::Month => {
-                self.days.entry(run.day()).or_default().add(run);
+                runs.add_to(self.days.entry(runs.day()).or_default());
                 return;
             }
-            By::Model => run.model,
-            By::Command => Some(run.session_type.name()),
-            By::Transport => run.transport.map(Transport::name),
-            By::Peer => Some(run.peer),
+            By::Model => runs.model(),
+            By::Command => Some(runs.session_type().name()),
+            By::Transport => runs.transport().map(Transport::name),
+            By::Peer => Some(runs.peer()),
             By::Tag => match &self.tag {
-                Some(key) => run.tag(key),
+                Some(key) => runs.tag(key),
                 None => {
-                    self.add_each_tag(run);
+                    self.add_each_tag(runs);
                     return;
                 }
             },
         };
         match key.filter(|key| !key.is_empty()) {
-            Some(key) => self.named(key).add(run),
-            None => self.unnamed.get_or_insert_default().add(run),
+            Some(key) => runs.add_to(self.named(key)),
+            None => runs.add_to(self.unnamed.get_or_insert_default()),
         }
     }
 
-    fn add_each_tag(&mut self, run: &RecordView<'_>) {
-        if run.tags.is_empty() {
-            self.unnamed.get_or_insert_default().add(run);
-        }
+    fn add_each_tag(&mut self, runs: &Runs<'_>) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        for (key, value) in run.tags {
+        let mut is_labelled = false;
+        runs.each_tag(&mut |key, value| {
+            is_labelled = true;
             buffer.clear();
             buffer.push_str(key);
             buffer.push('=');
             buffer.push_str(value);
-            self.named(&buffer).add(run);
+            runs.add_to(self.named(&buffer));
+        });
+        if !is_labelled {
+            runs.add_to(self.unnamed.get_or_insert_default());
         }
         self.buffer = buffer;
     }
@@ -344,7 +262,11 @@ fn months(days: BTreeMap<i64, Sums>) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::money::Usd;
+    use crate::cost::record::Charge;
+    use crate::cost::record::CostKind;
     use crate::cost::record::SessionCost;
+    use crate::cost::record::SessionStatus;
     use crate::cost::record::SessionType;
     use crate::cost::record::Usage;
     use crate::cost::record::UsageSource;

@@ -7,8 +7,11 @@ use std::ops::ControlFlow;
 
 use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
+use crate::cost::sink::Notes;
+use crate::cost::sink::Runs;
 use crate::cost::sink::SinkError;
 use crate::cost::sink::Whole;
+use crate::cost::sums::Labels;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 
@@ -62,7 +65,7 @@ impl<S: CostSink> CostTracker<S> {
     }
 
     /// Shows the columns of every run that began in the period, in no order, until the visitor has enough. Returns
-    /// warnings: what was left aside and why.
+    /// what was left aside and why, and what is damaged.
     ///
     /// # Errors
     ///
@@ -71,8 +74,22 @@ impl<S: CostSink> CostTracker<S> {
         &self,
         period: Period,
         visit: &mut dyn FnMut(&RecordView<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
+    ) -> Result<Notes, SinkError> {
         self.sink.scan(period, visit)
+    }
+
+    /// The same for adding up: runs that are alike may come as a sum. Of labels only those that are asked for are known.
+    ///
+    /// # Errors
+    ///
+    /// The records cannot be read.
+    pub fn sums(
+        &self,
+        period: Period,
+        labels: &Labels,
+        visit: &mut dyn FnMut(&Runs<'_>),
+    ) -> Result<Notes, SinkError> {
+        self.sink.sums(period, labels, visit)
     }
 
     /// The same with whole records at hand. Each that is asked for takes several times as long as its columns.
@@ -84,7 +101,7 @@ impl<S: CostSink> CostTracker<S> {
         &self,
         period: Period,
         visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
+    ) -> Result<Notes, SinkError> {
         self.sink.scan_records(period, visit)
     }
 }
@@ -121,7 +138,7 @@ mod tests {
                 seen.push_str(run.id);
                 ControlFlow::Continue(())
             });
-            assert_eq!(warnings, Ok(vec![]));
+            assert_eq!(warnings, Ok(Notes::default()));
             assert_eq!(seen, expected);
         }
     }

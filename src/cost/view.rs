@@ -130,6 +130,25 @@ pub fn with_view<T>(record: &SessionCost, show: impl FnOnce(&RecordView<'_>) -> 
     }))
 }
 
+/// The most that a run can have cost, from what can still be read of its damaged record.
+///
+/// The bound that it names, or its amount if that is more; the amount alone where the run is settled. Looks for the fields
+/// by their names, because what is torn is no JSON.
+pub(crate) fn readable_bound(record: &[u8]) -> Option<Usd> {
+    let text = String::from_utf8_lossy(record);
+    let field = |name: &str| {
+        let (_, rest) = text.split_once(&format!("\"{name}\":\""))?;
+        let (value, _) = rest.split_once('"')?;
+        Some(value.to_string())
+    };
+    let amount = |name| Usd::parse(&field(name)?).ok();
+    let is_settled = field("status").as_deref() == Some(SessionStatus::Settled.name());
+    match (amount("worst_case_usd"), amount("actual_usd")) {
+        (Some(bound), actual) => Some(bound.max(actual.unwrap_or(Usd::ZERO))),
+        (None, actual) => actual.filter(|_| is_settled),
+    }
+}
+
 /// A stretch of time by when runs began; the end is not part of it. The default is all of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Period {
@@ -142,13 +161,32 @@ pub struct Period {
 impl Period {
     /// Whether a run that began then is of it.
     pub fn contains(&self, started_micros: i64) -> bool {
-        self.overlaps(started_micros, started_micros)
+        self.from.is_none_or(|from| started_micros >= micros(from))
+            && self
+                .until
+                .is_none_or(|until| started_micros < micros(until))
     }
 
-    /// Whether a run that began between the two, both included, may be of it.
-    pub(crate) fn overlaps(&self, first_micros: i64, last_micros: i64) -> bool {
-        self.from.is_none_or(|from| last_micros >= micros(from))
-            && self.until.is_none_or(|until| first_micros < micros(until))
+    /// Whether some moment is of both.
+    pub fn meets(&self, other: Period) -> bool {
+        let before = |from: Option<SystemTime>, until: Option<SystemTime>| match (from, until) {
+            (Some(from), Some(until)) => from < until,
+            _ => true,
+        };
+        before(self.from, other.until) && before(other.from, self.until)
+    }
+
+    /// Whether it begins and ends at midnight in UTC, so that each day is of it or is not.
+    pub(crate) fn is_of_days(&self) -> bool {
+        let at_midnight = |moment: Option<SystemTime>| {
+            moment.is_none_or(|moment| micros(moment).rem_euclid(MICROS_PER_DAY) == 0)
+        };
+        at_midnight(self.from) && at_midnight(self.until)
+    }
+
+    /// Whether the first moment of a day, counted from 1970-01-01, is of it.
+    pub(crate) fn contains_day(&self, day: i64) -> bool {
+        self.contains(day.saturating_mul(MICROS_PER_DAY))
     }
 }
 
@@ -192,6 +230,29 @@ mod tests {
     }
 
     #[test]
+    fn a_torn_record_still_names_its_bound() {
+        let mut record = SessionCost::open("a", SessionType::Plan, "2026-11-20T23:59:59Z");
+        let mut check = |expected: [Option<&str>; 2], change: &dyn Fn(&mut SessionCost)| {
+            change(&mut record);
+            let json = serde_json::to_vec(&record).unwrap();
+            let expected = expected.map(|usd| usd.map(|usd| Usd::parse(usd).unwrap()));
+            assert_eq!(readable_bound(&json), expected[0]);
+            assert_eq!(readable_bound(&json[..20]), expected[1]);
+        };
+        check([None, None], &|_| {});
+        check([None, None], &|run| run.actual_usd = Usd::parse("0.5").ok());
+        check([Some("0.5"), None], &|run| {
+            run.status = SessionStatus::Settled
+        });
+        check([Some("2"), None], &|run| {
+            run.worst_case_usd = Some(Usd::from_usd(2))
+        });
+        check([Some("3"), None], &|run| {
+            run.actual_usd = Some(Usd::from_usd(3))
+        });
+    }
+
+    #[test]
     fn a_period_ends_before_its_end() {
         let at = |text: &str| clock::parse_rfc3339(text).unwrap();
         let day = Period {
@@ -205,6 +266,24 @@ mod tests {
             ("2026-11-21T00:00:00Z", false),
         ] {
             assert_eq!(day.contains(micros(at(moment))), inside, "{moment}");
+        }
+        assert!(day.is_of_days() && day.contains_day(20_777) && !day.contains_day(20_778));
+        let hour = Period {
+            from: Some(at("2026-11-20T23:00:00Z")),
+            until: None,
+        };
+        let next_day = Period {
+            from: day.until,
+            until: None,
+        };
+        assert!(!hour.is_of_days());
+        for (a, b, meets) in [
+            (day, hour, true),
+            (day, next_day, false),
+            (hour, next_day, true),
+        ] {
+            assert_eq!((a.meets(b), b.meets(a)), (meets, meets));
+            assert!(a.meets(Period::default()));
         }
         assert!(Period::default().contains(i64::MIN));
         assert_eq!(micros(at("1969-12-31T23:59:59.9999995Z")), -1);

@@ -16,6 +16,7 @@ use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
 use crate::cost::sink::CostSink;
+use crate::cost::sink::Notes;
 use crate::cost::sink::SinkError;
 use crate::cost::sink::Whole;
 use crate::cost::view::Period;
@@ -111,15 +112,15 @@ impl CostSink for FleetSink {
     fn load(
         &self,
         visit: &mut dyn FnMut(&SessionCost) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
-        self.read(&Days::default(), visit)
+    ) -> Result<Notes, SinkError> {
+        self.read(&Days::default(), visit).map(Notes::warn)
     }
 
     fn scan(
         &self,
         period: Period,
         visit: &mut dyn FnMut(&RecordView<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
+    ) -> Result<Notes, SinkError> {
         self.scan_records(period, &mut |view, _| visit(view))
     }
 
@@ -127,7 +128,7 @@ impl CostSink for FleetSink {
         &self,
         period: Period,
         visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
+    ) -> Result<Notes, SinkError> {
         let days = Days {
             from: period.from.map(clock::format_date),
             to: period.until.map(clock::format_date),
@@ -139,6 +140,7 @@ impl CostSink for FleetSink {
             });
             shown.unwrap_or(ControlFlow::Continue(()))
         })
+        .map(Notes::warn)
     }
 }
 

@@ -17,10 +17,16 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::SystemTime;
+
+use crate::runtime::process;
 
 /// As many links as Linux follows before it answers `ELOOP`.
 const MAX_LINKS: usize = 40;
+
+/// No write takes so long: what is older and unfinished was left by a process that was killed.
+const MAX_WRITE: Duration = Duration::from_secs(86_400);
 
 /// Tells two temporary files of one process apart.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -129,6 +135,11 @@ pub trait FileSystem {
         }
     }
 
+    /// Lets some time pass.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
     /// Opens a file to read it.
     ///
     /// # Errors
@@ -226,6 +237,30 @@ impl FileSystem for Disk {
         }
         builder.create(path)
     }
+}
+
+/// Creates a directory and those on the way to it, synced, so that a power cut does not take any of them away again.
+///
+/// # Errors
+///
+/// The system's.
+pub fn create_directory_on<F: FileSystem>(fs: &F, path: &Path) -> io::Result<()> {
+    let mut holders = Vec::new();
+    let mut at = path;
+    // Each directory that will be new is a name in the one above it.
+    while fs.modified(at).is_err() {
+        let above = directory_of(at);
+        holders.push(above);
+        if above == Path::new(".") {
+            break;
+        }
+        at = above;
+    }
+    fs.create_directory(path)?;
+    holders
+        .into_iter()
+        .rev()
+        .try_for_each(|holder| fs.sync_directory(holder))
 }
 
 /// For its owner alone.
@@ -347,6 +382,33 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with(".omk-") && name.ends_with(".tmp")
 }
 
+/// Deletes the unfinished files in a directory that killed processes left: those of a process of this system that is gone,
+/// and any that are older than a day. A failure is no loss: the next sweep tries again.
+pub fn sweep_on<F: FileSystem>(fs: &F, directory: &Path) {
+    for name in fs.names(directory, usize::MAX).unwrap_or_default() {
+        let name = name.to_string_lossy();
+        if !is_temporary(&name) {
+            continue;
+        }
+        let path = directory.join(&*name);
+        let age = fs
+            .modified(&path)
+            .map(|written| SystemTime::now().duration_since(written));
+        if is_orphan(&name) || matches!(age, Ok(Ok(age)) if age > MAX_WRITE) {
+            let _ = fs.remove(&path);
+        }
+    }
+}
+
+/// Whether the process that made a temporary file is gone. False for one of another system, of which nothing can be seen.
+fn is_orphan(name: &str) -> bool {
+    let mut parts = name.trim_start_matches(".omk-").split('-');
+    let (Some(system), Some(pid)) = (parts.next(), parts.next()) else {
+        return false;
+    };
+    system == process::system() && pid.parse().is_ok_and(|pid| process::birth(pid).is_none())
+}
+
 /// Removes the temporary file unless it was renamed away.
 struct Temporary<'a, F: FileSystem> {
     fs: &'a F,
@@ -435,7 +497,8 @@ fn temporary_name() -> String {
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| d.subsec_nanos());
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!(".omk-{}-{count}-{nanos}.tmp", std::process::id())
+    let (system, pid) = (process::system(), std::process::id());
+    format!(".omk-{system}-{pid}-{count}-{nanos}.tmp")
 }
 
 #[cfg(all(test, unix))]

@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod base64;
 pub mod clock;
+pub mod crc32c;
 pub mod decimal;
 pub mod json;
 pub mod process;

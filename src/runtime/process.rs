@@ -8,6 +8,9 @@
 use std::fs;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::OnceLock;
+
+use crate::runtime::crc32c::crc32c;
 
 /// The name of this machine, or of the container; empty when the system does not tell.
 pub fn host_name() -> String {
@@ -172,6 +175,15 @@ fn space() -> Option<String> {
         boot.trim(),
         digits(&space.to_string_lossy())
     ))
+}
+
+/// A short name for this run of this system, or of this container: two processes with the same one see each other.
+pub(crate) fn system() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let space = space().unwrap_or_else(host_name);
+        format!("{:08x}", crc32c(space.as_bytes()))
+    })
 }
 
 /// The 22nd field, unless the third says that the process has ended and only waits to be asked how. The second one is the program's name in brackets, which may hold blanks and brackets itself.

@@ -24,6 +24,8 @@ const COMMANDS: &[&str] = &[
     "cost export",
     "cost push",
     "cost clear",
+    "cost verify",
+    "cost repair",
     "cost path",
     "completions",
     "help",

@@ -14,7 +14,7 @@ use omk::catalog::money::Usd;
 use omk::cost::budget::{self, Refusal};
 use omk::cost::file_sink::{Fold, Folded, JsonFileCostSink};
 use omk::cost::record::{self, Charge, Owner, Reservation, SessionStatus, SessionType};
-use omk::cost::sink::CostSink;
+use omk::cost::sink::{CostSink, Notes};
 use omk::cost::tracker::{CostTracker, SessionCost};
 use omk::cost::view::Period;
 use omk::runtime::clock::{Clock, SystemTimer};
@@ -69,7 +69,7 @@ fn records(sink: &impl CostSink) -> BTreeMap<String, SessionCost> {
         assert!(before.is_none(), "{} is there twice", record.id);
         ControlFlow::Continue(())
     });
-    assert_eq!(warnings, Ok(vec![]));
+    assert_eq!(warnings, Ok(Notes::default()));
     records
 }
 

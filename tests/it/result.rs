@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use omk::cost::file_sink::JsonFileCostSink;
-use omk::cost::sink::CostSink;
+use omk::cost::sink::{CostSink, Notes};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -174,7 +174,7 @@ pub(crate) fn ledger(work: &Path) -> Vec<Value> {
         records.push(serde_json::to_value(record).unwrap());
         ControlFlow::Continue(())
     });
-    assert_eq!(warnings, Ok(vec![]));
+    assert_eq!(warnings, Ok(Notes::default()));
     records
 }
 

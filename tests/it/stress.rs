@@ -15,7 +15,7 @@ use omk::catalog::money::Usd;
 use omk::cost::file_sink::{Fold, JsonFileCostSink};
 use omk::cost::fingerprint::fingerprint;
 use omk::cost::record::{Charge, Reservation, SessionStatus, random};
-use omk::cost::sink::CostSink;
+use omk::cost::sink::{CostSink, Notes};
 use omk::cost::tracker::SessionCost;
 use serde_json::json;
 
@@ -187,7 +187,7 @@ fn records(sandbox: &Sandbox) -> BTreeMap<String, SessionCost> {
         assert!(before.is_none(), "{} is there twice", record.id);
         ControlFlow::Continue(())
     });
-    assert_eq!(warnings, Ok(vec![]));
+    assert_eq!(warnings, Ok(Notes::default()));
     records
 }
 

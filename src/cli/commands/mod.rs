@@ -35,6 +35,8 @@ pub(crate) static TABLE: Table = Table {
         &cost::export::SPEC,
         &cost::push::SPEC,
         &cost::clear::SPEC,
+        &cost::verify::VERIFY,
+        &cost::verify::REPAIR,
         &cost::PATH,
         &models::SPEC,
         &models::UPDATE,

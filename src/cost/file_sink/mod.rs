@@ -1,81 +1,86 @@
-//! The ledger on disk: records as files, written whole, folded into packs.
+//! The ledger on disk: records as files, written whole, folded into monthly segments.
 //!
 //! # Layout
 //!
 //! ```text
-//! loose/ID.json      one record, as its run writes it: open, updated, settled
-//! folding/ID.json    a record over which nobody but the fold has power any more
-//! packs/N.pack       up to some ten thousand records that are over, with an index
-//! packs.json         which packs count
-//! lock               held while one process folds or clears
+//! loose/ID.json                  one record, as its run writes it: open, updated, settled
+//! folding/ID.json                a record that the fold has taken and nobody else writes any more
+//! segments/2026-11.00000007.jsonl  up to some ten thousand records of runs that are over and began in that month
+//! segments/2026-11.00000007.sums   those records added up; can be deleted at any time
+//! damaged/                       what `omk cost repair` put aside
+//! lock                           held while one process folds, clears or repairs
 //! ```
 //!
-//! Every file but the lock, which is empty, says its format and version and was written by [`crate::runtime::atomic`]. Files
-//! are of mode 0600, directories of mode 0700.
+//! Every file but the lock, which is empty, consists of lines with a format, a version and a checksum, see [`line`], and was
+//! written by [`crate::runtime::atomic`]. Files have mode 0600, directories mode 0700.
 //!
-//! # Why it is so
+//! # Design
 //!
-//! *Appending costs the same with ten records and with a million*: it writes one small file and looks at nothing else. What
-//! makes a heap of small files slow is reading it, so [`JsonFileCostSink::fold`], run when a run's answer is out, moves
-//! those that are over into packs once there are [`FOLD_AT`] of them. To find out whether it is time it reads at most that
-//! many names. A pack is merged with smaller ones as in a binary counter, so a record is written about six times in its
-//! life and there is one pack for each [`MAX_PACK`] records and a handful more.
+//! *Appending costs the same with ten records and with a million*: it writes one small file and looks at nothing else. Many
+//! small files are slow to read, so [`JsonFileCostSink::fold`], called when a run's answer is out, moves the records that
+//! are over into segments once there are [`FOLD_AT`] of them. To find out whether it is time it reads at most that many
+//! names. A segment is merged with smaller ones of its month as in a binary counter, so a record is copied about six times
+//! in its life.
 //!
-//! *A report reads columns, not records.* A pack's index has the columns that sums and filters need, a fifth of its bytes.
-//! Sums by day and model, kept ready, would be smaller still; but a CI system tags each run with a number of its own, so
-//! sums by tag are as many as runs, and a question about a tag *and* a model needs the rows in any case. One fast way that
-//! answers every question was preferred to two, of which one would answer some.
+//! *Records are read by serde_json, and sums are kept*: a report by day, model, peer or a label with few values adds up one
+//! small file for each segment. It reads the records themselves where that file is missing, of another version or does not
+//! know the label that the report is about.
 //!
-//! *Many records at once go straight into a pack*, see [`JsonFileCostSink::save_all`]: an import brings thousands, and a
-//! file for each, synced, would take a minute where a pack takes a moment. The list that names the pack is the one step in
-//! which all of them come to be; a crash before it leaves a pack that nobody lists and that the next one replaces.
+//! *Many records at once go straight into segments*, see [`JsonFileCostSink::save_all`]: an import brings thousands, and
+//! syncing a file for each would take a minute.
 //!
-//! *Nobody waits.* A run's own file is written by the run alone, and a rename replaces it. Readers take no lock. The fold
-//! takes one, and goes away if another process has it; the system gives it back when its owner ends, however that is.
+//! *A run waits for nobody.* Its own file is written by the run alone, and a rename replaces it. Readers take no lock. The
+//! fold takes one and gives up if another process has it; the system releases it when its owner ends, however that is.
 //!
-//! *A record only ever moves forward*: `loose`, `folding`, then a pack that `packs.json` names. Each step keeps the record
-//! at its old place until it is, synced, at the new one, or is a rename. A reader looks in the same order, so whatever
-//! moves away from under it is found further on; if a pack goes away before it is opened, the list has a newer one. A
-//! crash between any two steps leaves a record at two places, and then the higher revision counts, the pack's if they are
-//! equal. The next fold finishes what was begun. An id is in at most one listed pack.
+//! *A record only moves forward*: `loose`, `folding`, a segment. Each step keeps the record at its old place until it is,
+//! synced, at the new one, or is a rename. A reader looks in the same order, so whatever moves away under it is found
+//! further on. A crash between any two steps leaves a record in two places, and then the higher revision counts, the
+//! segment's if they are equal. The next fold finishes what was begun.
+//!
+//! *No list says which segments count*: the rename that puts a segment in place is the step that makes it count, and its
+//! first line names the segments that it replaces, which count no longer. They are deleted at once, or by the next process
+//! that takes the lock. A reader opens all segments and lists them once more; if the names have changed, it starts again.
 //!
 //! *An update during a fold is not lost*: the fold takes the file away by rename before it reads what it will keep, so a
-//! later version is a new file in `loose`, whose revision is higher than the packed one.
+//! later version is a new file in `loose`, whose revision is higher than the folded one.
 //!
-//! *What was cleared stays away*: packs first, loose files after them, so that no older version can come to light.
+//! *What was cleared stays away*: segments first, loose files after them, so that no older version can come to light.
 //!
-//! A directory that changes may be listed without a name that a rename replaced at that moment; so a reader lists until
-//! nothing new turns up.
+//! # Damage
 //!
-//! # What it refuses
-//!
-//! A file that is torn or not of the ledger is left where it is, with a warning, and never counted, moved or deleted. A
-//! file of a later version is an error that names it: a sum without it would be wrong. `packs.json` is a list that the
-//! packs can replace, each of which says which others it replaced; if it is damaged, the fold renames it and writes
-//! another.
+//! What is torn or changed is never summed, moved or deleted. A reader reports it as [`Damage`], with the bound that can
+//! still be read, and a budget that it may concern refuses; `repair` puts it aside. A file of a later version is an error
+//! that names it: a sum without it would be wrong.
 
-use std::cmp::Ordering;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use serde::Deserialize;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::cost::file_sink::line::Flaw;
+use crate::cost::file_sink::line::Record;
+use crate::cost::file_sink::segment::Stored;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
+use crate::cost::sink::Damage;
+use crate::cost::sink::Notes;
+use crate::cost::sink::Runs;
 use crate::cost::sink::SinkError;
 use crate::cost::sink::Whole;
+use crate::cost::sums::Labels;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
-use crate::cost::view::micros;
+use crate::cost::view::readable_bound;
 use crate::cost::view::with_view;
 use crate::runtime::atomic;
 use crate::runtime::atomic::AtomicWriteError;
@@ -84,38 +89,32 @@ use crate::runtime::atomic::FileSystem;
 use crate::runtime::clock;
 
 mod fold;
-mod pack;
+mod line;
+mod packs;
 mod recent;
-mod row;
+mod repair;
+mod segment;
 #[cfg(test)]
 mod tests;
 
 pub use fold::Fold;
 pub use fold::Folded;
 pub use fold::Removed;
-
-use pack::Pack;
-use pack::PackError;
-use pack::PackInfo;
-use pack::Spare;
+pub use repair::PutAside;
+pub use repair::Verified;
 
 /// The version of every file of the ledger that this program writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// So many loose records are folded.
 pub const FOLD_AT: usize = 512;
-/// No pack grows beyond so many records.
-pub const MAX_PACK: usize = 32_768;
+/// No segment grows beyond so many records.
+pub const MAX_SEGMENT: usize = 16_384;
 
-const RECORD_FORMAT: &str = "omk-ledger-record";
-const LIST_FORMAT: &str = "omk-ledger-packs";
 /// The longest id, so that every file system takes it as a name.
 const MAX_ID: usize = 128;
-/// So often may the packs change while a reader opens them. Each change is a fold of another process, and a fold takes
-/// longer than opening some files.
-const MAX_CHANGES: usize = 100;
-/// So many records of one beginning are many.
+const DAY: Duration = Duration::from_secs(86_400);
+/// So many records with one prefix are many.
 const MANY: usize = 16;
-const NEWER: &str = "use the newer omk that wrote it; nothing was changed";
 
 /// A ledger in a directory.
 #[derive(Clone, Debug)]
@@ -135,69 +134,68 @@ pub enum Found {
     Many(Vec<String>),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Loose<'a> {
-    format: &'a str,
-    version: u32,
-    revision: u64,
-    #[serde(borrow)]
-    record: &'a RawValue,
-}
-
-/// What every version of a file has in common.
-#[derive(Deserialize)]
-struct Mark {
-    format: String,
-    version: u32,
-}
-
-/// `packs.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct List {
-    format: String,
-    version: u32,
-    /// The number of the next pack.
-    next: u64,
-    packs: Vec<PackInfo>,
-    /// Packs that were replaced, to be deleted.
-    replaced: Vec<String>,
-}
-
-impl Default for List {
-    fn default() -> List {
-        List {
-            format: LIST_FORMAT.to_string(),
-            version: VERSION,
-            next: 1,
-            packs: Vec::new(),
-            replaced: Vec::new(),
-        }
-    }
-}
-
-/// One version of a record.
+/// One version of a record, with the line that holds it.
 #[derive(Clone, Debug)]
 struct Version {
     revision: u64,
     record: SessionCost,
+    line: Vec<u8>,
 }
 
 impl Version {
+    /// Reads a record's line.
+    fn read(bytes: Vec<u8>) -> Result<Version, FileError> {
+        let read = |record: &Record<'_>| -> Result<SessionCost, FileError> {
+            serde_json::from_str(record.json).map_err(|e| FileError::Damaged(e.to_string()))
+        };
+        let (revision, record, line) = match line::open_record(&bytes) {
+            Ok(record) => (record.revision, read(&record)?, bytes),
+            Err(Flaw::Old) => {
+                let loose: packs::Loose<'_> = serde_json::from_slice(&bytes)
+                    .map_err(|e| FileError::Damaged(e.to_string()))?;
+                let json = loose.record.get();
+                let line = line::seal_record(loose.revision, json).into_bytes();
+                let revision = loose.revision;
+                (revision, read(&Record { revision, json })?, line)
+            }
+            Err(Flaw::Newer(version)) => return Err(FileError::Newer(version)),
+            Err(Flaw::Damaged(why)) => return Err(FileError::Damaged(why.to_string())),
+        };
+        if clock::parse_rfc3339(&record.started_at).is_err() {
+            let why = "it does not say when the run began".to_string();
+            return Err(FileError::Damaged(why));
+        }
+        Ok(Version {
+            revision,
+            record,
+            line,
+        })
+    }
+
     fn is_over(&self) -> bool {
         self.record.status != SessionStatus::Open
     }
 
-    /// When it began; that it says so was looked at when it was read.
-    fn started(&self) -> i64 {
-        clock::parse_rfc3339(&self.record.started_at).map_or(0, micros)
+    /// When it began; that it says so was checked when it was read.
+    fn started(&self) -> SystemTime {
+        clock::parse_rfc3339(&self.record.started_at).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 
-/// Why a small file was not read.
+/// What tells where a record belongs, read without the rest of it.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
+/// Why a record's own file was not read.
 enum FileError {
     Gone,
     Newer(u32),
-    Odd(String),
+    /// It is whole, and not what should be there.
+    Foreign(String),
+    Damaged(String),
     Io(io::Error),
 }
 
@@ -237,41 +235,29 @@ impl<F: FileSystem> JsonFileCostSink<F> {
     ///
     /// The ledger cannot be read.
     pub fn find(&self, prefix: &str) -> Result<Found, SinkError> {
-        let mut warnings = Vec::new();
-        let mut versions: BTreeMap<String, Version> = BTreeMap::new();
-        self.unpacked(&mut warnings, |id| id.starts_with(prefix), &mut versions)?;
-        for (info, file) in self.packs(&mut warnings, |pack| pack.may_hold_prefix(prefix))? {
-            let Some(pack) = self.read_pack(&info.name, file, Spare::default(), &mut warnings)?
-            else {
+        let mut notes = Notes::default();
+        let mut versions = self.unfolded(&mut notes, |id| id.starts_with(prefix))?;
+        for mut stored in self.stored(&mut notes, Period::default())? {
+            if !stored.may_hold_prefix(prefix) {
                 continue;
-            };
-            let strings = pack.strings();
-            let mut places = Vec::new();
-            let rows = pack.rows(&strings, |entry| {
-                let id = entry.view.id;
-                let known = versions.get(id).map(|version| version.revision);
-                if id.starts_with(prefix) && known.is_none_or(|known| known <= entry.revision) {
-                    places.push((entry.at, entry.length, entry.revision));
+            }
+            let mut found = 0;
+            let flow = self.records(&mut stored, &mut notes, &mut |record, line| {
+                let id = head(record)?.id;
+                let known = versions.get(&*id).map(|version| version.revision);
+                if id.starts_with(prefix) && known.is_none_or(|known| known <= record.revision) {
+                    let version = Version::read(line.to_vec()).map_err(|_| UNREADABLE)?;
+                    versions.insert(id.into_owned(), version);
+                    found += 1;
                 }
-                match places.len() {
-                    // Enough to say that they are many; but the very id may stand among them, and it is the first.
+                Ok(match found {
+                    // Enough to say that they are many; but the very id may be among them, and it is the first.
                     MANY.. => ControlFlow::Break(()),
                     _ => ControlFlow::Continue(()),
-                }
-            });
-            match rows {
-                Ok(_) => {}
-                // The record may be among those that can be read.
-                Err(PackError::Damaged(why)) => warnings.push(self.damaged_rows(&info.name, &why)),
-                Err(e) => return Err(self.pack_error(&info.name, e)),
-            }
-            for (at, length, revision) in places {
-                let record = pack
-                    .record(at, length)
-                    .map_err(PackError::Io)
-                    .and_then(|line| parse_record(&line))
-                    .map_err(|e| self.pack_error(&info.name, e))?;
-                versions.insert(record.id.clone(), Version { revision, record });
+                })
+            })?;
+            if flow.is_break() {
+                break;
             }
         }
         if let Some(version) = versions.remove(prefix) {
@@ -279,7 +265,9 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         }
         Ok(match versions.len() {
             // It may be in what cannot be read.
-            0 if !warnings.is_empty() => return Err(SinkError::new(warnings.join("; "))),
+            0 if !notes.damage.is_empty() => {
+                return Err(SinkError::new(notes.lines().join("; ")));
+            }
             0 => Found::None,
             1 => versions
                 .into_values()
@@ -317,40 +305,38 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         }
     }
 
+    /// A version of a record, if it can be kept.
+    fn version(&self, revision: u64, record: &SessionCost) -> Result<Version, SinkError> {
+        let json = self.json(record)?;
+        Ok(Version {
+            revision,
+            line: line::seal_record(revision, json.get()).into_bytes(),
+            record: record.clone(),
+        })
+    }
+
     /// Writes a version into `loose`, making the directory first where it is missing.
     fn write(&self, record: &SessionCost, revision: u64) -> Result<(), SinkError> {
-        let json = self.json(record)?;
-        let loose = Loose {
-            format: RECORD_FORMAT,
-            version: VERSION,
-            revision,
-            record: &json,
-        };
-        let mut bytes = serde_json::to_vec(&loose)
-            .map_err(|e| SinkError::new(format!("the record {} was not kept: {e}", record.id)))?;
-        bytes.push(b'\n');
-        let path = self.file("loose", &record.id);
-        match atomic::atomic_write_on(&self.fs, &path, &bytes) {
+        let line = line::seal_record(revision, self.json(record)?.get());
+        self.put(&self.file("loose", &record.id), "loose", line.as_bytes())
+    }
+
+    /// Writes a file of one of the ledger's directories.
+    fn put(&self, path: &Path, directory: &str, bytes: &[u8]) -> Result<(), SinkError> {
+        let written = match atomic::atomic_write_on(&self.fs, path, bytes) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.create("loose")?;
-                atomic::atomic_write_on(&self.fs, &path, &bytes).map_err(|e| self.write_error(&e))
+                self.create(directory)?;
+                atomic::atomic_write_on(&self.fs, path, bytes)
             }
-            written => written.map_err(|e| self.write_error(&e)),
-        }
+            written => written,
+        };
+        written.map_err(|e| self.write_error(&e))
     }
 
     /// Creates a directory of the ledger, so that a power cut does not take it away again.
     fn create(&self, name: &str) -> Result<(), SinkError> {
         let path = self.directory(name);
-        let create = || {
-            self.fs.create_directory(&path)?;
-            self.fs.sync_directory(&self.root)?;
-            match self.root.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => self.fs.sync_directory(parent),
-                _ => Ok(()),
-            }
-        };
-        create().map_err(|e| self.io_error("create", &path, &e))
+        atomic::create_directory_on(&self.fs, &path).map_err(|e| self.io_error("create", &path, &e))
     }
 
     /// One record's file.
@@ -360,56 +346,51 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(FileError::Gone),
             Err(e) => return Err(FileError::Io(e)),
         };
-        let odd = |error: serde_json::Error| FileError::Odd(error.to_string());
-        let mark: Mark = serde_json::from_slice(&bytes).map_err(odd)?;
-        if mark.format != RECORD_FORMAT {
-            return Err(FileError::Odd(format!("its format is \"{}\"", mark.format)));
+        let version = Version::read(bytes)?;
+        if version.record.id != id {
+            let why = format!("it holds the record {}", version.record.id);
+            return Err(FileError::Foreign(why));
         }
-        if mark.version > VERSION {
-            return Err(FileError::Newer(mark.version));
-        }
-        let loose: Loose<'_> = serde_json::from_slice(&bytes).map_err(odd)?;
-        let record: SessionCost = serde_json::from_str(loose.record.get()).map_err(odd)?;
-        if record.id != id {
-            return Err(FileError::Odd(format!("it holds the record {}", record.id)));
-        }
-        if clock::parse_rfc3339(&record.started_at).is_err() {
-            return Err(FileError::Odd("it does not say when it began".to_string()));
-        }
-        Ok(Version {
-            revision: loose.revision,
-            record,
-        })
+        Ok(version)
     }
 
-    /// The same, with what cannot be used as a warning.
-    fn read_or_warn(
+    /// The same, with what cannot be used as a note.
+    fn read_or_note(
         &self,
         directory: &str,
         id: &str,
-        warnings: &mut Vec<String>,
+        notes: &mut Notes,
     ) -> Result<Option<Version>, SinkError> {
         let path = self.file(directory, id);
         match self.read_version(directory, id) {
-            Ok(version) => Ok(Some(version)),
-            Err(FileError::Gone) => Ok(None),
-            Err(FileError::Newer(version)) => Err(newer(&path, version)),
-            Err(FileError::Odd(why)) => {
-                warnings.push(format!(
-                    "{} is left aside, it is no record: {why}",
-                    path.display()
-                ));
-                Ok(None)
+            Ok(version) => return Ok(Some(version)),
+            Err(FileError::Gone) => {}
+            Err(FileError::Newer(version)) => return Err(newer(&path, version)),
+            Err(FileError::Foreign(why)) => {
+                let warning = format!("{} is left aside: {why}", path.display());
+                notes.warnings.push(warning);
             }
-            Err(FileError::Io(e)) => Err(self.io_error("read", &path, &e)),
+            Err(FileError::Damaged(what)) => {
+                let bytes = self.fs.read(&path).unwrap_or_default();
+                notes.damage.push(Damage {
+                    what,
+                    runs: 1,
+                    bound: readable_bound(&bytes),
+                    began: began(id),
+                    path,
+                });
+            }
+            Err(FileError::Io(e)) => return Err(self.io_error("read", &path, &e)),
         }
+        Ok(None)
     }
 
-    /// The ids of a directory's files; other names are warned of.
-    fn ids(
+    /// The names of a directory's files that have this ending; others are warned of.
+    fn names(
         &self,
         directory: &str,
-        warnings: &mut Vec<String>,
+        ending: &str,
+        notes: &mut Notes,
     ) -> Result<BTreeSet<String>, SinkError> {
         let path = self.directory(directory);
         let names = match self.fs.names(&path, usize::MAX) {
@@ -417,54 +398,51 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
             Err(e) => return Err(self.io_error("read", &path, &e)),
         };
-        let mut ids = BTreeSet::new();
+        let mut found = BTreeSet::new();
         for name in names {
             let name = name.to_string_lossy();
-            match name.strip_suffix(".json") {
-                Some(id) if is_id(id) => {
-                    ids.insert(id.to_string());
+            match name.strip_suffix(ending) {
+                Some(stem) if is_id(stem) => {
+                    found.insert(stem.to_string());
                 }
-                _ if atomic::is_temporary(&name) => {}
+                _ if atomic::is_temporary(&name) || name.ends_with(segment::SUMS) => {}
                 _ => {
                     let path = path.join(&*name);
-                    warnings.push(format!(
-                        "{} is left aside, it is not of the ledger",
-                        path.display()
-                    ));
+                    let warning =
+                        format!("{} is left aside: it is not of the ledger", path.display());
+                    notes.warnings.push(warning);
                 }
             }
         }
-        Ok(ids)
+        Ok(found)
     }
 
-    /// Adds the newest versions outside packs to `versions`.
-    fn unpacked(
+    /// The newest versions outside segments.
+    fn unfolded(
         &self,
-        warnings: &mut Vec<String>,
+        notes: &mut Notes,
         wanted: impl Fn(&str) -> bool,
-        versions: &mut BTreeMap<String, Version>,
-    ) -> Result<(), SinkError> {
-        let mut add = |version: Version| {
-            let known = versions.get(&version.record.id);
-            if known.is_none_or(|known| known.revision < version.revision) {
-                versions.insert(version.record.id.clone(), version);
-            }
-        };
+    ) -> Result<BTreeMap<String, Version>, SinkError> {
+        let mut versions: BTreeMap<String, Version> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         loop {
-            // Only the last listing's warnings are worth telling: they are the same each time.
-            let mut odd = Vec::new();
-            let mut ids = self.ids("loose", &mut odd)?;
-            ids.append(&mut self.ids("folding", &mut odd)?);
+            // A directory that changes may be listed without a name that a rename replaced at that moment; so it is listed
+            // until nothing new turns up. Only the last listing's notes are kept: they are the same each time.
+            let mut odd = Notes::default();
+            let mut ids = self.names("loose", ".json", &mut odd)?;
+            ids.append(&mut self.names("folding", ".json", &mut odd)?);
             ids.retain(|id| wanted(id) && !seen.contains(id));
             if ids.is_empty() {
-                warnings.append(&mut odd);
-                return Ok(());
+                notes.warnings.append(&mut odd.warnings);
+                return Ok(versions);
             }
             for id in ids {
                 for directory in ["loose", "folding"] {
-                    if let Some(version) = self.read_or_warn(directory, &id, warnings)? {
-                        add(version);
+                    if let Some(version) = self.read_or_note(directory, &id, notes)? {
+                        let known = versions.get(&id);
+                        if known.is_none_or(|known| known.revision < version.revision) {
+                            versions.insert(id.clone(), version);
+                        }
                     }
                 }
                 seen.insert(id);
@@ -474,204 +452,34 @@ impl<F: FileSystem> JsonFileCostSink<F> {
 
     /// The latest revision of a record.
     fn revision(&self, id: &str) -> Result<Option<u64>, SinkError> {
+        let mut notes = Notes::default();
         for directory in ["loose", "folding"] {
-            match self.read_version(directory, id) {
-                Ok(version) => return Ok(Some(version.revision)),
-                Err(FileError::Gone) => {}
-                Err(FileError::Newer(version)) => {
-                    return Err(newer(&self.file(directory, id), version));
-                }
-                Err(FileError::Odd(why)) => {
-                    let path = self.file(directory, id);
-                    return Err(
-                        SinkError::new(format!("{} is no record: {why}", path.display()))
-                            .hint("move the file out of the ledger; it is not touched"),
-                    );
-                }
-                Err(FileError::Io(e)) => {
-                    return Err(self.io_error("read", &self.file(directory, id), &e));
-                }
+            if let Some(version) = self.read_or_note(directory, id, &mut notes)? {
+                return Ok(Some(version.revision));
             }
-        }
-        let mut warnings = Vec::new();
-        for (info, file) in self.packs(&mut warnings, |pack| pack.may_hold(id))? {
-            let Some(pack) = self.read_pack(&info.name, file, Spare::default(), &mut warnings)?
-            else {
-                continue;
-            };
-            let strings = pack.strings();
-            let mut revision = None;
-            let rows = pack.rows(&strings, |entry| match entry.view.id.cmp(id) {
-                Ordering::Less => ControlFlow::Continue(()),
-                found => {
-                    revision = (found == Ordering::Equal).then_some(entry.revision);
-                    ControlFlow::Break(())
-                }
-            });
-            match rows {
-                _ if revision.is_some() => return Ok(revision),
-                Ok(_) => {}
-                Err(e) => return Err(self.pack_error(&info.name, e)),
-            }
-        }
-        Ok(None)
-    }
-
-    fn pack_path(&self, name: &str) -> PathBuf {
-        self.root.join("packs").join(name)
-    }
-
-    /// `packs.json`; `None` when it is not there, with a warning when it is damaged.
-    fn read_list(&self, warnings: &mut Vec<String>) -> Result<Option<List>, SinkError> {
-        let path = self.root.join("packs.json");
-        let bytes = match self.fs.read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(self.io_error("read", &path, &e)),
-        };
-        let list = serde_json::from_slice::<Mark>(&bytes)
-            .map_err(|e| e.to_string())
-            .and_then(|mark| match mark {
-                Mark { format, .. } if format != LIST_FORMAT => {
-                    Err(format!("its format is \"{format}\""))
-                }
-                Mark { version, .. } if version > VERSION => Ok(Err(newer(&path, version))),
-                _ => serde_json::from_slice::<List>(&bytes)
-                    .map(Ok)
-                    .map_err(|e| e.to_string()),
-            });
-        match list {
-            Ok(list) => list.map(Some),
-            Err(why) => {
-                warnings.push(format!(
-                    "{} is left aside, it is no list of packs: {why}; the packs are read without it",
-                    path.display()
+            // Whatever the file is, writing over it would destroy it.
+            if let Some(note) = notes.lines().first() {
+                return Err(SinkError::new(note.clone()).hint(
+                    "`omk cost repair` puts damaged records aside; a file that is not of the ledger must be moved by hand",
                 ));
-                Ok(None)
             }
         }
-    }
-
-    /// The list as the packs themselves tell it: all of them, without those that another one replaced.
-    fn rebuild_list(&self, warnings: &mut Vec<String>) -> Result<List, SinkError> {
-        let path = self.directory("packs");
-        let names = match self.fs.names(&path, usize::MAX) {
-            Ok(names) => names,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(List::default()),
-            Err(e) => return Err(self.io_error("read", &path, &e)),
-        };
-        let mut list = List::default();
-        for name in names {
-            let name = name.to_string_lossy().into_owned();
-            let Some(number) = pack_number(&name) else {
-                if !atomic::is_temporary(&name) {
-                    let path = path.join(&name);
-                    warnings.push(format!(
-                        "{} is left aside, it is not of the ledger",
-                        path.display()
-                    ));
-                }
-                continue;
-            };
-            list.next = list.next.max(number.saturating_add(1));
-            if let Some(pack) = self.open_pack(&name, warnings)? {
-                list.replaced.extend(pack.replaces().iter().cloned());
-                list.packs.push(PackInfo {
-                    name,
-                    ..pack.info().clone()
-                });
-            }
-        }
-        list.packs
-            .retain(|pack| !list.replaced.contains(&pack.name));
-        list.packs.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(list)
-    }
-
-    /// A pack, unless it is gone or damaged, of which only the latter is warned of.
-    fn open_pack(&self, name: &str, warnings: &mut Vec<String>) -> Result<Option<Pack>, SinkError> {
-        match self.fs.open(&self.pack_path(name)) {
-            Ok(file) => self.read_pack(name, file, Spare::default(), warnings),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(self.pack_error(name, PackError::Io(e))),
-        }
-    }
-
-    fn read_pack(
-        &self,
-        name: &str,
-        file: File,
-        spare: Spare,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<Pack>, SinkError> {
-        match Pack::read(file, spare) {
-            Ok(pack) => Ok(Some(pack)),
-            Err(PackError::Damaged(why)) => {
-                warnings.push(self.damaged_pack(name, &why));
-                Ok(None)
-            }
-            Err(e) => Err(self.pack_error(name, e)),
-        }
-    }
-
-    /// The listed packs, opened together: a fold may take away their names but not their contents.
-    fn packs(
-        &self,
-        warnings: &mut Vec<String>,
-        wanted: impl Fn(&PackInfo) -> bool,
-    ) -> Result<Vec<(PackInfo, File)>, SinkError> {
-        let mut gone = String::new();
-        for _ in 0..MAX_CHANGES {
-            let mut odd = Vec::new();
-            let list = match self.read_list(&mut odd)? {
-                Some(list) => list,
-                None => self.rebuild_list(&mut odd)?,
-            };
-            let mut packs = Vec::new();
-            let mut is_whole = true;
-            for info in list.packs.into_iter().filter(&wanted) {
-                match self.fs.open(&self.pack_path(&info.name)) {
-                    Ok(file) => packs.push((info, file)),
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                        gone = info.name;
-                        is_whole = false;
-                        break;
+        let mut revision = None;
+        for mut stored in self.stored(&mut notes, Period::default())? {
+            if stored.may_hold(id) {
+                let _ = self.records(&mut stored, &mut notes, &mut |record, _| {
+                    if head(record)?.id != id {
+                        return Ok(ControlFlow::Continue(()));
                     }
-                    Err(e) => return Err(self.pack_error(&info.name, PackError::Io(e))),
-                }
-            }
-            if is_whole {
-                warnings.append(&mut odd);
-                return Ok(packs);
+                    revision = Some(record.revision);
+                    Ok(ControlFlow::Break(()))
+                })?;
             }
         }
-        let path = self.pack_path(&gone);
-        Err(SinkError::new(format!(
-            "{} is listed in packs.json and is not there",
-            path.display()
-        ))
-        .hint("bring the file back; or move packs.json out of the ledger, and what is there is read without it"))
-    }
-
-    fn damaged_rows(&self, name: &str, why: &str) -> String {
-        format!("{}: {why}", self.pack_path(name).display())
-    }
-
-    fn damaged_pack(&self, name: &str, why: &str) -> String {
-        format!(
-            "{} is left aside with all its records, it is no whole pack: {why}",
-            self.pack_path(name).display()
-        )
-    }
-}
-
-impl<F: FileSystem> JsonFileCostSink<F> {
-    fn pack_error(&self, name: &str, error: PackError) -> SinkError {
-        let path = self.pack_path(name);
-        match error {
-            PackError::Newer(version) => newer(&path, version),
-            PackError::Io(e) => self.io_error("read", &path, &e),
-            PackError::Damaged(why) => SinkError::new(self.damaged_pack(name, &why)),
+        match revision {
+            // It may be in what cannot be read.
+            None => notes.require_whole(began(id)).map(|()| None),
+            found => Ok(found),
         }
     }
 
@@ -702,8 +510,8 @@ impl<F: FileSystem> JsonFileCostSink<F> {
 }
 
 impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
-    /// Looks for the id among loose records only: an id with time and chance in it is new, and a search of the packs would
-    /// cost more the more there are. Who makes ids in another way asks [`JsonFileCostSink::contains`] first.
+    /// Looks for the id among loose records only: an id with time and chance in it is new, and a search of the segments
+    /// would cost more the more there are. Who makes ids in another way asks [`JsonFileCostSink::contains`] first.
     fn append(&mut self, record: &SessionCost) -> Result<(), SinkError> {
         // An id that is no name leads nowhere; `write` refuses it.
         let known = is_id(&record.id).then(|| self.read_version("loose", &record.id));
@@ -731,7 +539,7 @@ impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
     fn load(
         &self,
         visit: &mut dyn FnMut(&SessionCost) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
+    ) -> Result<Notes, SinkError> {
         self.scan_records(Period::default(), &mut |_, whole| match whole() {
             Some(record) => visit(&record),
             None => ControlFlow::Continue(()),
@@ -742,7 +550,7 @@ impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
         &self,
         period: Period,
         visit: &mut dyn FnMut(&RecordView<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
+    ) -> Result<Notes, SinkError> {
         self.scan_records(period, &mut |view, _| visit(view))
     }
 
@@ -750,105 +558,122 @@ impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
         &self,
         period: Period,
         visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, SinkError> {
-        let mut warnings = Vec::new();
-        let mut versions = BTreeMap::new();
-        self.unpacked(&mut warnings, |_| true, &mut versions)?;
-        let wanted = |pack: &PackInfo| period.overlaps(pack.from, pack.until);
-        let mut spare = Spare::default();
-        for (info, file) in self.packs(&mut warnings, wanted)? {
-            let Some(pack) =
-                self.read_pack(&info.name, file, std::mem::take(&mut spare), &mut warnings)?
-            else {
-                continue;
-            };
-            let strings = pack.strings();
-            let mut data = pack.data_window();
-            let (mut odd, mut failed) = (0_usize, None);
-            let rows = pack.rows(&strings, |entry| {
-                let view = &entry.view;
-                if !period.contains(view.started_micros)
-                    || !packed_wins(&mut versions, view.id, entry.revision)
-                {
-                    return ControlFlow::Continue(());
-                }
-                let flow = visit(view, &mut || match data
-                    .line(entry.at, entry.length)
-                    .map(parse_record)
-                {
-                    Ok(Ok(record)) => Some(record),
-                    Ok(Err(_)) => {
-                        odd += 1;
-                        None
-                    }
-                    Err(e) => {
-                        failed = Some(e);
-                        None
-                    }
-                });
-                match &failed {
-                    Some(_) => ControlFlow::Break(()),
-                    None => flow,
-                }
-            });
-            if let Some(e) = failed {
-                return Err(self.pack_error(&info.name, PackError::Io(e)));
+    ) -> Result<Notes, SinkError> {
+        let mut notes = Notes::default();
+        let mut versions = self.unfolded(&mut notes, |_| true)?;
+        for mut stored in self.stored(&mut notes, period)? {
+            let flow = self.scan_stored(&mut stored, period, &mut versions, &mut notes, visit)?;
+            if flow.is_break() {
+                return Ok(notes);
             }
-            if odd > 0 {
-                warnings
-                    .push(self.damaged_pack(&info.name, &format!("{odd} of its records are odd")));
-            }
-            match rows {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(())) => return Ok(warnings),
-                Err(PackError::Damaged(why)) => warnings.push(self.damaged_rows(&info.name, &why)),
-                Err(e) => return Err(self.pack_error(&info.name, e)),
-            }
-            drop(strings);
-            spare = pack.into_spare();
         }
         for version in versions.values() {
-            let record = &version.record;
-            let shown = with_view(record, |view| match period.contains(view.started_micros) {
-                true => visit(view, &mut || Some(record.clone())),
-                false => ControlFlow::Continue(()),
-            });
-            if shown.is_some_and(|flow| flow.is_break()) {
+            if show(&version.record, period, visit).is_break() {
                 break;
             }
         }
-        Ok(warnings)
+        Ok(notes)
     }
-}
 
-/// Whether a packed version is the newest; the other one is forgotten then.
-fn packed_wins(versions: &mut BTreeMap<String, Version>, id: &str, revision: u64) -> bool {
-    // Most rows are older than everything loose, and a comparison with the ends is cheaper than a search.
-    let is_within = match (versions.first_key_value(), versions.last_key_value()) {
-        (Some((first, _)), Some((last, _))) => first.as_str() <= id && id <= last.as_str(),
-        _ => false,
-    };
-    if !is_within {
-        return true;
-    }
-    match versions.get(id) {
-        Some(loose) if loose.revision > revision => false,
-        Some(_) => {
-            versions.remove(id);
-            true
+    fn sums(
+        &self,
+        period: Period,
+        labels: &Labels,
+        visit: &mut dyn FnMut(&Runs<'_>),
+    ) -> Result<Notes, SinkError> {
+        let mut notes = Notes::default();
+        let mut versions = self.unfolded(&mut notes, |_| true)?;
+        for mut stored in self.stored(&mut notes, period)? {
+            if period.is_of_days()
+                && stored.has_its_length()
+                && let Some(grouped) = self.kept_sums(&stored)
+                && grouped.answers(labels)
+                && !self.holds_any(&mut stored, &versions)?
+            {
+                for (group, sums) in &grouped.groups {
+                    if period.contains_day(group.day) {
+                        visit(&Runs::Many(group, sums));
+                    }
+                }
+                continue;
+            }
+            let mut one = |view: &RecordView<'_>, _: Whole<'_>| {
+                visit(&Runs::One(view));
+                ControlFlow::Continue(())
+            };
+            let _ = self.scan_stored(&mut stored, period, &mut versions, &mut notes, &mut one)?;
         }
-        None => true,
+        for version in versions.values() {
+            let _ = show(&version.record, period, &mut |view, _| {
+                visit(&Runs::One(view));
+                ControlFlow::Continue(())
+            });
+        }
+        Ok(notes)
     }
 }
 
-fn slice(data: &[u8], at: u64, length: u32) -> Option<&[u8]> {
-    let at = usize::try_from(at).ok()?;
-    let length = usize::try_from(length).ok()?;
-    data.get(at..at.checked_add(length)?)
+impl<F: FileSystem> JsonFileCostSink<F> {
+    /// Shows the records of a segment that began in the period and of which there is no later version. An earlier version
+    /// elsewhere is forgotten.
+    fn scan_stored(
+        &self,
+        stored: &mut Stored,
+        period: Period,
+        versions: &mut BTreeMap<String, Version>,
+        notes: &mut Notes,
+        visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, SinkError> {
+        self.records(stored, notes, &mut |record, _| {
+            let revision = record.revision;
+            let record: SessionCost = serde_json::from_str(record.json).map_err(|_| UNREADABLE)?;
+            match versions.get(&record.id) {
+                Some(later) if later.revision > revision => return Ok(ControlFlow::Continue(())),
+                Some(_) => drop(versions.remove(&record.id)),
+                None => {}
+            }
+            Ok(show(&record, period, visit))
+        })
+    }
 }
 
-fn parse_record(line: &[u8]) -> Result<SessionCost, PackError> {
-    serde_json::from_slice(line).map_err(|e| PackError::Damaged(e.to_string()))
+/// Shows a record if it began in the period.
+fn show(
+    record: &SessionCost,
+    period: Period,
+    visit: &mut dyn FnMut(&RecordView<'_>, Whole<'_>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let shown = with_view(record, |view| match period.contains(view.started_micros) {
+        true => visit(view, &mut || Some(record.clone())),
+        false => ControlFlow::Continue(()),
+    });
+    shown.unwrap_or(ControlFlow::Continue(()))
+}
+
+/// A line whose checksum is right and that holds no record all the same.
+const UNREADABLE: &str = "it holds no record";
+
+/// The id of a record.
+fn head<'a>(record: &Record<'a>) -> Result<Head<'a>, &'static str> {
+    serde_json::from_str(record.json).map_err(|_| UNREADABLE)
+}
+
+/// When a run of this id can have begun: ids begin with the day, `20261120T104759`. A day more on either side, because the
+/// id is made a moment before or after the run's beginning is noted. All of time for any other id.
+fn began(id: &str) -> Period {
+    let moment = || {
+        let part = |range| {
+            id.get(range)
+                .filter(|part: &&str| part.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
+        clock::parse_rfc3339(&format!("{year}-{month}-{day}T00:00:00Z")).ok()
+    };
+    let day = moment();
+    Period {
+        from: day.and_then(|day| day.checked_sub(DAY)),
+        until: day.and_then(|day| day.checked_add(2 * DAY)),
+    }
 }
 
 fn newer(path: &Path, version: u32) -> SinkError {
@@ -856,7 +681,7 @@ fn newer(path: &Path, version: u32) -> SinkError {
         "{} is of version {version} of the ledger, this omk knows up to {VERSION}",
         path.display()
     ))
-    .hint(NEWER)
+    .hint("use the newer omk that wrote it; nothing was changed")
 }
 
 /// Whether an id can be a file's name everywhere and leads out of no directory.
@@ -867,14 +692,4 @@ fn is_id(id: &str) -> bool {
             .next()
             .is_some_and(|first| first.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-}
-
-fn pack_number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".pack")?;
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| digits.parse().ok()).flatten()
-}
-
-fn pack_name(number: u64) -> String {
-    format!("{number:08}.pack")
 }

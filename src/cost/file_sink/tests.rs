@@ -4,18 +4,24 @@ use std::cell::Cell;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering as Memory;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::catalog::money::Usd;
+use crate::cost::budget;
+use crate::cost::record::Charge;
 use crate::cost::record::SessionType;
+use crate::cost::sums::Sums;
+use crate::cost::tracker::CostTracker;
 
 /// A directory that is gone with the value.
 struct Dir(PathBuf);
@@ -31,6 +37,12 @@ impl Dir {
 
     fn sink(&self) -> JsonFileCostSink {
         JsonFileCostSink::new(&self.0)
+    }
+
+    fn segments(&self) -> usize {
+        let names = fs::read_dir(self.0.join("segments")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".jsonl")).count()
     }
 }
 
@@ -62,7 +74,7 @@ fn all(sink: &impl CostSink) -> (Vec<SessionCost>, Vec<String>) {
         ControlFlow::Continue(())
     });
     records.sort_by(|a, b| a.id.cmp(&b.id));
-    (records, warnings.unwrap())
+    (records, warnings.unwrap().lines())
 }
 
 #[test]
@@ -99,7 +111,7 @@ fn a_record_survives_being_folded() {
     assert_eq!(all(&sink), (expected.clone(), vec![]));
     assert_eq!(sink.fold(Fold::Now), folded(2));
     assert_eq!(all(&sink), (expected.clone(), vec![]));
-    assert_eq!(fs::read_dir(dir.0.join("packs")).unwrap().count(), 1);
+    assert_eq!(dir.segments(), 1);
     assert_eq!(
         sink.find(&expected[5].id),
         Ok(Found::One(Box::new(expected[5].clone())))
@@ -128,6 +140,12 @@ struct Faulty {
     fault: Cell<Option<(u64, Fault)>>,
     is_dead: Cell<bool>,
     hook: RefCell<Option<Hook>>,
+    /// Called instead of waiting.
+    on_pause: RefCell<Option<Hook>>,
+    /// Whether another process may have the lock.
+    is_shared: Cell<bool>,
+    /// The directories that were synced.
+    synced: RefCell<Vec<PathBuf>>,
 }
 
 impl Faulty {
@@ -168,8 +186,16 @@ impl FileSystem for Rc<Faulty> {
         self.step()
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
-        self.step()
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        self.synced.borrow_mut().push(path.to_path_buf());
+        Ok(())
+    }
+
+    fn pause(&self, _: Duration) {
+        if let Some(on_pause) = self.on_pause.borrow_mut().as_mut() {
+            on_pause();
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -197,6 +223,7 @@ impl FileSystem for Rc<Faulty> {
         loop {
             match Disk.try_lock(path)? {
                 Some(file) => return Ok(Some(file)),
+                None if self.is_shared.get() => return Ok(None),
                 None => std::thread::yield_now(),
             }
         }
@@ -476,9 +503,9 @@ fn a_batch_is_synced_once_and_brought_again_changes_nothing() {
     for _ in 0..2 {
         disk.done.set(0);
         assert_eq!(sink.save_all(batch.clone()), Ok(vec![]));
-        assert!(disk.done.get() < 20, "{} operations", disk.done.get());
+        assert!(disk.done.get() < 30, "{} operations", disk.done.get());
         assert_eq!(all(&sink), (batch.clone(), vec![]));
-        assert_eq!(fs::read_dir(dir.0.join("packs")).unwrap().count(), 1);
+        assert_eq!(dir.segments(), 1);
         assert!(!dir.0.join("loose").exists());
     }
     let mut odd = batch;
@@ -560,16 +587,18 @@ fn what_is_written_at_any_moment_of_a_fold_is_kept() {
 }
 
 #[test]
-fn two_folds_do_not_wait_for_one_another() {
+fn two_folds_do_not_wait_for_one_another_and_clearing_gives_up_at_last() {
     let dir = Dir::new();
     let disk = Rc::new(Faulty::default());
     let mut sink = JsonFileCostSink::on(Rc::clone(&disk), &dir.0);
     sink.append(&over(1)).unwrap();
-    let other = dir.sink();
+    let shared = Rc::new(Faulty::default());
+    shared.is_shared.set(true);
+    let other = JsonFileCostSink::on(shared, &dir.0);
     let seen = Rc::new(Cell::new(0));
     let count = Rc::clone(&seen);
     *disk.hook.borrow_mut() = Some(Box::new(move || {
-        // The first operation makes the directory of the lock.
+        // The first operations make the directory of the lock.
         match other.fold(Fold::Now) {
             Ok(Folded::Busy) => {
                 assert!(other.remove(SystemTime::UNIX_EPOCH).is_err());
@@ -585,7 +614,45 @@ fn two_folds_do_not_wait_for_one_another() {
 }
 
 #[test]
-fn the_columns_of_a_pack_are_those_of_its_records() {
+fn clearing_waits_for_a_fold() {
+    let dir = Dir::new();
+    let disk = Rc::new(Faulty::default());
+    disk.is_shared.set(true);
+    let mut sink = JsonFileCostSink::on(Rc::clone(&disk), &dir.0);
+    sink.append(&over(1)).unwrap();
+    let mut lock = Disk.try_lock(&dir.0.join("lock")).unwrap();
+    assert!(lock.is_some());
+    let mut pauses = 0;
+    *disk.on_pause.borrow_mut() = Some(Box::new(move || {
+        pauses += 1;
+        if pauses == 3 {
+            drop(lock.take());
+        }
+    }));
+    let later = clock::parse_rfc3339("2027-01-01T00:00:00Z").unwrap();
+    assert_eq!(sink.remove(later).unwrap().records, 1);
+    assert_eq!(all(&sink), (vec![], vec![]));
+}
+
+#[test]
+fn every_directory_that_is_new_is_synced_into_the_one_above() {
+    let dir = Dir::new();
+    fs::create_dir(&dir.0).unwrap();
+    let disk = Rc::new(Faulty::default());
+    let mut sink = JsonFileCostSink::on(Rc::clone(&disk), dir.0.join("state/omk/ledger"));
+    sink.append(&over(1)).unwrap();
+    let names = [
+        "",
+        "state",
+        "state/omk",
+        "state/omk/ledger",
+        "state/omk/ledger/loose",
+    ];
+    assert_eq!(*disk.synced.borrow(), names.map(|name| dir.0.join(name)));
+}
+
+#[test]
+fn the_columns_of_a_segment_are_those_of_its_records() {
     let dir = Dir::new();
     let mut sink = dir.sink();
     for number in 0..4_u8 {
@@ -636,14 +703,14 @@ fn the_columns_of_a_pack_are_those_of_its_records() {
 }
 
 #[test]
-fn packs_are_carried_like_digits() {
+fn segments_are_carried_like_digits() {
     let dir = Dir::new();
     let mut sink = JsonFileCostSink::on(Rc::new(Faulty::default()), &dir.0);
     for number in 0..32 {
         sink.append(&over(number)).unwrap();
         sink.fold(Fold::Now).unwrap();
-        let packs = fs::read_dir(dir.0.join("packs")).unwrap().count();
-        assert_eq!(packs, usize::try_from((number + 1).count_ones()).unwrap());
+        let ones = usize::try_from((number + 1).count_ones()).unwrap();
+        assert_eq!(dir.segments(), ones);
     }
 }
 
@@ -696,7 +763,8 @@ fn files_are_for_their_owner_alone() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 4);
+    // The lock, a loose record, a segment with its sums, and what stops omk 0.6.0.
+    assert_eq!(seen, 5);
 }
 
 #[test]
@@ -718,13 +786,13 @@ fn torn_and_foreign_files_are_left_aside_with_a_warning() {
     let foreign = dir.0.join("loose/notes.txt");
     fs::write(&foreign, "mine").unwrap();
     fs::write(dir.0.join("loose/.omk-1-2-3.tmp"), "half").unwrap();
-    let odd_pack = dir.0.join("packs/odd.pack");
-    fs::write(&odd_pack, "mine").unwrap();
+    let odd_segment = dir.0.join("segments/odd.jsonl");
+    fs::write(&odd_segment, "mine").unwrap();
     for _ in 0..2 {
         let (records, warnings) = all(&sink);
         assert_eq!(records, [0, 1, 2, 3, 5].map(over));
-        assert_eq!(warnings.len(), 3, "{warnings:#?}");
-        for path in [&torn, &copied, &foreign] {
+        assert_eq!(warnings.len(), 4, "{warnings:#?}");
+        for path in [&torn, &copied, &foreign, &odd_segment] {
             let name = path.display().to_string();
             assert!(
                 warnings.iter().any(|warning| warning.contains(&name)),
@@ -734,33 +802,36 @@ fn torn_and_foreign_files_are_left_aside_with_a_warning() {
         sink.fold(Fold::Now).unwrap();
         sink.remove(SystemTime::UNIX_EPOCH).unwrap();
     }
-    for path in [&torn, &copied, &foreign, &odd_pack] {
+    for path in [&torn, &copied, &foreign, &odd_segment] {
         assert!(path.exists());
     }
     assert!(sink.save(&over(4)).unwrap_err().hint.is_some());
 }
 
+const FIRST: &str = "segments/2026-11.00000001.jsonl";
+
 #[test]
-fn a_torn_pack_is_told_of_and_kept() {
+fn a_torn_segment_is_reported_and_kept() {
     let dir = Dir::new();
     let mut sink = dir.sink();
     for number in 0..3 {
         sink.append(&over(number)).unwrap();
     }
     sink.fold(Fold::Now).unwrap();
-    let pack = dir.0.join("packs/00000001.pack");
-    let bytes = fs::read(&pack).unwrap();
-    for torn in [
-        &bytes[..bytes.len() - 1],
-        &bytes[..9],
-        b"",
-        &[&bytes[..], b"x"].concat(),
+    let segment = dir.0.join(FIRST);
+    let bytes = fs::read(&segment).unwrap();
+    for (torn, readable) in [
+        (&bytes[..bytes.len() - 1], &[0, 1][..]),
+        (&bytes[..9], &[]),
+        (b"", &[]),
+        (&[&bytes[..], b"x"].concat(), &[0, 1, 2]),
     ] {
-        fs::write(&pack, torn).unwrap();
+        fs::write(&segment, torn).unwrap();
         sink.append(&over(5)).unwrap();
         let (records, warnings) = all(&sink);
-        assert_eq!(records, [over(5)]);
-        assert!(warnings[0].contains("00000001.pack"), "{warnings:?}");
+        let readable = readable.iter().map(|number| over(*number));
+        assert_eq!(records, readable.chain([over(5)]).collect::<Vec<_>>());
+        assert!(warnings[0].contains(FIRST), "{warnings:?}");
         // What comes after is folded nevertheless, and nothing touches the torn one.
         assert!(matches!(
             sink.fold(Fold::Now),
@@ -768,9 +839,9 @@ fn a_torn_pack_is_told_of_and_kept() {
         ));
         let later = clock::parse_rfc3339("2027-01-01T00:00:00Z").unwrap();
         assert_eq!(sink.remove(later).unwrap().records, 1);
-        assert_eq!(fs::read(&pack).unwrap(), torn);
+        assert_eq!(fs::read(&segment).unwrap(), torn);
     }
-    fs::write(&pack, &bytes).unwrap();
+    fs::write(&segment, &bytes).unwrap();
     assert_eq!(all(&sink).0, [0, 1, 2].map(over));
 }
 
@@ -782,10 +853,10 @@ fn a_later_version_is_refused_by_name_and_untouched() {
     sink.fold(Fold::Now).unwrap();
     sink.append(&over(2)).unwrap();
     let loose = format!("loose/{}.json", over(2).id);
-    for name in [loose.as_str(), "packs/00000001.pack", "packs.json"] {
+    for name in [loose.as_str(), FIRST] {
         let path = dir.0.join(name);
         let text = fs::read_to_string(&path).unwrap();
-        let newer = text.replacen("\"version\":1", "\"version\":2,\"more\":[]", 1);
+        let newer = text.replacen("\"version\":2", "\"version\":3,\"more\":[]", 1);
         assert_ne!(text, newer);
         fs::write(&path, &newer).unwrap();
         let error = sink.load(&mut |_| ControlFlow::Continue(())).unwrap_err();
@@ -793,8 +864,8 @@ fn a_later_version_is_refused_by_name_and_untouched() {
             error.detail.contains(&path.display().to_string()),
             "{error}"
         );
-        assert!(error.detail.contains("version 2"), "{error}");
-        assert!(sink.fold(Fold::Now).is_err() || name == "packs/00000001.pack");
+        assert!(error.detail.contains("version 3"), "{error}");
+        assert!(sink.fold(Fold::Now).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), newer);
         fs::write(&path, &text).unwrap();
     }
@@ -802,33 +873,179 @@ fn a_later_version_is_refused_by_name_and_untouched() {
 }
 
 #[test]
-fn the_packs_can_do_without_their_list() {
+fn a_segment_that_was_replaced_does_not_count_even_if_it_is_still_there() {
     let dir = Dir::new();
-    let mut sink = dir.sink();
-    let mut expected = Vec::new();
-    for number in 0..11 {
-        sink.append(&over(number)).unwrap();
-        sink.fold(Fold::Now).unwrap();
-        expected.push(over(number));
-    }
-    let path = dir.0.join("packs.json");
-    fs::remove_file(&path).unwrap();
-    assert_eq!(all(&sink), (expected.clone(), vec![]));
-    fs::write(&path, "{").unwrap();
-    let (records, warnings) = all(&sink);
-    assert_eq!(records, expected);
-    assert!(warnings[0].contains("packs.json"), "{warnings:?}");
-    sink.append(&over(11)).unwrap();
-    expected.push(over(11));
+    let mut sink = JsonFileCostSink::on(Rc::new(Faulty::default()), &dir.0);
+    sink.append(&over(1)).unwrap();
     sink.fold(Fold::Now).unwrap();
-    assert_eq!(all(&sink), (expected, vec![]));
-    // The damaged one is still there under another name.
-    let names = Disk.names(&dir.0, 99).unwrap();
-    assert!(
-        names
-            .iter()
-            .any(|name| name.to_string_lossy().starts_with("packs.damaged-"))
+    let bytes = fs::read(dir.0.join(FIRST)).unwrap();
+    sink.append(&over(2)).unwrap();
+    sink.fold(Fold::Now).unwrap();
+    assert!(!dir.0.join(FIRST).exists());
+    fs::write(dir.0.join(FIRST), bytes).unwrap();
+    assert_eq!(all(&sink), (vec![over(1), over(2)], vec![]));
+    sink.fold(Fold::Now).unwrap();
+    assert!(!dir.0.join(FIRST).exists());
+}
+
+/// What a report adds up, with what it says beside.
+fn total(sink: &impl CostSink, period: Period) -> (Sums, Vec<String>) {
+    let mut total = Sums::default();
+    let notes = sink.sums(period, &Labels::Some(vec![]), &mut |runs| {
+        runs.add_to(&mut total);
+    });
+    (total, notes.unwrap().lines())
+}
+
+/// The same from the records themselves.
+fn total_of_records(sink: &impl CostSink, period: Period) -> Sums {
+    let mut total = Sums::default();
+    sink.scan(period, &mut |run| {
+        total.add(run);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    total
+}
+
+#[test]
+fn sums_are_kept_and_can_be_deleted() {
+    let dir = Dir::new();
+    let mut sink = JsonFileCostSink::on(Rc::new(Faulty::default()), &dir.0);
+    for number in 0..8 {
+        let mut run = over(number);
+        run.started_at = day(u8::try_from(number).unwrap());
+        run.actual_usd = Usd::parse(&format!("0.00{number}")).ok();
+        run.charged = Charge::Yes;
+        sink.append(&run).unwrap();
+    }
+    sink.fold(Fold::Now).unwrap();
+    let mut later = over(3);
+    later.started_at = day(3);
+    later.retries = 5;
+    let days = Period {
+        from: clock::parse_rfc3339(&day(1)).ok(),
+        until: clock::parse_rfc3339(&day(3)).ok(),
+    };
+    let hours = Period {
+        from: clock::parse_rfc3339("2026-11-11T00:00:01Z").ok(),
+        until: None,
+    };
+    let check = |sink: &JsonFileCostSink<Rc<Faulty>>, kept: usize| {
+        for period in [Period::default(), days, hours] {
+            assert_eq!(
+                total(sink, period),
+                (total_of_records(sink, period), vec![])
+            );
+        }
+        let mut many = 0;
+        sink.sums(Period::default(), &Labels::Some(vec![]), &mut |runs| {
+            many += usize::from(matches!(runs, Runs::Many(..)));
+        })
+        .unwrap();
+        assert_eq!(many, kept);
+    };
+    check(&sink, 8);
+    // A later version of a record that is in the sums makes them useless until it is folded.
+    sink.save(&later).unwrap();
+    check(&sink, 0);
+    sink.fold(Fold::Now).unwrap();
+    check(&sink, 8);
+    let sums = dir.0.join("segments/2026-11.00000002.sums");
+    fs::write(&sums, "{").unwrap();
+    check(&sink, 0);
+    fs::remove_file(&sums).unwrap();
+    check(&sink, 0);
+    sink.fold(Fold::Now).unwrap();
+    check(&sink, 8);
+}
+
+/// The ledger that 0.6.0 left: two packs, a packed record that was changed later, one that a killed fold had taken, and one
+/// that is open.
+fn copy_of_0_6_0() -> Dir {
+    let dir = Dir::new();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ledger_0_6_0");
+    for name in ["", "loose", "folding", "packs"] {
+        fs::create_dir_all(dir.0.join(name)).unwrap();
+        for entry in fs::read_dir(from.join(name)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().is_file() {
+                fs::copy(entry.path(), dir.0.join(name).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+    dir
+}
+
+fn described(records: &[SessionCost]) -> String {
+    let usd = |usd: Option<Usd>| usd.map_or("-".to_string(), Usd::exact_decimal);
+    let lines = records.iter().map(|run| {
+        let (actual, bound) = (usd(run.actual_usd), usd(run.worst_case_usd));
+        let SessionCost {
+            id,
+            started_at,
+            status,
+            retries,
+            ..
+        } = run;
+        format!("{id} {started_at} {status} {actual} {bound} {retries}\n")
+    });
+    lines.collect()
+}
+
+const OF_0_6_0: &str = include_str!("../../../tests/fixtures/ledger_0_6_0.txt");
+
+#[test]
+fn a_ledger_of_0_6_0_is_read_and_converted_whatever_fails() {
+    let dir = copy_of_0_6_0();
+    let (records, warnings) = all(&dir.sink());
+    assert_eq!(
+        (described(&records), warnings),
+        (OF_0_6_0.to_string(), vec![])
     );
+    let found = dir.sink().find("20261201T1003").unwrap();
+    assert!(matches!(found, Found::One(run) if run.tags["run"] == "3"));
+    for fault in [Fault::Fails, Fault::Killed] {
+        for at in 1.. {
+            let dir = copy_of_0_6_0();
+            let disk = Rc::new(Faulty::default());
+            disk.fault.set(Some((at, fault)));
+            let look = dir.sink();
+            *disk.hook.borrow_mut() = Some(Box::new(move || {
+                assert_eq!(described(&all(&look).0), OF_0_6_0);
+            }));
+            let sink = JsonFileCostSink::on(Rc::clone(&disk), &dir.0);
+            let folded = sink.fold(Fold::Now);
+            assert_eq!(
+                described(&all(&dir.sink()).0),
+                OF_0_6_0,
+                "{fault:?} at {at}"
+            );
+            let healthy = JsonFileCostSink::on(Rc::new(Faulty::default()), &dir.0);
+            healthy.fold(Fold::Now).unwrap();
+            assert_eq!(described(&all(&healthy).0), OF_0_6_0);
+            assert_eq!(fs::read_dir(dir.0.join("packs")).unwrap().count(), 0);
+            if disk.done.get() < at {
+                assert!(folded.is_ok() && at > 20, "{at}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_torn_pack_of_0_6_0_is_reported_and_kept() {
+    let dir = copy_of_0_6_0();
+    let pack = dir.0.join("packs/00000004.pack");
+    let bytes = fs::read(&pack).unwrap();
+    for torn in [&bytes[..bytes.len() - 1], &bytes[..900], &bytes[..9], b""] {
+        fs::write(&pack, torn).unwrap();
+        let (records, warnings) = all(&dir.sink());
+        assert!(records.len() >= 6, "{records:?}");
+        assert!(warnings[0].contains("00000004.pack"), "{warnings:?}");
+        dir.sink().fold(Fold::Now).unwrap();
+        assert_eq!(fs::read(&pack).unwrap(), torn);
+    }
 }
 
 #[test]
@@ -840,7 +1057,7 @@ fn what_killed_writers_left_is_swept_when_it_is_old() {
     let path = |name: &str| dir.0.join(name);
     for (name, hours) in [
         ("loose/.omk-1-0-1.tmp", 25),
-        ("packs/.omk-1-0-2.tmp", 25),
+        ("segments/.omk-1-0-2.tmp", 25),
         ("loose/.omk-1-0-3.tmp", 1),
         ("loose/notes.tmp", 1000),
     ] {
@@ -850,7 +1067,7 @@ fn what_killed_writers_left_is_swept_when_it_is_old() {
     }
     sink.fold(Fold::Now).unwrap();
     assert!(!path("loose/.omk-1-0-1.tmp").exists());
-    assert!(!path("packs/.omk-1-0-2.tmp").exists());
+    assert!(!path("segments/.omk-1-0-2.tmp").exists());
     assert!(path("loose/.omk-1-0-3.tmp").exists());
     assert!(path("loose/notes.tmp").exists());
 }
@@ -904,10 +1121,10 @@ proptest! {
     ) {
         let dir = Dir::new();
         let sink = dir.sink();
-        for name in ["loose", "packs"] {
+        for name in ["loose", "packs", "segments"] {
             fs::create_dir_all(dir.0.join(name)).unwrap();
         }
-        for (name, bytes) in [("loose/a.json", loose), ("packs/1.pack", pack), ("packs.json", list)] {
+        for (name, bytes) in [("loose/a.json", loose), ("packs/1.pack", pack), (FIRST, list)] {
             fs::write(dir.0.join(name), &bytes).unwrap();
         }
         assert!(all(&sink).0.is_empty());
@@ -915,14 +1132,14 @@ proptest! {
     }
 
     #[test]
-    fn a_pack_with_any_byte_changed_is_read(at in any::<usize>(), byte in any::<u8>()) {
+    fn a_segment_with_any_byte_changed_is_read(at in any::<usize>(), byte in any::<u8>()) {
         let dir = Dir::new();
         let mut sink = JsonFileCostSink::on(Rc::new(Faulty::default()), &dir.0);
         for number in 0..3 {
             sink.append(&over(number)).unwrap();
         }
         sink.fold(Fold::Now).unwrap();
-        let path = dir.0.join("packs/00000001.pack");
+        let path = dir.0.join(FIRST);
         let mut bytes = fs::read(&path).unwrap();
         let at = at % bytes.len();
         bytes[at] = byte;
@@ -930,5 +1147,214 @@ proptest! {
         let count = sink.scan(Period::default(), &mut |_| ControlFlow::Continue(()));
         let _ = (count, sink.load(&mut |_| ControlFlow::Continue(())), sink.find("2"));
         let _ = (sink.fold(Fold::Now), sink.remove(SystemTime::UNIX_EPOCH));
+    }
+}
+
+/// A small ledger: a segment with two records, and two of their own, one of them open.
+fn small() -> Dir {
+    let dir = Dir::new();
+    let mut sink = JsonFileCostSink::on(Rc::new(Faulty::default()), &dir.0);
+    for number in 0..4 {
+        let mut run = run(number);
+        run.worst_case_usd = Some(Usd::from_usd(5));
+        if number < 3 {
+            run.status = SessionStatus::Settled;
+            run.charged = Charge::Yes;
+            run.actual_usd = Usd::parse(&format!("1.{number}")).ok();
+        }
+        sink.append(&run).unwrap();
+        if number == 1 {
+            sink.fold(Fold::Now).unwrap();
+        }
+    }
+    dir
+}
+
+/// What a budget counts, or that it refuses.
+fn counted(sink: &JsonFileCostSink) -> Result<Usd, SinkError> {
+    let now = clock::parse_rfc3339("2026-11-20T12:00:00Z").unwrap();
+    let budgets = budget::parse_budgets("99/day").unwrap();
+    let tracker = CostTracker::new(sink.clone());
+    let (standings, _) = budget::standings(&tracker, &budgets, now, None)?;
+    assert_eq!(standings[0].unknown, 0);
+    Ok(standings[0].total())
+}
+
+/// Holds the ledger with one changed file against the whole one: a figure is the same or something is said, and no budget
+/// has more room.
+fn check_changed(sink: &JsonFileCostSink, whole: (&[String], Usd), what: &str) {
+    let (records, reserved) = whole;
+    let is_said = |notes: &Result<Notes, SinkError>| match notes {
+        Ok(notes) => !notes.damage.is_empty(),
+        Err(_) => true,
+    };
+    let mut seen = Vec::new();
+    let notes = sink.load(&mut |record| {
+        seen.push(serde_json::to_string(record).unwrap());
+        ControlFlow::Continue(())
+    });
+    seen.sort();
+    assert!(
+        seen == *records || is_said(&notes),
+        "{what}: a record changed silently"
+    );
+    assert!(
+        seen.iter().all(|record| records.contains(record)),
+        "{what}: {seen:?}"
+    );
+    if let Ok(counted) = counted(sink) {
+        assert_eq!(counted, reserved, "{what}: a budget opened");
+    }
+}
+
+/// Every file of a directory that has contents.
+fn files_of(root: &Path) -> Vec<PathBuf> {
+    let mut left = vec![root.to_path_buf()];
+    let mut files = Vec::new();
+    while let Some(path) = left.pop() {
+        match path.is_dir() {
+            true => left.extend(
+                fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            ),
+            false => files.push(path),
+        }
+    }
+    files.retain(|path| fs::metadata(path).unwrap().len() > 0);
+    files.sort();
+    files
+}
+
+#[test]
+fn no_flipped_bit_and_no_cut_changes_a_figure_silently_or_opens_a_budget() {
+    let dir = small();
+    let sink = dir.sink();
+    let mut records: Vec<String> = all(&sink)
+        .0
+        .iter()
+        .map(|record| serde_json::to_string(record).unwrap())
+        .collect();
+    records.sort();
+    let reserved = counted(&sink).unwrap();
+    assert_eq!(reserved, Usd::parse("8.3").unwrap());
+    let whole = (&records[..], reserved);
+    let files = files_of(&dir.0);
+    assert_eq!(files.len(), 5, "{files:?}");
+    for path in files {
+        let bytes = fs::read(&path).unwrap();
+        for at in 0..bytes.len() {
+            fs::write(&path, &bytes[..at]).unwrap();
+            check_changed(&sink, whole, &format!("{} cut at {at}", path.display()));
+            let mut flipped = bytes.clone();
+            for bit in 0..8 {
+                flipped[at] = bytes[at] ^ 1 << bit;
+                fs::write(&path, &flipped).unwrap();
+                check_changed(
+                    &sink,
+                    whole,
+                    &format!("{}, bit {bit} of {at}", path.display()),
+                );
+            }
+        }
+        fs::write(&path, &bytes).unwrap();
+    }
+    check_changed(&sink, whole, "whole again");
+}
+
+#[test]
+fn what_is_repaired_counts_at_what_could_be_read_of_its_bound() {
+    let now = clock::parse_rfc3339("2026-11-20T12:00:00Z").unwrap();
+    let loose = |number: u32| format!("loose/{}.json", run(number).id);
+    // The sums beside a segment say what its lost records came to; a record of its own names its bound.
+    for (name, cut, runs, counted_after) in [
+        (FIRST.to_string(), 10, 1, "8.3"),
+        (FIRST.to_string(), usize::MAX, 2, "8.3"),
+        (loose(2), 10, 1, "12.1"),
+        (loose(3), 10, 1, "8.3"),
+    ] {
+        let dir = small();
+        let disk = Rc::new(Faulty::default());
+        let sink = JsonFileCostSink::on(Rc::clone(&disk), &dir.0);
+        let path = dir.0.join(&name);
+        let bytes = fs::read(&path).unwrap();
+        let torn = &bytes[..bytes.len().saturating_sub(cut)];
+        fs::write(&path, torn).unwrap();
+        let error = counted(&dir.sink()).unwrap_err();
+        assert!(error.detail.contains(&name), "{error}");
+        assert!(error.hint.unwrap().contains("omk cost repair"));
+        let verified = sink.verify().unwrap();
+        assert_eq!(verified.notes.damage.len(), 1, "{verified:?}");
+        assert_eq!(verified.notes.damage[0].runs, runs);
+        let (aside, warnings) = sink.repair(now).unwrap();
+        assert_eq!((aside.len(), warnings.len()), (1, 0));
+        assert_eq!(fs::read(&aside[0].to).unwrap(), torn);
+        assert_eq!(sink.verify().unwrap().notes, Notes::default());
+        assert_eq!(
+            counted(&dir.sink()).unwrap(),
+            Usd::parse(counted_after).unwrap(),
+            "{name}"
+        );
+        assert_eq!(sink.repair(now).unwrap(), (vec![], vec![]));
+        // It is a record like any other from then on.
+        let id = aside[0].stands_for.clone().unwrap();
+        assert!(sink.contains(&id).unwrap());
+        assert!(matches!(sink.fold(Fold::Now), Ok(Folded::Done { .. })));
+        assert_eq!(
+            counted(&dir.sink()).unwrap(),
+            Usd::parse(counted_after).unwrap(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_run_without_a_readable_bound_stays_unknown() {
+    let now = clock::parse_rfc3339("2026-11-20T12:00:00Z").unwrap();
+    let dir = small();
+    let path = dir.0.join(format!("loose/{}.json", run(3).id));
+    fs::write(&path, "").unwrap();
+    let sink = dir.sink();
+    let (aside, _) = sink.repair(now).unwrap();
+    assert_eq!(aside[0].damage.bound, None);
+    let tracker = CostTracker::new(sink.clone());
+    // Also for a budget of a label, which the run may have had.
+    for budgets in ["99/day", "tag:team=99/day"] {
+        let budgets = budget::parse_budgets(budgets).unwrap();
+        let (standings, _) = budget::standings(&tracker, &budgets, now, None).unwrap();
+        assert_eq!(standings[0].unknown, 1);
+    }
+    let later = clock::parse_rfc3339("2026-11-21T00:00:00Z").unwrap();
+    assert_eq!(sink.remove(later).unwrap().records, 4);
+}
+
+#[test]
+fn a_fault_during_a_repair_opens_no_budget() {
+    let now = clock::parse_rfc3339("2026-11-20T12:00:00Z").unwrap();
+    for name in [FIRST.to_string(), format!("loose/{}.json", run(3).id)] {
+        for fault in [Fault::Fails, Fault::Killed] {
+            for at in 1.. {
+                let dir = small();
+                let path = dir.0.join(&name);
+                let bytes = fs::read(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
+                let disk = Rc::new(Faulty::default());
+                disk.fault.set(Some((at, fault)));
+                let _ = JsonFileCostSink::on(Rc::clone(&disk), &dir.0).repair(now);
+                if let Ok(counted) = counted(&dir.sink()) {
+                    assert!(
+                        counted >= Usd::parse("8.3").unwrap(),
+                        "{name} at {at}: {counted}"
+                    );
+                }
+                let healthy = JsonFileCostSink::on(Rc::new(Faulty::default()), &dir.0);
+                healthy.repair(now).unwrap();
+                assert_eq!(counted(&dir.sink()).unwrap(), Usd::parse("8.3").unwrap());
+                if disk.done.get() < at {
+                    assert!(at > 5, "{at}");
+                    break;
+                }
+            }
+        }
     }
 }

@@ -74,8 +74,8 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let budgets = budgets(low, env)?;
     let ledger = open(env)?;
     let now = env.clock.now();
-    let (standings, warnings) = budget::standings(&ledger, &budgets, now, None).map_err(trouble)?;
-    warn(warnings, env);
+    let (standings, notes) = budget::standings(&ledger, &budgets, now, None).map_err(trouble)?;
+    warn(&notes, env);
     for standing in standings.iter().filter(|standing| standing.unknown > 0) {
         env.output.warning(format!(
             "{}: {} of which neither amount nor bound is known: they are not counted",

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use serde::Serialize;
 
 use crate::cli::commands::cost::report::SumsReport;
-use crate::cli::commands::cost::{counted, open, scan, trouble, warn};
+use crate::cli::commands::cost::{counted, open, scan, trouble};
 use crate::cli::env::{Env, Stdin};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
@@ -118,7 +118,9 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     }
     let removed = if goes {
         let removed = ledger.sink().remove(before).map_err(trouble)?;
-        warn(removed.warnings, env);
+        for warning in removed.warnings {
+            env.output.warning(warning);
+        }
         removed.records as u64
     } else {
         0

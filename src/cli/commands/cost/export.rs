@@ -97,17 +97,17 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         },
     };
     let mut failed = None;
-    let warnings = match format {
+    let notes = match format {
         ExportFormat::OpenMetrics => {
             let mut metrics = Metrics::default();
-            let warnings = ledger.report(filter.period, &mut |run| {
+            let notes = ledger.report(filter.period, &mut |run| {
                 if filter.matches(run) {
                     metrics.add(run);
                 }
                 ControlFlow::Continue(())
             });
             out.put(&metrics.render())?;
-            warnings
+            notes
         }
         ExportFormat::Csv => {
             out.put(&csv_line(CSV_COLUMNS))?;
@@ -130,12 +130,12 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             or_stop(done, &mut failed)
         }),
     };
-    let warnings = warnings.map_err(trouble)?;
+    let notes = notes.map_err(trouble)?;
     if let Some(failure) = failed {
         return Err(failure);
     }
     out.close()?;
-    warn(warnings, env);
+    warn(&notes, env);
     Ok(Exit::Done)
 }
 

@@ -322,7 +322,7 @@ fn own(
     if sessions.is_empty() {
         return Ok(own);
     }
-    let warnings = ledger.report_records(Period::default(), &mut |run, whole| {
+    let notes = ledger.report_records(Period::default(), &mut |run, whole| {
         // A service keeps no session, and what was imported is nobody's own.
         if run.session_type == SessionType::Import || run.transport == Some(Transport::Http) {
             return ControlFlow::Continue(());
@@ -337,7 +337,7 @@ fn own(
         }
         ControlFlow::Continue(())
     });
-    warn(warnings.map_err(trouble)?, env);
+    warn(&notes.map_err(trouble)?, env);
     Ok(own)
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod push;
 pub(crate) mod recover;
 pub(crate) mod report;
 pub(crate) mod show;
+pub(crate) mod verify;
 
 use std::ops::ControlFlow;
 
@@ -27,7 +28,7 @@ use crate::cli::ledger;
 use crate::cost::file_sink::{Found, JsonFileCostSink};
 use crate::cost::record::SessionCost;
 use crate::cost::report::Filter;
-use crate::cost::sink::SinkError;
+use crate::cost::sink::{Notes, SinkError};
 use crate::cost::tracker::CostTracker;
 use crate::cost::view::{Period, RecordView};
 use crate::runtime::text::{escape, escape_os};
@@ -123,10 +124,10 @@ fn trouble(error: SinkError) -> Failure {
     }
 }
 
-/// What the ledger left aside.
-fn warn(warnings: Vec<String>, env: &mut Env) {
-    for warning in warnings {
-        env.output.warning(warning);
+/// What the ledger left aside, and what is damaged.
+fn warn(notes: &Notes, env: &mut Env) {
+    for line in notes.lines() {
+        env.output.warning(line);
     }
 }
 
@@ -155,7 +156,7 @@ fn scan(
     env: &mut Env,
     visit: &mut dyn FnMut(&RecordView<'_>),
 ) -> Result<(), Failure> {
-    let warnings = ledger
+    let notes = ledger
         .report(filter.period, &mut |run| {
             if filter.matches(run) {
                 visit(run);
@@ -163,7 +164,7 @@ fn scan(
             ControlFlow::Continue(())
         })
         .map_err(trouble)?;
-    warn(warnings, env);
+    warn(&notes, env);
     Ok(())
 }
 

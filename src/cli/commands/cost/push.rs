@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cli::commands::cost::{Ledger, counted, open, trouble, warn};
+use crate::cli::commands::cost::{Ledger, counted, open, trouble};
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -120,7 +120,9 @@ pub(super) fn run(low: LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         warnings,
         ..
     } = push;
-    warn(warnings, env);
+    for warning in warnings {
+        env.output.warning(warning);
+    }
     let failure = outcome.err().or_else(|| {
         (rejected > 0).then(|| {
             let detail = format!(
@@ -353,7 +355,7 @@ impl Push<'_> {
             }
             ControlFlow::Continue(())
         });
-        self.warnings.extend(read.map_err(trouble)?);
+        self.warnings.extend(read.map_err(trouble)?.lines());
         outcome?;
         self.flush()
     }

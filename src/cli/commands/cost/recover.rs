@@ -97,7 +97,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             ControlFlow::Continue(())
         })
         .map_err(trouble)?;
-    warn(warnings, env);
+    warn(&warnings, env);
     ids.sort_unstable();
     let now = format_rfc3339(env.clock.now());
     let mut items = Vec::new();

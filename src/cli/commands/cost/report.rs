@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use serde::Serialize;
 
 use crate::catalog::money::Usd;
-use crate::cli::commands::cost::{align_points, counted, filter, open, scan};
+use crate::cli::commands::cost::{align_points, counted, filter, open, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
@@ -105,7 +105,15 @@ pub(super) fn run(mut low: LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let filter = filter(&low.cost, env)?;
     let ledger = open(env)?;
     let mut report = Report::new(by, group.clone());
-    scan(&ledger, &filter, env, &mut |run| report.add(run))?;
+    let labels = report.labels(&filter);
+    let notes = ledger
+        .sums(filter.period, &labels, &mut |runs| {
+            if filter.matches_runs(runs) {
+                report.add_runs(runs);
+            }
+        })
+        .map_err(trouble)?;
+    warn(&notes, env);
     let summary = report.finish();
     if summary.rest.is_some() {
         env.output.warning(format!(
