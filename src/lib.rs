@@ -92,4 +92,6 @@ pub mod fleet;
 
 pub mod llm;
 
+pub mod run;
+
 pub mod cli;

@@ -92,6 +92,20 @@ impl Price {
             .find(|tier| prompt_tokens > u128::from(tier.above))
     }
 
+    /// The most that a prompt and an answer of at most so many tokens can be billed: every prompt token at the highest
+    /// rate that applies to prompts, in the most expensive tier that such a prompt can fall into.
+    pub fn most(&self, input: u64, output: u64) -> Usd {
+        let tiers = self.tiers.iter().filter(|tier| tier.above < input);
+        let rates = std::iter::once(&self.rates).chain(tiers.map(|tier| &tier.rates));
+        let bills = rates.map(|rates| {
+            // No request of omk asks for the cache of an hour.
+            let cached = [rates.cached_input, rates.cache_write];
+            let prompt = cached.into_iter().flatten().fold(rates.input, Rate::max);
+            prompt.times(input) + rates.output.times(output)
+        });
+        bills.fold(Usd::ZERO, Usd::max)
+    }
+
     /// The bill for these tokens, exact.
     ///
     /// Cached tokens without a listed rate are billed at the full input rate: a bill may be too high, and says so, but

@@ -21,6 +21,11 @@ impl Deadline {
         Deadline { started, length }
     }
 
+    /// How long the run may take; `None` without an end.
+    pub(crate) fn length(self) -> Option<Duration> {
+        self.length
+    }
+
     /// What is left, zero when it is over; `None` without an end.
     pub(crate) fn left(self) -> Option<Duration> {
         self.length

@@ -269,6 +269,14 @@ impl Standing {
         self.spent + self.reserved
     }
 
+    /// The refusal for runs that may have cost something that nothing bounds, if there are any.
+    pub fn uncounted(&self) -> Option<Refusal> {
+        (self.unknown > 0).then(|| Refusal::Uncounted {
+            budget: self.budget.clone(),
+            runs: self.unknown,
+        })
+    }
+
     /// Whether so much more fits.
     pub fn fits(&self, more: Usd) -> bool {
         self.total() + more <= self.budget.limit
@@ -291,7 +299,7 @@ impl Standing {
         let Runs::One(run) = runs else {
             return;
         };
-        let Some(usd) = run.reserved_usd() else {
+        let Some(usd) = run.at_most_usd() else {
             return;
         };
         let is_asking = run.status == SessionStatus::Open
@@ -364,8 +372,15 @@ pub enum Refusal {
         /// Its worst case.
         needed: Usd,
     },
-    /// It has no worst case.
+    /// Nothing bounds what it may cost.
     Unbounded(Budget),
+    /// Other runs in the period may have cost something that nothing bounds.
+    Uncounted {
+        /// The budget that they count in.
+        budget: Budget,
+        /// How many.
+        runs: u64,
+    },
     /// Others asked at the same moment and did not come to an end in [`PATIENCE`].
     Contended(Budget),
     /// The ledger failed, so nobody can know.
@@ -385,6 +400,10 @@ impl Refusal {
                 "name a model with a known price, or give one with --price, and limit the answer; or unset OMK_BUDGET"
                     .to_string(),
             ),
+            Refusal::Uncounted { .. } => Some(
+                "`omk cost list --unknown` names them; `omk cost settle ID --usd X` or `omk cost settle ID --void` says what each cost"
+                    .to_string(),
+            ),
             Refusal::Contended(_) => Some("run it again".to_string()),
             Refusal::Ledger(error) => error.hint.clone(),
         }
@@ -399,13 +418,16 @@ impl fmt::Display for Refusal {
                     f,
                     "the budget {} is too small: limit {}, spent {}, reserved {}, needed {needed}",
                     standing.budget, standing.budget.limit, standing.spent, standing.reserved
-                )?;
-                match standing.unknown {
-                    0 => Ok(()),
-                    1 => f.write_str("; 1 run of unknown cost is not counted"),
-                    n => write!(f, "; {n} runs of unknown cost are not counted"),
-                }
+                )
             }
+            Refusal::Uncounted { budget, runs: 1 } => write!(
+                f,
+                "the budget {budget} cannot be kept: 1 run in its period has an unknown cost"
+            ),
+            Refusal::Uncounted { budget, runs } => write!(
+                f,
+                "the budget {budget} cannot be kept: {runs} runs in its period have an unknown cost"
+            ),
             Refusal::Unbounded(budget) => write!(
                 f,
                 "the budget {budget} cannot be kept: what this run may cost at most is not known"
@@ -487,6 +509,9 @@ fn ask<S: CostSink, T: Timer>(
     loop {
         let (standings, _) =
             standings(tracker, budgets, started, Some(&run.id)).map_err(Refusal::Ledger)?;
+        if let Some(uncounted) = standings.iter().find_map(Standing::uncounted) {
+            return Err(uncounted);
+        }
         let fits_beside = |counted: &dyn Fn(&Standing) -> Usd| {
             standings
                 .iter()
@@ -693,6 +718,7 @@ mod tests {
         first.status = SessionStatus::Settled;
         first.charged = Charge::Yes;
         first.actual_usd = Some(usd("0.25"));
+        first.worst_case_usd = first.actual_usd;
         tracker.settle(&first).unwrap();
         let (refused, _) = ask_for(&mut tracker, &mut run("f", "1.76"), "5/day");
         let refusal = refused.unwrap_err();

@@ -181,7 +181,7 @@ fn about_amount(run: &SessionCost, sum: Option<Usd>, notes: &mut Vec<String>) {
             actual.exact_decimal()
         ));
     }
-    let bound = match run.reserved_usd() {
+    let bound = match run.at_most_usd() {
         Some(usd) => format!("at most {}", usd.exact_decimal()),
         None => "no bound is known".to_string(),
     };

@@ -91,7 +91,7 @@ pub fn csv_run(run: &RecordView<'_>) -> String {
         usd(run.actual_usd),
         run.kind.name().to_string(),
         run.charged.name().to_string(),
-        usd(run.reserved_usd()),
+        usd(run.at_most_usd()),
         used(|usage| usage.input),
         used(|usage| usage.cache_read),
         used(|usage| usage.cache_write),

@@ -191,7 +191,7 @@ fn attributes(run: &SessionCost, operation: &str, over_http: bool) -> Vec<Attrib
             .flat_map(|usd| amount("omk.cost.usd", usd)),
     );
     let bound = run
-        .reserved_usd()
+        .at_most_usd()
         .filter(|bound| Some(*bound) != run.actual_usd);
     out.extend(
         bound

@@ -22,6 +22,7 @@ use crate::catalog::Tier;
 pub use crate::catalog::money::Charge;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
+use crate::cost::attempt::Attempt;
 use crate::runtime::clock;
 use crate::runtime::process;
 use crate::runtime::words::words;
@@ -235,7 +236,10 @@ pub struct SessionCost {
     /// What that means to the budgets of other runs, while it is open.
     #[serde(default = "Reservation::granted")]
     pub reservation: Reservation,
-    /// What it did cost so far; `None` when usage or price is unknown.
+    /// The attempts, in order; none in records of omk 0.6 and of imported sessions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+    /// What is known of its cost: the price of what was reported. `None` when nothing was, or no price is known.
     #[serde(with = "exact_option")]
     pub actual_usd: Option<Usd>,
     /// How the amount is to be read.
@@ -279,6 +283,7 @@ impl SessionCost {
             estimate: None,
             worst_case_usd: None,
             reservation: Reservation::Granted,
+            attempts: Vec::new(),
             actual_usd: None,
             kind: CostKind::Unknown,
             price: None,
@@ -291,9 +296,8 @@ impl SessionCost {
         }
     }
 
-    /// What it must be reckoned with: the actual amount once the run is over and it is known, the worst case before, as
-    /// well as for a run of which nobody knows what it used. `None` when it has no known bound.
-    pub fn reserved_usd(&self) -> Option<Usd> {
+    /// What it can have cost at most, which is what budgets count. `None` when nothing bounds it: that is unknown, not 0.
+    pub fn at_most_usd(&self) -> Option<Usd> {
         Reckoning {
             status: self.status,
             reservation: self.reservation,
@@ -301,11 +305,11 @@ impl SessionCost {
             actual_usd: self.actual_usd,
             worst_case_usd: self.worst_case_usd,
         }
-        .reserved_usd()
+        .at_most_usd()
     }
 }
 
-/// The columns that decide what a run is reckoned with.
+/// The columns that decide what a run counts with in budgets.
 pub(crate) struct Reckoning {
     pub(crate) status: SessionStatus,
     pub(crate) reservation: Reservation,
@@ -315,7 +319,7 @@ pub(crate) struct Reckoning {
 }
 
 impl Reckoning {
-    pub(crate) fn reserved_usd(&self) -> Option<Usd> {
+    pub(crate) fn at_most_usd(&self) -> Option<Usd> {
         let spent = self.actual_usd.unwrap_or(Usd::ZERO);
         match self.status {
             SessionStatus::Open if self.reservation == Reservation::Waiting => Some(Usd::ZERO),
@@ -323,7 +327,11 @@ impl Reckoning {
                 self.worst_case_usd.map(|worst| worst.max(spent))
             }
             _ if self.charged == Charge::No => Some(Usd::ZERO),
-            _ => self.actual_usd.or(self.worst_case_usd),
+            // Imported sessions and records of omk 0.6 may have an amount without a bound: it was all there was.
+            _ => self
+                .worst_case_usd
+                .map(|worst| worst.max(spent))
+                .or(self.actual_usd),
         }
     }
 }
@@ -337,17 +345,17 @@ fn transport<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Transp
 }
 
 /// An amount as the string of its exact decimal, or null.
-mod exact_option {
+pub(crate) mod exact_option {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         usd: &Option<Usd>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         usd.map(Usd::exact_decimal).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Usd>, D::Error> {
         Option::<String>::deserialize(deserializer)?
@@ -500,24 +508,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_reckoned_at_its_worst() {
+    fn what_is_not_known_counts_with_its_bound() {
         let mut run = SessionCost::open("1", SessionType::Prompt, "2026-11-20T10:47:59Z");
-        assert_eq!(run.reserved_usd(), None);
+        assert_eq!(run.at_most_usd(), None);
         run.worst_case_usd = usd("2");
         run.actual_usd = usd("0.5");
         run.charged = Charge::Yes;
         for (status, reserved) in [
             (SessionStatus::Open, "2"),
             (SessionStatus::Unknown, "2"),
-            (SessionStatus::Settled, "0.5"),
+            (SessionStatus::Settled, "2"),
         ] {
             run.status = status;
-            assert_eq!(run.reserved_usd(), usd(reserved), "{status}");
+            assert_eq!(run.at_most_usd(), usd(reserved), "{status}");
         }
+        // Of omk 0.6 and of imported sessions, the amount is all there is.
+        run.worst_case_usd = None;
+        assert_eq!(run.at_most_usd(), usd("0.5"));
+        run.worst_case_usd = usd("2");
         run.actual_usd = None;
-        assert_eq!(run.reserved_usd(), usd("2"));
+        assert_eq!(run.at_most_usd(), usd("2"));
         run.charged = Charge::No;
-        assert_eq!(run.reserved_usd(), Some(Usd::ZERO));
+        assert_eq!(run.at_most_usd(), Some(Usd::ZERO));
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub fn recover(
         after.actual_usd = found.usd;
         if found.is_complete {
             after.status = SessionStatus::Settled;
+            after.worst_case_usd = found.usd.or(after.worst_case_usd);
         }
     }
     Recovery::Becomes(Box::new(after))
@@ -153,7 +154,7 @@ mod tests {
         let run = becomes(&open(), Some(evidence(true)));
         assert_eq!(run.status, SessionStatus::Settled);
         assert_eq!(run.charged, Charge::Yes);
-        assert_eq!(run.reserved_usd(), Some(Usd::from_usd(1)));
+        assert_eq!(run.at_most_usd(), Some(Usd::from_usd(1)));
         assert_eq!(run.ended_at.as_deref(), Some("2026-11-20T10:50:00Z"));
         assert_eq!(run.model.best(), Some("kimi-k3"));
     }
@@ -165,11 +166,11 @@ mod tests {
             (run.status, run.charged),
             (SessionStatus::Unknown, Charge::Unknown)
         );
-        assert_eq!(run.reserved_usd(), Some(Usd::from_usd(2)));
+        assert_eq!(run.at_most_usd(), Some(Usd::from_usd(2)));
         let run = becomes(&open(), Some(evidence(false)));
         assert_eq!(run.status, SessionStatus::Unknown);
         assert_eq!(run.actual_usd, Some(Usd::from_usd(1)));
-        assert_eq!(run.reserved_usd(), Some(Usd::from_usd(2)));
+        assert_eq!(run.at_most_usd(), Some(Usd::from_usd(2)));
         // An account without figures is none.
         let empty = Evidence {
             usage: None,
@@ -188,7 +189,7 @@ mod tests {
                 (run.status, run.charged),
                 (SessionStatus::Failed, Charge::No)
             );
-            assert_eq!(run.reserved_usd(), Some(Usd::ZERO));
+            assert_eq!(run.at_most_usd(), Some(Usd::ZERO));
         }
     }
 }

@@ -54,7 +54,7 @@ impl Money {
             return;
         }
         self.at_least = self.at_least + so_far;
-        match run.reserved_usd() {
+        match run.at_most_usd() {
             Some(bound) => {
                 self.in_doubt += 1;
                 self.at_most = self.at_most + bound;

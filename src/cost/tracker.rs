@@ -29,6 +29,11 @@ impl<S: CostSink> CostTracker<S> {
         CostTracker { sink }
     }
 
+    /// The sink, to keep records in another way.
+    pub fn into_sink(self) -> S {
+        self.sink
+    }
+
     /// The sink, for what only that kind of sink can do.
     pub fn sink(&self) -> &S {
         &self.sink

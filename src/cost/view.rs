@@ -89,8 +89,8 @@ impl RecordView<'_> {
             .map(|(_, value)| *value)
     }
 
-    /// As [`SessionCost::reserved_usd`].
-    pub fn reserved_usd(&self) -> Option<Usd> {
+    /// As [`SessionCost::at_most_usd`].
+    pub fn at_most_usd(&self) -> Option<Usd> {
         Reckoning {
             status: self.status,
             reservation: self.reservation,
@@ -98,7 +98,7 @@ impl RecordView<'_> {
             actual_usd: self.actual_usd,
             worst_case_usd: self.worst_case_usd,
         }
-        .reserved_usd()
+        .at_most_usd()
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
                 (view.model, view.requested),
                 (Some("kimi-k3"), Some("kimi"))
             );
-            assert_eq!(view.reserved_usd(), record.reserved_usd());
+            assert_eq!(view.at_most_usd(), record.at_most_usd());
             assert_eq!(clock::format_rfc3339(view.started()), record.started_at);
             assert_eq!(view.owner, Some(&record.owner));
             view.day()

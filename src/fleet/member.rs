@@ -562,7 +562,7 @@ fn outcome(run: &SessionCost) -> document::Outcome {
     if run.kind == CostKind::ListPriceEquivalent {
         return document::Outcome::Cost(Usd::ZERO);
     }
-    match (run.status, run.reserved_usd()) {
+    match (run.status, run.at_most_usd()) {
         (SessionStatus::Unknown | SessionStatus::Open, usd) => document::Outcome::Unknown(usd),
         (_, Some(usd)) => document::Outcome::Cost(usd),
         (_, None) => document::Outcome::Unknown(None),

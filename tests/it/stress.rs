@@ -240,7 +240,7 @@ fn whenever_a_run_is_killed_its_money_is_in_the_ledger() {
     for run in found.values() {
         let before = by_name.insert(run.name.as_str(), run);
         assert!(before.is_none(), "{} has two records", run.name);
-        assert!(run.reserved_usd() > Some(Usd::ZERO), "{run:?}");
+        assert!(run.at_most_usd() > Some(Usd::ZERO), "{run:?}");
         match run.status {
             SessionStatus::Open => assert!(!ended.contains(&run.name), "{run:?}"),
             SessionStatus::Settled => assert_eq!(
@@ -307,7 +307,7 @@ fn whenever_a_run_is_killed_its_money_is_in_the_ledger() {
         match run.status {
             SessionStatus::Settled => assert_eq!(run, before),
             SessionStatus::Unknown => {
-                assert_eq!(run.reserved_usd(), before.reserved_usd(), "{run:?}");
+                assert_eq!(run.at_most_usd(), before.at_most_usd(), "{run:?}");
             }
             // It had not been let go by its budget.
             SessionStatus::Failed => {

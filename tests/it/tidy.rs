@@ -19,6 +19,19 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("fleet", &["runtime", "catalog", "transport", "cost"]),
     (
+        "run",
+        &[
+            "runtime",
+            "tokens",
+            "catalog",
+            "transport",
+            "cost",
+            "plan",
+            "llm",
+            "fleet",
+        ],
+    ),
+    (
         "cli",
         &[
             "runtime",
@@ -29,6 +42,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "plan",
             "llm",
             "fleet",
+            "run",
         ],
     ),
     ("main", &["cli"]),

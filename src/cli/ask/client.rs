@@ -1,24 +1,20 @@
 //! The three clients as one, made from the flags.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::cli::ask::AskArgs;
-use crate::cli::ask::ledger::Meter;
 use crate::cli::ask::peer::{self, Peer, Wanted};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
 use crate::cli::network;
 use crate::cli::store::store;
+use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionLogRef;
-use crate::llm::client::{
-    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Observer, Request, WireLlmClient,
-};
-use crate::llm::error::LlmError;
+use crate::llm::client::{AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, WireLlmClient};
 use crate::llm::retry::RetryPolicy;
-use crate::llm::types::{LlmResponse, TokenBudget};
+use crate::run::Run;
 use crate::runtime::text::escape_os;
 use crate::transport::Transport;
 use crate::transport::acp::{Options, Session};
@@ -27,9 +23,8 @@ use crate::transport::child::Program;
 use crate::transport::session_log;
 use crate::transport::tape::{self, Player, Recorder, Tape, TapeError};
 
-/// A client of any transport, real or replayed.
-pub(super) struct Client {
-    client: Box<dyn LlmClient>,
+/// What surrounds a client: the agent's session, and the recording or the replay.
+pub(super) struct Conversation {
     /// Where the agent keeps the session; `None` for a service and a replay.
     books: Option<Books>,
     /// Where the conversation is recorded, if it is.
@@ -89,19 +84,19 @@ fn read_tape(path: &Path) -> Result<Tape, Failure> {
     })
 }
 
-impl Client {
+impl Conversation {
     /// The client for this peer. `run` is the run's name, which is a session's where nobody named one.
     ///
     /// # Errors
     ///
     /// A variable, a remembered session or a file for the recording that cannot be used.
-    pub(super) fn new(
+    pub(super) fn begin(
         args: &AskArgs,
         (peer, player): (Peer, Option<Player>),
         config: LlmClientConfig,
         run: &str,
         env: &Env,
-    ) -> Result<Client, Failure> {
+    ) -> Result<(Box<dyn LlmClient>, Conversation), Failure> {
         let recorder = match &args.record {
             Some(path) => record(path, &peer, &config)?,
             None => Recorder::off(),
@@ -110,26 +105,22 @@ impl Client {
             Some(player) => (play(args, player, config, env)?, None),
             None => connect(args, peer, config, run, &recorder, env)?,
         };
-        Ok(Client {
-            client,
+        let conversation = Conversation {
             books,
             recorder,
             player,
-        })
+        };
+        Ok((client, conversation))
     }
 
     /// Tells the record what is known before anyone is asked, and where the agent's own account will stand.
-    pub(super) fn introduce(&self, meter: &mut Meter) {
-        let Some(books) = &self.books else {
-            return;
-        };
-        let record = meter.record_mut();
-        record.session_id.clone_from(&books.session);
-        if let Some(session) = &books.session {
-            record.log = find_log(books.dialect, &books.home, session);
+    pub(super) fn introduce(&self, run: &mut Run<JsonFileCostSink>) {
+        if let Some(books) = &self.books {
+            let (dialect, home) = (books.dialect, books.home.clone());
+            run.log_of(books.session.as_deref(), move |session| {
+                find_log(dialect, &home, session)
+            });
         }
-        let (dialect, home) = (books.dialect, books.home.clone());
-        meter.find_logs(move |session| find_log(dialect, &home, session));
     }
 
     /// What remains to be done when the run is over: a session that was begun by a name is remembered, a recording takes
@@ -138,7 +129,7 @@ impl Client {
     /// # Errors
     ///
     /// Exit 74 for what cannot be written, 1 for a run that was not the one on the tape.
-    pub(super) fn finish(&self, meter: &Meter) -> Result<(), Failure> {
+    pub(super) fn end(&self, run: &Run<JsonFileCostSink>) -> Result<(), Failure> {
         if let Some(player) = &self.player {
             player.finish().map_err(|error| {
                 Failure::new(Exit::Failed, "replay", error.to_string()).hint(
@@ -156,23 +147,12 @@ impl Client {
         let Some(books) = &self.books else {
             return Ok(());
         };
-        match (&books.remember, &meter.record().session_id) {
+        match (&books.remember, &run.record().session_id) {
             (Some(place), Some(session)) if books.session.as_ref() != Some(session) => {
                 store(place, session.as_bytes())
             }
             _ => Ok(()),
         }
-    }
-
-    pub(super) fn run(
-        &mut self,
-        request: &Request,
-        budget: &mut TokenBudget,
-        timeout: Duration,
-        observer: &mut dyn Observer,
-    ) -> Result<LlmResponse, LlmError> {
-        self.client.set_timeout(timeout);
-        self.client.run(request, budget, observer)
     }
 }
 

@@ -7,10 +7,8 @@ use crate::llm::error::LlmError;
 use crate::runtime::signal;
 
 /// The failure of a run that asked `who`: the peer with its version and protocol.
-pub(crate) fn failure(error: &LlmError, who: &str, deadline: Deadline) -> Failure {
+pub(crate) fn failure(error: &LlmError, who: &str, is_agent: bool, deadline: Deadline) -> Failure {
     let root = error.root();
-    // A service has a host's name, an agent a version and a protocol.
-    let is_agent = who.contains(" over ");
     if let (LlmError::Interrupted { begun }, Some(signal)) = (root, signal::caught()) {
         let phase = match begun {
             true => format!("{who} was answering"),
@@ -97,7 +95,12 @@ mod tests {
     use super::*;
 
     fn of(error: &LlmError, length: Duration) -> Failure {
-        failure(error, "host", Deadline::new(Instant::now(), Some(length)))
+        failure(
+            error,
+            "host",
+            false,
+            Deadline::new(Instant::now(), Some(length)),
+        )
     }
 
     #[test]

@@ -7,33 +7,33 @@
 
 mod client;
 mod failure;
-mod ledger;
-mod limits;
 pub(crate) mod peer;
 mod report;
 pub(crate) mod screen;
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::catalog::money::Usd;
 use crate::catalog::{Catalog, Model, Price};
-use crate::cli::ask::client::Client;
-use crate::cli::ask::ledger::{Meter, Watch};
-use crate::cli::ask::limits::Limits;
+use crate::cli::ask::client::Conversation;
 use crate::cli::ask::peer::Peer;
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
 use crate::cli::flags::{LowArgs, UsageError};
+use crate::cli::history::expected_outputs;
 use crate::cli::prices;
+use crate::cost::budget::TagFilter;
+use crate::cost::file_sink::{Fold, JsonFileCostSink};
 use crate::cost::record::{SessionStatus, SessionType};
 use crate::llm::client::{LlmClient, LlmClientConfig, Observer, Permissions, Request};
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::types::{LlmResponse, TokenBudget};
+use crate::run::{LONGEST, Limits, Run, RunConfig};
 use crate::transport::Transport;
 
 use crate::cli::ask::failure::failure;
@@ -41,10 +41,6 @@ pub(crate) use crate::cli::ask::report::ResultReport;
 
 /// The model of a service when neither a flag nor a variable nor the config file names one.
 const DEFAULT_MODEL: &str = "kimi-k3";
-/// How long a run takes at most where no `--deadline` says otherwise: Moonshot ends a request after 900 s, says its table
-/// of errors.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
-
 /// What was said about how to ask, by any command that asks.
 #[derive(Debug)]
 pub(crate) struct AskArgs {
@@ -148,21 +144,20 @@ impl AskArgs {
     }
 }
 
-/// A client that keeps to the limits and the books of one run.
+/// The run of a command that asks, with the conversation that it is part of.
 pub(crate) struct Asker {
-    client: Client,
-    limits: Limits,
-    meter: Meter,
+    run: Run<JsonFileCostSink>,
+    conversation: Conversation,
     deadline: Deadline,
     idle_timeout: Duration,
 }
 
 impl Asker {
-    /// Chooses the peer and opens the books. Nothing is sent or started yet but an agent's `--version`.
+    /// Chooses the peer and prepares the run. Nothing is sent or started yet but an agent's `--version`.
     ///
     /// # Errors
     ///
-    /// Nobody can be asked, or the price that a limit needs is not known.
+    /// There is no peer to ask, or the price that a limit needs is not known.
     pub(crate) fn open(
         args: &AskArgs,
         session_type: SessionType,
@@ -205,20 +200,16 @@ impl Asker {
                 ..RetryPolicy::default()
             };
         }
-        let limits = Limits {
-            max_usd: args.max_usd,
-            max_tokens: args.max_tokens,
-            is_agent: peer.is_agent(),
-            priced,
-        };
-        let mut meter = Meter::new(args, session_type, &peer, requested, catalog, model, env)?;
         let idle_timeout = config.idle_timeout;
-        let client = Client::new(args, (peer, player), config, meter.id(), env)?;
-        client.introduce(&mut meter);
+        let run = run_config(args, session_type, &peer, (requested, catalog, model), env)?;
+        let (client, conversation) =
+            Conversation::begin(args, (peer, player), config, run.id(), env)?;
+        let ledger = crate::cli::ledger::open(env).map(|tracker| tracker.into_sink());
+        let mut run = Run::with_ledger(client, run, ledger);
+        conversation.introduce(&mut run);
         Ok(Asker {
-            client,
-            limits,
-            meter,
+            run,
+            conversation,
             deadline: args.deadline,
             idle_timeout,
         })
@@ -226,48 +217,55 @@ impl Asker {
 
     /// How long the peer may be silent, if it gives no sign of life in between as agents do.
     pub(crate) fn silence(&self) -> Option<Duration> {
-        let is_agent = self.limits.is_agent;
         let idle = self.idle_timeout;
-        (!is_agent).then(|| self.deadline.left().map_or(idle, |left| left.min(idle)))
+        (!self.run.is_agent()).then(|| self.deadline.left().map_or(idle, |left| left.min(idle)))
     }
 
-    /// What the run has come to so far.
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.meter
+    /// The run so far.
+    pub(crate) fn so_far(&self) -> &Run<JsonFileCostSink> {
+        &self.run
     }
 
-    /// The rates that are reckoned with, once it is known whose.
+    /// The rates in force, once it is known whose.
     pub(crate) fn price(&self) -> Option<Price> {
-        let used = self.meter.record().price.as_ref();
-        used.map(|used| used.price.clone())
+        self.run.price().cloned()
     }
 
-    /// Closes the books: how it ended, and with which exit code. Returns what could not be written down.
-    pub(crate) fn close(
-        &mut self,
-        status: SessionStatus,
-        exit: Exit,
-        env: &mut Env,
-    ) -> Option<Failure> {
-        let client = self.client.finish(&self.meter);
-        let ledger = self.meter.close(status, exit, env);
-        client.err().or(ledger)
+    /// Closes the record: how the run ended, and with which exit code. Returns what could not be written.
+    pub(crate) fn close(&mut self, status: SessionStatus, exit: Exit) -> Option<Failure> {
+        let conversation = self.conversation.end(&self.run);
+        let lost = self.run.close(status, exit.code()).map(|error| {
+            let id = &self.run.record().id;
+            let detail = format!(
+                "the run {id} is not in the ledger as it should be: {}",
+                error.detail
+            );
+            let hint = error
+                .hint
+                .unwrap_or_else(|| "set OMK_LEDGER to a directory that can be written".to_string());
+            Failure::new(Exit::Io, "ledger", detail).hint(hint)
+        });
+        conversation.err().or(lost)
     }
 
     /// What the caller should know beside the answer.
     pub(crate) fn warnings(&self, is_answered: bool) -> Vec<String> {
-        let meter = &self.meter;
-        let mut warnings = meter.warnings.clone();
-        let record = meter.record();
-        if is_answered && meter.spent_usd().is_none() {
+        let run = &self.run;
+        let mut warnings = run.progress().warnings.clone();
+        let record = run.record();
+        if is_answered && record.price.is_none() {
             let name = record.model.best().unwrap_or("the agent's model");
-            if record.price.is_none() {
-                warnings.push(format!(
+            warnings.push(format!(
                 "no price of {name} is known, so the cost is not; --model names it, --price or a --price-file gives the rates"
             ));
-            } else {
-                warnings.push("the usage was not told, so the cost is not known".to_string());
-            }
+        } else if is_answered && run.known_usd().is_none() {
+            let most = match run.first_bound_usd() {
+                Some(most) => format!(": at most {most}"),
+                None => String::new(),
+            };
+            warnings.push(format!(
+                "the usage was not reported, so the cost is not known{most}"
+            ));
         }
         if let (Some(asked), Some(answered)) = (&record.model.requested, &record.model.reported)
             && asked != answered
@@ -278,15 +276,18 @@ impl Asker {
         warnings
     }
 
-    /// Keeps the ledger in order, once the answer is out.
+    /// Keeps the ledger in order, once the answer is out, so that nobody waits for it.
     pub(crate) fn tidy(&self) {
-        self.meter.fold();
+        if let Some(ledger) = self.run.ledger() {
+            // A later run does what this one could not, and `omk cost` says what is wrong.
+            let _ = ledger.fold(Fold::IfDue);
+        }
     }
 
     /// The failure that an error of this run is.
     pub(crate) fn failure(&self, error: &LlmError) -> Failure {
-        let failure = failure(error, &self.meter.who(), self.deadline);
-        match self.meter.remedy() {
+        let failure = failure(error, &self.run.peer(), self.run.is_agent(), self.deadline);
+        match self.run.remedy() {
             Some(remedy) => failure.hint(remedy),
             None => failure,
         }
@@ -300,29 +301,80 @@ impl LlmClient for Asker {
         budget: &mut TokenBudget,
         observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
-        self.ask(request, budget, observer)
+        self.run.run(request, budget, observer)
     }
 }
 
-impl Asker {
-    fn ask(
-        &mut self,
-        request: &Request,
-        budget: &mut TokenBudget,
-        observer: &mut dyn Observer,
-    ) -> Result<LlmResponse, LlmError> {
-        let mut request = Cow::Borrowed(request);
-        let bounds = self.limits.check(&request, budget, &self.meter)?;
-        if let Some(most) = bounds.max_output {
-            request.to_mut().max_output_tokens = Some(most);
-        }
-        self.meter.begin(&request, &bounds)?;
-        let left = self.deadline.left().unwrap_or(LONGEST);
-        let mut watch = Watch::new(&mut self.meter, self.limits.stop_at(), observer);
-        let answer = self.client.run(&request, budget, left, &mut watch);
-        self.meter.end(&answer);
-        answer
+/// What the run is, by the flags and the environment.
+fn run_config(
+    args: &AskArgs,
+    session_type: SessionType,
+    peer: &Peer,
+    (requested, catalog, model): (Option<String>, Catalog, Model),
+    env: &Env,
+) -> Result<RunConfig, Failure> {
+    let is_named = requested.is_some();
+    let model_id = model.id.to_string();
+    let mut config = RunConfig::of(session_type, requested, catalog, model)
+        .clock(env.clock, env.started)
+        .timeout(args.deadline.length().unwrap_or(LONGEST))
+        .peer(peer.transport(), peer.name())
+        .labels(args.name.clone().unwrap_or_default(), tags(args, env))
+        .limits(Limits {
+            max_usd: args.max_usd,
+            max_tokens: args.max_tokens,
+        });
+    if args.price.is_some() {
+        config = config.fixed_price();
     }
+    if args.replay.is_some() {
+        return Ok(config.replay());
+    }
+    config = config.budgets(crate::cli::ledger::budgets(env)?);
+    if is_named {
+        let tags = args.tags.iter().map(|(key, value)| TagFilter {
+            key: key.clone(),
+            value: Some(value.clone()),
+        });
+        let tags: Vec<TagFilter> = tags.collect();
+        let expected = expected_outputs(&[&model_id], &tags, env);
+        config = config.expected(expected.into_iter().next().flatten());
+    }
+    Ok(config)
+}
+
+/// The labels of a run: its flags', the environment's and the CI system's, in that order of precedence.
+fn tags(args: &AskArgs, env: &Env) -> BTreeMap<String, String> {
+    let text = |name: &str| {
+        env.variable(name)
+            .and_then(|value| value.into_string().ok())
+    };
+    let mut tags = BTreeMap::new();
+    for (key, variables) in [
+        (
+            "repository",
+            ["GITHUB_REPOSITORY", "CI_PROJECT_PATH", "BUILDKITE_REPO"],
+        ),
+        (
+            "workflow",
+            ["GITHUB_WORKFLOW", "CI_JOB_NAME", "BUILDKITE_PIPELINE_SLUG"],
+        ),
+        (
+            "run",
+            ["GITHUB_RUN_ID", "CI_PIPELINE_ID", "BUILDKITE_BUILD_NUMBER"],
+        ),
+    ] {
+        if let Some(value) = variables.into_iter().find_map(text) {
+            tags.insert(key.to_string(), value);
+        }
+    }
+    for pair in text("OMK_TAGS").unwrap_or_default().split(',') {
+        if let Some((key, value)) = pair.split_once('=') {
+            tags.insert(key.trim().to_string(), value.trim().to_string());
+        }
+    }
+    tags.extend(args.tags.iter().cloned());
+    tags
 }
 
 /// How a run ended that an error ended: by someone's will, or by itself.

@@ -7,12 +7,16 @@ use serde_json::Value;
 
 use crate::catalog::money::Usd;
 use crate::cli::ask::AskArgs;
-use crate::cli::ask::ledger::Meter;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::prices::PriceReport;
+use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::record::{CostKind, Transport};
 use crate::llm::retry::Retry;
-use crate::llm::types::{Denial, FinishReason, LlmResponse};
+use crate::llm::types::{Denial, FinishReason, LlmResponse, Usage};
+use crate::run;
+
+/// The run of a command.
+type Run = run::Run<JsonFileCostSink>;
 
 /// The document.
 #[derive(Debug, Serialize)]
@@ -32,7 +36,7 @@ pub(crate) struct ResultReport<'a> {
     finish_reason: Option<&'a str>,
     /// Whether the whole answer is there; null where the peer does not say why it ended.
     complete: Option<bool>,
-    usage: Option<UsageReport>,
+    usage: Option<Usage>,
     cost: CostReport<'a>,
     forecast: Option<ForecastReport>,
     budget: BudgetReport,
@@ -49,24 +53,16 @@ struct ModelReport<'a> {
     reported: Option<&'a str>,
 }
 
-/// Tokens by how they are billed.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct UsageReport {
-    input: Option<u64>,
-    cache_read: Option<u64>,
-    cache_write: Option<u64>,
-    output: Option<u64>,
-    reasoning: Option<u64>,
-    source: &'static str,
-    /// Calls that did not report: the figures lack theirs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unreported: Option<u32>,
-}
-
 /// What it cost.
 #[derive(Debug, Serialize)]
 pub(crate) struct CostReport<'a> {
+    /// What is known: the price of the usage that was reported.
     usd: Option<Usd>,
+    /// The same as a decimal string.
+    usd_exact: Option<String>,
+    at_least_usd: Option<Usd>,
+    /// Null where nothing bounds it.
+    at_most_usd: Option<Usd>,
     kind: &'static str,
     price: Option<PriceReport<'a>>,
     charged: &'static str,
@@ -86,13 +82,13 @@ struct ForecastReport {
 }
 
 impl ForecastReport {
-    fn of(meter: &Meter) -> Option<ForecastReport> {
-        let forecast = meter.record().estimate.as_ref()?;
+    fn of(run: &Run) -> Option<ForecastReport> {
+        let forecast = run.record().estimate.as_ref()?;
         Some(ForecastReport {
             input_tokens: forecast.input_tokens,
             output_tokens: forecast.output_tokens,
-            output_tokens_p90: meter.expected.map(|expected| expected.p90),
-            runs: meter.expected.map_or(0, |expected| expected.runs),
+            output_tokens_p90: run.expected().map(|expected| expected.p90),
+            runs: run.expected().map_or(0, |expected| expected.runs),
             usd: forecast.usd,
         })
     }
@@ -130,35 +126,23 @@ struct TimingReport {
     total_ms: u64,
 }
 
-impl UsageReport {
-    /// That of a run; `None` when nobody told anything.
-    pub(crate) fn of(meter: &Meter) -> Option<UsageReport> {
-        let usage = meter.usage()?;
-        Some(UsageReport {
-            input: usage.input,
-            cache_read: usage.cache_read,
-            cache_write: usage.cache_write,
-            output: usage.output,
-            reasoning: usage.reasoning,
-            source: usage.source.name(),
-            unreported: Some(usage.unreported).filter(|calls| *calls > 0),
-        })
-    }
-}
-
 impl<'a> CostReport<'a> {
     /// That of a run.
-    pub(crate) fn of(meter: &'a Meter) -> CostReport<'a> {
+    pub(crate) fn of(run: &'a Run) -> CostReport<'a> {
+        let usd = run
+            .known_usd()
+            .filter(|_| run.record().kind != CostKind::Unknown);
         CostReport {
-            usd: meter
-                .spent_usd()
-                .filter(|_| meter.record().kind != CostKind::Unknown),
-            kind: meter.record().kind.name(),
-            price: match meter.record().price {
-                Some(_) => PriceReport::of(meter.model()),
+            usd,
+            usd_exact: usd.map(Usd::exact_decimal),
+            at_least_usd: run.at_least_usd(),
+            at_most_usd: run.at_most_usd(),
+            kind: run.record().kind.name(),
+            price: match run.record().price {
+                Some(_) => PriceReport::of(run.model()),
                 None => None,
             },
-            charged: meter.charged().name(),
+            charged: run.charged().name(),
         }
     }
 }
@@ -167,19 +151,19 @@ impl<'a> ResultReport<'a> {
     /// The document of a run that came to `exit`; `answer` is what there is of one.
     pub(crate) fn new(
         args: &AskArgs,
-        meter: &'a Meter,
+        run: &'a Run,
         exit: Exit,
         answer: Option<(&'a LlmResponse, Option<&'a Value>)>,
         warnings: &'a [String],
         failure: Option<&'a Failure>,
     ) -> ResultReport<'a> {
-        let record = meter.record();
+        let record = run.record();
         let response = answer.map(|(response, _)| response);
         ResultReport {
             schema: "omk.result/1",
             ok: exit == Exit::Done,
             exit: exit.code(),
-            run_id: Some(meter.id()),
+            run_id: Some(&record.id),
             text: response.map(|response| response.text.as_str()),
             value: answer.and_then(|(_, value)| value),
             model: ModelReport {
@@ -189,7 +173,7 @@ impl<'a> ResultReport<'a> {
             transport: record.transport.map(Transport::name),
             peer: Some(&record.peer),
             session_id: record.session_id.as_deref(),
-            request_ids: &meter.request_ids,
+            request_ids: &run.progress().request_ids,
             finish_reason: response.and_then(|response| {
                 Some(match response.finish_reason.as_ref()? {
                     FinishReason::Stop => "stop",
@@ -204,20 +188,25 @@ impl<'a> ResultReport<'a> {
                     .map(|reason| *reason == FinishReason::Stop),
                 None => Some(false),
             },
-            usage: UsageReport::of(meter),
-            cost: CostReport::of(meter),
-            forecast: ForecastReport::of(meter),
+            usage: run.usage(),
+            cost: CostReport::of(run),
+            forecast: ForecastReport::of(run),
             budget: BudgetReport {
                 max_tokens: args.max_tokens,
                 max_usd: args.max_usd,
-                worst_case_usd: meter.worst_case,
+                worst_case_usd: run.first_bound_usd(),
             },
-            retries: meter.retries.iter().map(RetryReport::of).collect(),
-            denials: meter.denials.iter().map(DenialReport::of).collect(),
+            retries: run.progress().retries.iter().map(RetryReport::of).collect(),
+            denials: run
+                .progress()
+                .denials
+                .iter()
+                .map(DenialReport::of)
+                .collect(),
             timing: TimingReport {
-                spawn_ms: meter.timing.spawn,
-                first_byte_ms: meter.timing.first_byte,
-                total_ms: meter.elapsed_ms(),
+                spawn_ms: run.progress().timing.spawn,
+                first_byte_ms: run.progress().timing.first_byte,
+                total_ms: run.elapsed_ms(),
             },
             warnings,
             error: failure.map(Failure::report),

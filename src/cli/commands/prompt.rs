@@ -20,7 +20,6 @@ use crate::cli::commands::watch_signals;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::input::{Source, TextReader};
-use crate::cost::record::Transport;
 use crate::cost::record::{SessionStatus, SessionType};
 use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
 use crate::llm::error::LlmError;
@@ -58,7 +57,7 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         );
     }
     let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
-    let is_agent = asker.meter().record().transport != Some(Transport::Http);
+    let is_agent = asker.so_far().is_agent();
     let prints = match args.show {
         Show::Text if schema.is_none() && is_agent => Prints::WhenWhole,
         Show::Text if schema.is_none() => Prints::AsItComes,
@@ -147,7 +146,7 @@ fn conclude(
         (Ok(_), None) => SessionStatus::Settled,
         (Err(error), None) => status_of(error),
     };
-    let lost = asker.close(status, exit, env);
+    let lost = asker.close(status, exit);
     if let Some(gone) = gone {
         return Err(gone);
     }
@@ -179,9 +178,9 @@ fn conclude(
                 .ok()
                 .map(|response| (response, value.as_ref()));
             let warnings = env.output.warnings().to_vec();
-            let meter = asker.meter();
+            let run = asker.so_far();
             let report =
-                ResultReport::new(&args.ask, meter, exit, answer, &warnings, failure.as_ref());
+                ResultReport::new(&args.ask, run, exit, answer, &warnings, failure.as_ref());
             env.output.json(&report)?;
         }
     }

@@ -10,6 +10,7 @@ mod chat;
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::catalog::money::Charge;
 use crate::llm::client::Allowance;
 use crate::llm::client::Emitter;
 use crate::llm::client::Event;
@@ -24,6 +25,7 @@ use crate::llm::error::LlmError;
 use crate::llm::retry::with_retries;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::TokenBudget;
+use crate::llm::types::Usage;
 use crate::runtime::clock::SystemTimer;
 use crate::runtime::clock::Timer;
 use crate::runtime::secret::Secret;
@@ -142,16 +144,13 @@ impl<T: Timer, H: Service> LlmClient for HttpLlmClient<T, H> {
         budget: &mut TokenBudget,
         observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
-        let allowance = self.config.allowance(request, budget)?;
         let model = self.config.model.id.as_ref();
-        let body = chat::body(model, request, allowance.output);
         let mut exchange = Exchange {
             config: &self.config,
             url: &self.url,
             key: self.key.as_ref(),
             http: &mut self.http,
-            body: &body,
-            allowance,
+            request,
             budget,
         };
         let mut response = with_retries(
@@ -184,8 +183,7 @@ struct Exchange<'a, H> {
     url: &'a str,
     key: Option<&'a Secret>,
     http: &'a mut H,
-    body: &'a [u8],
-    allowance: Allowance,
+    request: &'a Request,
     budget: &'a mut TokenBudget,
 }
 
@@ -195,12 +193,50 @@ impl<H: Service> Exchange<'_, H> {
         left: Duration,
         emitter: &mut Emitter<'_>,
     ) -> Result<LlmResponse, LlmError> {
+        // What earlier attempts used, or may have used, is no longer there for this one.
+        let mut allowance = self.config.allowance(self.request, self.budget)?;
+        let cap = emitter.before_attempt()?;
+        allowance.output = [allowance.output, cap].into_iter().flatten().min();
+        let mut used = Used::default();
+        let answered = self.exchange(&allowance, left, &mut used, emitter);
+        let charged = match &answered {
+            Ok(_) => Charge::Yes,
+            Err(error) => error.may_have_charged(),
+        };
+        self.budget.record_usage(match (used, charged) {
+            (
+                Used {
+                    is_final: true,
+                    tokens,
+                },
+                _,
+            ) => tokens,
+            (_, Charge::No) => 0,
+            (Used { tokens, .. }, _) if answered.is_ok() => tokens,
+            // Nobody knows what it used beyond what was seen, but not more than it was allowed.
+            (Used { tokens, .. }, _) => tokens.max(allowance.at_most()),
+        });
+        answered
+    }
+
+    fn exchange(
+        &mut self,
+        allowance: &Allowance,
+        left: Duration,
+        used: &mut Used,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<LlmResponse, LlmError> {
         emitter.emit(Event::Phase(Phase::Waiting))?;
         self.http.set_timeout(left);
         let idle = self.config.idle_timeout;
+        let body = chat::body(
+            self.config.model.id.as_ref(),
+            self.request,
+            allowance.output,
+        );
         let streamed = self
             .http
-            .post_json_streaming(self.url, self.key, self.body, idle)?;
+            .post_json_streaming(self.url, self.key, &body, idle)?;
         let mut stream = match streamed {
             Streamed::Body(stream) => stream,
             Streamed::Refused(response) => {
@@ -212,7 +248,7 @@ impl<H: Service> Exchange<'_, H> {
         };
         let mut answer = Answer::default();
         let read = self.read(&mut stream, &mut answer, emitter);
-        self.budget.record_usage(self.used(&answer));
+        *used = self.used(&answer, allowance);
         let request_id = stream.trace_id();
         let broke = match read {
             Ok(()) => None,
@@ -298,9 +334,9 @@ impl<H: Service> Exchange<'_, H> {
         Cow::Owned(text.replace(key, "[the key]").into_bytes())
     }
 
-    /// What the budget is charged: the service's own figures, or a count of what came where it told none.
-    fn used(&self, answer: &Answer) -> u64 {
-        match (answer.usage(), self.allowance.input) {
+    /// What was seen to be used: the service's own figures, or a count of what came where it reported none.
+    fn used(&self, answer: &Answer, allowance: &Allowance) -> Used {
+        let tokens = match (answer.usage(), allowance.input) {
             (Some(usage), _) => usage.total(),
             (None, Some(input)) if answer.len() > 0 => {
                 let vocabulary = self.config.model.vocabulary;
@@ -310,8 +346,20 @@ impl<H: Service> Exchange<'_, H> {
                     .fold(input, u64::saturating_add)
             }
             (None, _) => 0,
+        };
+        Used {
+            tokens,
+            is_final: answer.usage().is_some_and(Usage::is_complete),
         }
     }
+}
+
+/// Tokens that an attempt was seen to use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    tokens: u64,
+    /// The service reported all of them.
+    is_final: bool,
 }
 
 /// Why reading ended early.

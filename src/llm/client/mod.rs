@@ -357,6 +357,14 @@ impl LlmClientConfig {
     }
 }
 
+impl Allowance {
+    /// The most tokens that an attempt can use; 0 where no budget asks for it.
+    pub(crate) fn at_most(&self) -> u64 {
+        self.input
+            .map_or(0, |input| input.saturating_add(self.output.unwrap_or(0)))
+    }
+}
+
 /// What [`LlmClientConfig::allowance`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
@@ -466,6 +474,13 @@ pub enum Stop {
 pub trait Observer {
     /// Takes note. `Break` ends the run as soon as the transport can, with the error that fits the reason.
     fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop>;
+
+    /// Asked before each attempt of a run, the first of which is 1: whether it may be made, and how long its answer may be
+    /// in tokens where that is less than the request allows. An agent has no such limit to set.
+    fn before_attempt(&mut self, attempt: u32) -> ControlFlow<Stop, Option<u64>> {
+        let _ = attempt;
+        ControlFlow::Continue(None)
+    }
 }
 
 impl Observer for () {
@@ -485,6 +500,7 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<Stop>> Observer for F {
 pub(crate) struct Emitter<'o> {
     observer: &'o mut dyn Observer,
     phase: Option<Phase>,
+    attempt: u32,
     has_begun: bool,
     has_output: bool,
 }
@@ -494,6 +510,7 @@ impl<'o> Emitter<'o> {
         Emitter {
             observer,
             phase: None,
+            attempt: 0,
             has_begun: false,
             has_output: false,
         }
@@ -566,10 +583,26 @@ impl<'o> Emitter<'o> {
         }
     }
 
+    /// Asks the observer before an attempt.
+    ///
+    /// # Errors
+    ///
+    /// What the observer stops for.
+    pub(crate) fn before_attempt(&mut self) -> Result<Option<u64>, LlmError> {
+        self.attempt = self.attempt.saturating_add(1);
+        let answer = self.observer.before_attempt(self.attempt);
+        self.unless_stopped(answer)
+    }
+
     fn hand_over(&mut self, event: Event<'_>) -> Result<(), LlmError> {
+        let answer = self.observer.on_event(event);
+        self.unless_stopped(answer)
+    }
+
+    fn unless_stopped<T>(&self, answer: ControlFlow<Stop, T>) -> Result<T, LlmError> {
         let begun = self.has_begun;
-        match self.observer.on_event(event) {
-            ControlFlow::Continue(()) => Ok(()),
+        match answer {
+            ControlFlow::Continue(value) => Ok(value),
             ControlFlow::Break(Stop::Interrupted) => Err(LlmError::Interrupted { begun }),
             ControlFlow::Break(Stop::Budget(detail)) => {
                 Err(LlmError::BudgetExhausted { detail, begun })

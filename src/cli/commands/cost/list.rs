@@ -103,7 +103,7 @@ struct Item {
 impl Item {
     fn of(run: &RecordView<'_>) -> Item {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_string());
-        let bound = run.reserved_usd();
+        let bound = run.at_most_usd();
         Item {
             id: run.id.to_string(),
             started_at: format_rfc3339(run.started()),

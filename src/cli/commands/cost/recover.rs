@@ -191,7 +191,7 @@ fn item(run: &SessionCost, stays: Option<Stays>, log: bool) -> Item {
         }),
         host: run.owner.host.clone(),
         usd: run.actual_usd.map(Usd::exact_decimal),
-        at_most_usd: run.reserved_usd().map(Usd::exact_decimal),
+        at_most_usd: run.at_most_usd().map(Usd::exact_decimal),
         log,
     }
 }

@@ -166,7 +166,7 @@ fn facts(run: &SessionCost) -> Vec<(&'static str, String)> {
     if is_doubtful {
         some(
             "at most",
-            run.reserved_usd()
+            run.at_most_usd()
                 .map_or("no bound is known".to_string(), usd),
         );
     }
@@ -259,7 +259,7 @@ pub(super) fn explain(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             lines: explanation.lines.iter().map(line).collect(),
             sum_usd: explanation.sum.map(Usd::exact_decimal),
             usd: run.actual_usd.map(Usd::exact_decimal),
-            at_most_usd: run.reserved_usd().map(Usd::exact_decimal),
+            at_most_usd: run.at_most_usd().map(Usd::exact_decimal),
             tier_above: explanation.tier_above,
             price: run.price.as_ref(),
             notes: &explanation.notes,

@@ -213,7 +213,7 @@ fn conclude<T>(
         Ok(_) => (SessionStatus::Settled, Exit::Done),
         Err(failed) => (status_of(&failed.error), asker.failure(&failed.error).exit),
     };
-    let lost = asker.close(status, exit, env).map(|lost| match lost.kind {
+    let lost = asker.close(status, exit).map(|lost| match lost.kind {
         "replay" if args.tells_repo => lost.hint(
             "the work directory is part of the request; with --no-context, at both times, it is not",
         ),
@@ -222,7 +222,7 @@ fn conclude<T>(
     for warning in asker.warnings(outcome.is_ok()) {
         env.output.warning(warning);
     }
-    for denial in &asker.meter().denials {
+    for denial in &asker.so_far().progress().denials {
         env.output.warning(format!(
             "the agent wanted {} while it planned, which is denied: {}",
             match denial.tool.is_empty() {
@@ -285,7 +285,7 @@ fn planned(
     let vague = plan.is_vague();
     let refinement = plan.parts().suggested_refinement.clone();
     let mut document = PlanDocument::new(plan);
-    let estimator = CostEstimator::of(std::borrow::Cow::Borrowed(asker.meter().model()));
+    let estimator = CostEstimator::of(std::borrow::Cow::Borrowed(asker.so_far().model()));
     document.estimate = Some(estimator.work(&document.plan));
     let failure = too_vague(args, vague, refinement.as_deref(), env).or(lost);
     let exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
@@ -381,7 +381,7 @@ fn run_of(
     env: &Env,
 ) -> Result<serde_json::Map<String, Value>, Failure> {
     let warnings = env.output.warnings().to_vec();
-    let report = ResultReport::new(&args.ask, asker.meter(), exit, None, &warnings, failure);
+    let report = ResultReport::new(&args.ask, asker.so_far(), exit, None, &warnings, failure);
     let value = serde_json::to_value(&report);
     match value {
         Ok(Value::Object(mut members)) => {

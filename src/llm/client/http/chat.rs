@@ -400,6 +400,8 @@ impl Answer {
             self.model = Some(model.into_owned());
         }
         let mut usage = chunk.usage.as_ref().and_then(Reported::read);
+        // A report that comes alone is the last one; beside text it may be one of many.
+        let is_alone = chunk.choices.as_ref().is_none_or(Vec::is_empty);
         // We ask for one choice, so another is not ours; the last chunk may have none.
         let choice = chunk.choices.into_iter().flatten();
         for choice in choice.filter(|choice| choice.index.unwrap_or(0) == 0) {
@@ -416,10 +418,13 @@ impl Answer {
             }
             usage = usage.or_else(|| choice.usage.as_ref().and_then(Reported::read));
         }
-        if usage.is_some() && usage != self.usage {
-            self.usage = usage;
-            if let Some(usage) = &self.usage {
-                emitter.emit(Event::Usage(usage))?;
+        if let Some(mut usage) = usage {
+            if !is_alone && !self.has_ended() {
+                usage.unreported = 1;
+            }
+            if self.usage != Some(usage) {
+                self.usage = Some(usage);
+                emitter.emit(Event::Usage(&usage))?;
             }
         }
         Ok(())
@@ -465,7 +470,14 @@ impl Answer {
                 "length" => FinishReason::Length,
                 _ => FinishReason::Other(reason),
             }),
-            usage: self.usage.unwrap_or(Usage::unknown(UsageSource::Provider)),
+            usage: match self.usage {
+                // The answer is whole, so the last report is about all of it.
+                Some(usage) => Usage {
+                    unreported: u32::from(usage.counts().is_none()),
+                    ..usage
+                },
+                None => Usage::unknown(UsageSource::Provider),
+            },
             warnings,
             ..LlmResponse::of(self.text)
         })

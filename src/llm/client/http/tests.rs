@@ -470,7 +470,8 @@ fn a_broken_answer_is_counted_for_the_budget() {
     let budget = TokenBudget::new(1000);
     let run = Run::within(budget, config("kimi-k3"), &server, &Request::new("hi"));
     assert!(run.outcome.is_err());
-    assert_eq!(run.used, 20);
+    // The service may bill all that the request allowed, whatever of it arrived.
+    assert_eq!(run.used, 1000);
 }
 
 #[test]

@@ -1,0 +1,364 @@
+//! The record of one run, kept on disk while the run goes on.
+//!
+//! The record is in the ledger before the first byte goes to a peer, and is written again whenever more is known, so a run
+//! that is killed is not forgotten. A ledger that cannot be written does not keep the answer from its reader: the run goes
+//! on, and its end reports the problem. Only a run under a budget refuses to start without a ledger.
+
+use std::time::SystemTime;
+
+use crate::catalog::Billing;
+use crate::catalog::Catalog;
+use crate::catalog::Model;
+use crate::catalog::Price;
+use crate::catalog::TokenCounts;
+use crate::catalog::money::Usd;
+use crate::cost::budget::Budget;
+use crate::cost::budget::Refusal;
+use crate::cost::budget::Standing;
+use crate::cost::budget::reserve;
+use crate::cost::budget::standings;
+use crate::cost::fingerprint::fingerprint;
+use crate::cost::history::Expected;
+use crate::cost::record::CostKind;
+use crate::cost::record::Forecast;
+use crate::cost::record::PriceUsed;
+use crate::cost::record::SessionCost;
+use crate::cost::record::SessionStatus;
+use crate::cost::sink::CostSink;
+use crate::cost::sink::SinkError;
+use crate::cost::tracker::CostTracker;
+use crate::llm::client::Request;
+use crate::llm::error::LlmError;
+use crate::run::account::Account;
+use crate::runtime::clock::Clock;
+use crate::runtime::clock::SystemTimer;
+use crate::runtime::clock::format_rfc3339;
+
+/// The rates that a run is priced with.
+pub(crate) struct Rates {
+    catalog: Catalog,
+    /// The row in force: of the model that was asked for, until the peer says who answered.
+    model: Model,
+    /// The rates were given for this run, whoever answers.
+    fixed: bool,
+}
+
+impl Rates {
+    pub(crate) fn new(catalog: Catalog, model: Model, fixed: bool) -> Rates {
+        Rates {
+            catalog,
+            model,
+            fixed,
+        }
+    }
+
+    /// The row in force.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Takes the row of whoever answered, where it is listed.
+    fn answered_by(&mut self, reported: &str) {
+        if !self.fixed
+            && let Some(row) = self.catalog.find(reported)
+            && (row.price.is_some() || self.model.price.is_none())
+        {
+            self.model = row.clone();
+        }
+    }
+
+    /// The rates for the record, where it is known whose they are.
+    fn used(&self, known: bool) -> Option<PriceUsed> {
+        let price = self.model.price.clone().filter(|_| known || self.fixed)?;
+        Some(PriceUsed {
+            model: self.model.id.to_string(),
+            price,
+            as_of: self.model.as_of.to_string(),
+            source: self.model.source.to_string(),
+            origin: self.model.origin.to_string(),
+        })
+    }
+}
+
+/// Where the record is kept, and the budgets that it is held against.
+pub(crate) struct Store<S: CostSink> {
+    pub(crate) tracker: Option<CostTracker<S>>,
+    /// The first thing that went wrong with the ledger, which causes the rest.
+    pub(crate) trouble: Option<SinkError>,
+    pub(crate) budgets: Vec<Budget>,
+    pub(crate) clock: Clock,
+}
+
+/// The record of a run and what it follows from.
+pub(crate) struct Journal<S: CostSink> {
+    record: SessionCost,
+    account: Account,
+    rates: Rates,
+    store: Store<S>,
+    /// The record is in the ledger.
+    opened: bool,
+    /// How to fix what a budget or the ledger refused.
+    remedy: Option<String>,
+    /// How long the model's answers were so far.
+    expected: Option<Expected>,
+    /// What it could cost at most before any of it was sent.
+    first_bound: Option<Usd>,
+}
+
+impl<S: CostSink> Journal<S> {
+    pub(crate) fn new(
+        record: SessionCost,
+        rates: Rates,
+        mut store: Store<S>,
+        expected: Option<Expected>,
+    ) -> Journal<S> {
+        store.budgets.retain(|budget| budget.is_for(&record));
+        let mut journal = Journal {
+            account: Account::new(rates.model.vocabulary, None),
+            record,
+            rates,
+            store,
+            opened: false,
+            remedy: None,
+            expected,
+            first_bound: None,
+        };
+        journal.reprice();
+        journal
+    }
+
+    pub(crate) fn record(&self) -> &SessionCost {
+        &self.record
+    }
+
+    pub(crate) fn record_mut(&mut self) -> &mut SessionCost {
+        &mut self.record
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub(crate) fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        self.rates.model()
+    }
+
+    pub(crate) fn price(&self) -> Option<&Price> {
+        self.record.price.as_ref().map(|used| &used.price)
+    }
+
+    pub(crate) fn expected(&self) -> Option<Expected> {
+        self.expected
+    }
+
+    pub(crate) fn first_bound(&self) -> Option<Usd> {
+        self.first_bound
+    }
+
+    pub(crate) fn has_budgets(&self) -> bool {
+        !self.store.budgets.is_empty()
+    }
+
+    /// How to fix what was refused, if anything was.
+    pub(crate) fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
+    /// The ledger, once the run is in it.
+    pub(crate) fn sink(&self) -> Option<&S> {
+        let tracker = self.store.tracker.as_ref().filter(|_| self.opened)?;
+        Some(tracker.sink())
+    }
+
+    /// The ledger, whatever is in it.
+    pub(crate) fn into_sink(self) -> Option<S> {
+        self.store.tracker.map(CostTracker::into_sink)
+    }
+
+    /// An attempt of the account is about to be sent. Writes the record, and for the first attempt asks every budget.
+    ///
+    /// # Errors
+    ///
+    /// A budget over several runs does not have that much left, or cannot be kept without a ledger.
+    pub(crate) fn begin(&mut self, request: &Request, input: u64) -> Result<(), LlmError> {
+        self.record.status = SessionStatus::Open;
+        if self.record.estimate.is_none() {
+            let output_tokens = self.expected.map(|expected| expected.p50);
+            let counts = output_tokens.map(|output| TokenCounts {
+                input_uncached: input,
+                output,
+                ..TokenCounts::default()
+            });
+            self.record.estimate = Some(Forecast {
+                input_tokens: input,
+                output_tokens,
+                usd: self
+                    .price()
+                    .zip(counts)
+                    .map(|(price, counts)| price.cost(&counts).total()),
+            });
+            let system = request.system.as_deref().unwrap_or_default();
+            self.record.prompt_hash = Some(fingerprint([system, request.text.as_str()]));
+        }
+        self.note();
+        self.first_bound = self.first_bound.or(self.record.worst_case_usd);
+        if !self.opened && self.has_budgets() {
+            return self.reserve();
+        }
+        self.save();
+        self.held(false)
+    }
+
+    /// Opens the record if every budget has that much left.
+    fn reserve(&mut self) -> Result<(), LlmError> {
+        self.remedy = None;
+        let Some(tracker) = &mut self.store.tracker else {
+            let trouble = self.store.trouble.take();
+            let why = trouble.as_ref().map_or("", |error| error.detail.as_str());
+            let detail = format!("OMK_BUDGET cannot be kept without a ledger: {why}");
+            self.remedy = trouble.and_then(|error| error.hint);
+            return Err(LlmError::Io { detail });
+        };
+        let mut timer = SystemTimer::default();
+        let reserved = reserve(
+            tracker,
+            &mut self.record,
+            &self.store.budgets,
+            self.store.clock,
+            &mut timer,
+        );
+        self.opened = !matches!(reserved, Err(Refusal::Ledger(_)));
+        reserved.map_err(|refusal| self.refused(&refusal, false))
+    }
+
+    fn refused(&mut self, refusal: &Refusal, begun: bool) -> LlmError {
+        self.remedy = refusal.hint();
+        match refusal {
+            Refusal::Ledger(error) => LlmError::Io {
+                detail: format!("OMK_BUDGET cannot be kept without a ledger: {error}"),
+            },
+            refusal => LlmError::BudgetExhausted {
+                detail: refusal.to_string(),
+                begun,
+            },
+        }
+    }
+
+    /// Holds a bound that has grown since it was reserved against the budgets.
+    ///
+    /// The larger bound is in the ledger already, so others see it, but they do not agree to it: two runs that grow at the
+    /// same moment can pass a cap together by what they grew.
+    ///
+    /// # Errors
+    ///
+    /// A budget does not have that much left, or the ledger cannot be read.
+    pub(crate) fn held(&mut self, begun: bool) -> Result<(), LlmError> {
+        let Some(tracker) = self.store.tracker.as_ref().filter(|_| self.has_budgets()) else {
+            return Ok(());
+        };
+        if self.record.kind == CostKind::ListPriceEquivalent {
+            return Ok(());
+        }
+        let now = self.store.clock.now();
+        let own = Some(self.record.id.as_str());
+        let refusal = match (
+            standings(tracker, &self.store.budgets, now, own),
+            self.record.worst_case_usd,
+        ) {
+            (Err(error), _) => Some(Refusal::Ledger(error)),
+            (Ok((standings, _)), _) if standings.iter().any(|s| s.unknown > 0) => {
+                standings.iter().find_map(Standing::uncounted)
+            }
+            (Ok((standings, _)), None) => {
+                let budget = standings.into_iter().next().map(|standing| standing.budget);
+                budget.map(Refusal::Unbounded)
+            }
+            (Ok((standings, _)), Some(needed)) => {
+                let over = standings
+                    .into_iter()
+                    .find(|standing| !standing.fits(needed));
+                over.map(|standing| Refusal::Over {
+                    standing: Box::new(standing),
+                    needed,
+                })
+            }
+        };
+        match refusal {
+            Some(refusal) => Err(self.refused(&refusal, begun)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whoever answered is known now.
+    pub(crate) fn answered_by(&mut self, reported: &str) {
+        self.record.model.reported = Some(reported.to_string());
+        self.rates.answered_by(reported);
+        self.reprice();
+    }
+
+    /// Takes the rates in force for the record and the account.
+    fn reprice(&mut self) {
+        let known = self.rates.fixed || self.record.model.best().is_some();
+        let model = &self.rates.model;
+        self.record.price = self.rates.used(known);
+        if self.record.kind != CostKind::ListPriceEquivalent {
+            self.record.kind = match (model.billing, known, &self.record.price) {
+                (Billing::Subscription, true, _) => CostKind::ListPriceEquivalent,
+                (Billing::Metered, _, Some(_)) => CostKind::Metered,
+                _ => CostKind::Unknown,
+            };
+        }
+        let price = self.price().cloned();
+        self.account.reprice(self.rates.model.vocabulary, price);
+    }
+
+    /// Brings the record's figures up to date with the account, and writes it.
+    pub(crate) fn update(&mut self) {
+        self.note();
+        self.save();
+    }
+
+    fn note(&mut self) {
+        self.record.usage = self.account.usage();
+        self.record.actual_usd = self.account.amount();
+        self.record.worst_case_usd = self.account.at_most();
+        self.record.charged = self.account.charged();
+        self.record.attempts = self.account.attempts();
+    }
+
+    /// Closes the record. Returns why it could not be written as it should be.
+    pub(crate) fn close(
+        &mut self,
+        status: SessionStatus,
+        exit: u8,
+        now: SystemTime,
+    ) -> Option<SinkError> {
+        if self.opened || self.store.trouble.is_some() {
+            self.record.status = status;
+            self.record.exit = Some(exit);
+            self.record.ended_at = Some(format_rfc3339(now));
+            self.update();
+        }
+        self.store.trouble.take()
+    }
+
+    fn save(&mut self) {
+        let Some(tracker) = &mut self.store.tracker else {
+            return;
+        };
+        let saved = match self.opened {
+            true => tracker.update(&self.record),
+            false => tracker.record(&self.record),
+        };
+        match saved {
+            Ok(()) => self.opened = true,
+            Err(error) => {
+                self.store.trouble.get_or_insert(error);
+            }
+        }
+    }
+}
