@@ -49,12 +49,15 @@ impl Money {
         self.runs += 1;
         let is_final = !matches!(run.status, SessionStatus::Open | SessionStatus::Unknown);
         let so_far = run.actual_usd.unwrap_or(Usd::ZERO);
-        if is_final && (run.actual_usd.is_some() || run.charged == Charge::No) {
+        let most = run.at_most_usd();
+        // A run that is over may have cost more than was reported of it.
+        let is_known = run.actual_usd.is_some() && most == run.actual_usd;
+        if is_final && (is_known || run.charged == Charge::No) {
             self.usd = self.usd + so_far;
             return;
         }
         self.at_least = self.at_least + so_far;
-        match run.at_most_usd() {
+        match most {
             Some(bound) => {
                 self.in_doubt += 1;
                 self.at_most = self.at_most + bound;
