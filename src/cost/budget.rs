@@ -768,16 +768,17 @@ mod tests {
         assert!(matches!(refusal, Refusal::Unbounded(_)));
         assert!(refusal.hint().unwrap().contains("--price"));
         assert_eq!(get(&tracker, "a").status, SessionStatus::Failed);
-        // One that runs already, started without a budget, is told of and counts for nothing.
+        // One that runs already, started without a budget, may cost any amount, so nothing more is let in.
         let mut running = run("b", "1");
         running.worst_case_usd = None;
         tracker.record(&running).unwrap();
-        let (refused, _) = ask_for(&mut tracker, &mut run("c", "6"), "5/day");
-        let text = refused.unwrap_err().to_string();
-        assert!(
-            text.contains("1 run of unknown cost is not counted"),
-            "{text}"
+        let (refused, _) = ask_for(&mut tracker, &mut run("c", "1"), "5/day");
+        let refusal = refused.unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "the budget 5/day cannot be kept: 1 run in its period has an unknown cost"
         );
+        assert!(refusal.hint().unwrap().contains("omk cost settle"));
     }
 
     #[test]

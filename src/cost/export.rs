@@ -368,7 +368,9 @@ mod tests {
         ] {
             let mut run = run(status);
             run.model.requested = Some("a\"b\\c\nd".to_string());
-            run.worst_case_usd = Some(Usd::from_usd(2));
+            if status == SessionStatus::Open {
+                run.worst_case_usd = Some(Usd::from_usd(2));
+            }
             with_view(&run, |view| metrics.add(view)).unwrap();
         }
         let labels = r#"model="a\"b\\c\nd",transport="http",type="prompt",status="#;
