@@ -12,6 +12,7 @@ mod doc;
 mod env;
 mod exit;
 mod flags;
+mod fleet;
 mod history;
 mod input;
 mod ledger;

@@ -27,8 +27,23 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 /// Exit 78 for a variable that cannot be used, 124 when nothing is left.
 pub(crate) fn http(env: &Env, deadline: Deadline) -> Result<Http, Failure> {
     deadline.check("preparing a request")?;
-    let config = HttpConfig {
-        timeout: deadline.left().unwrap_or(TIMEOUT),
+    let config = config(env, deadline.left().unwrap_or(TIMEOUT))?;
+    Http::new(config).map_err(|error| {
+        // All that can be wrong before an address is known is the file of certificates.
+        Failure::new(Exit::Config, "configuration", error.to_string()).hint(
+            "SSL_CERT_FILE names a PEM file of root certificates; unset it for those built in",
+        )
+    })
+}
+
+/// What the environment says about the network.
+///
+/// # Errors
+///
+/// Exit 78 for a variable that cannot be used.
+pub(crate) fn config(env: &Env, timeout: Duration) -> Result<HttpConfig, Failure> {
+    Ok(HttpConfig {
+        timeout,
         max_body_bytes: LARGEST,
         proxies: Proxies {
             https: proxy_variable(env, "HTTPS_PROXY")?,
@@ -38,12 +53,6 @@ pub(crate) fn http(env: &Env, deadline: Deadline) -> Result<Http, Failure> {
         },
         ca_file: env.variable("SSL_CERT_FILE").map(Into::into),
         client_certificate: None,
-    };
-    Http::new(config).map_err(|error| {
-        // All that can be wrong before an address is known is the file of certificates.
-        Failure::new(Exit::Config, "configuration", error.to_string()).hint(
-            "SSL_CERT_FILE names a PEM file of root certificates; unset it for those built in",
-        )
     })
 }
 

@@ -23,10 +23,12 @@ use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use crate::cost::record::random;
 use crate::fleet::address::Address;
 use crate::fleet::address::without_password;
+use crate::fleet::object;
 use crate::fleet::store::Current;
 use crate::fleet::store::Days;
 use crate::fleet::store::Entry;
@@ -55,6 +57,8 @@ pub struct Git {
     /// The object directory of the repository around, when the remote is a name in it.
     around: Option<PathBuf>,
     is_ready: bool,
+    /// The objects of the repository around have names that only git makes.
+    is_sha256: bool,
     /// Whether the server takes several references in one step.
     is_atomic: bool,
     timeout: Duration,
@@ -93,6 +97,7 @@ impl Git {
             cache,
             around: None,
             is_ready: false,
+            is_sha256: false,
             is_atomic: true,
             timeout: Duration::from_secs(5),
             seen: None,
@@ -122,7 +127,8 @@ impl Git {
             }
         }
         if !Address::is_url(&self.remote) {
-            let found = self.plain(&["rev-parse", "--git-path", "objects"])?;
+            let args = ["rev-parse", "--show-object-format", "--git-path", "objects"];
+            let found = self.plain(&args)?;
             if !found.is_success {
                 let detail = format!(
                     "{}: the current directory is in no git repository",
@@ -132,7 +138,10 @@ impl Git {
                     "run omk in a clone, or name an address: OMK_FLEET=git+https://HOST/REPOSITORY",
                 ));
             }
-            let path = PathBuf::from(found.text().trim_end_matches(['\n', '\r']));
+            let found = found.text();
+            let (format, path) = found.split_once('\n').unwrap_or_default();
+            self.is_sha256 = format != "sha1";
+            let path = PathBuf::from(path.trim_end_matches(['\n', '\r']));
             self.around = Some(fs::canonicalize(&path).unwrap_or(path));
         }
         self.is_ready = true;
@@ -306,7 +315,16 @@ impl Git {
 
     /// Writes a commit whose message is this.
     fn commit(&mut self, message: &[u8]) -> Result<String, StoreError> {
-        let made = self.git(&["commit-tree", EMPTY_TREE], Some(message))?;
+        self.prepare()?;
+        if !self.is_sha256 {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let seconds = now.map_or(0, |now| now.as_secs());
+            let objects = self.cache.join("objects");
+            return object::write_commit(&objects, EMPTY_TREE, seconds, message)
+                .map_err(|error| self.broken(&format!("{}: {error}", objects.display())));
+        }
+        let tree = self.git(&["hash-object", "-t", "tree", "-w", "--stdin"], Some(b""))?;
+        let made = self.git(&["commit-tree", tree.text().trim()], Some(message))?;
         match made.is_success {
             true => Ok(made.text().trim().to_string()),
             false => Err(self.broken(&made.err)),

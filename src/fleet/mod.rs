@@ -10,6 +10,7 @@ pub mod document;
 pub mod etcd;
 pub mod git;
 pub mod member;
+mod object;
 pub mod outbox;
 pub mod protocol;
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn man(table: &Table) -> String {
     out
 }
 
-fn section(out: &mut String, name: &str) {
+pub(super) fn section(out: &mut String, name: &str) {
     out.push_str(&format!(
         ".SH {}\n",
         if name.contains(' ') {
@@ -151,12 +151,12 @@ fn option(out: &mut String, flag: &Flag) {
     }
 }
 
-fn item(out: &mut String, heading: &str, text: &str) {
+pub(super) fn item(out: &mut String, heading: &str, text: &str) {
     out.push_str(&format!(".TP\n{heading}\n"));
     prose(out, text);
 }
 
-fn paragraphs(out: &mut String, text: &str) {
+pub(super) fn paragraphs(out: &mut String, text: &str) {
     for (i, paragraph) in text.split("\n\n").enumerate() {
         if i > 0 {
             out.push_str(".PP\n");
@@ -190,13 +190,13 @@ fn marked(text: &str) -> String {
     parts.collect()
 }
 
-fn bold(text: &str) -> String {
+pub(super) fn bold(text: &str) -> String {
     format!("\\fB{}\\fR", escape(text))
 }
 
 /// Text that roff shows as it is: backslashes, dashes (a bare one becomes a hyphen that cannot be
 /// searched or copied) and quotes and carets that it would make typographic.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -6,6 +6,9 @@
 //! a table is not documented.
 
 pub(crate) mod complete;
+// Its page is a committed file too.
+#[cfg(test)]
+mod fleet;
 pub(crate) mod help;
 // The page is a committed file, so only the test that holds it equal to the table renders it.
 #[cfg(test)]

@@ -49,6 +49,36 @@ What a prompt may cost at most is reserved before it is sent, and one that has n
 {--max-output-tokens} it is then limited to 32768.",
     },
     Variable {
+        name: "OMK_FLEET",
+        doc: "Store in which several machines keep one budget and one ledger: etcd+https://HOST:2379/NAME, git+origin or \
+git+URL, with #NAME for one of several in a repository. See omk-fleet(7).",
+    },
+    Variable {
+        name: "OMK_FLEET_OFFLINE",
+        doc: "What happens when the fleet's store cannot be reached. deny, the default, sends nothing and ends with 75; allow \
+sends, labels the run fleet=offline, and delivers it later.",
+    },
+    Variable {
+        name: "OMK_FLEET_USER",
+        doc: "User of the fleet's etcd, with OMK_FLEET_PASSWORD.",
+    },
+    Variable {
+        name: "OMK_FLEET_PASSWORD",
+        doc: "Password of that user. It is never shown.",
+    },
+    Variable {
+        name: "OMK_FLEET_CA",
+        doc: "PEM file of the root certificates of the fleet's etcd; SSL_CERT_FILE when it is not set.",
+    },
+    Variable {
+        name: "OMK_FLEET_CERT",
+        doc: "PEM file of the client certificate for the fleet's etcd, with OMK_FLEET_KEY.",
+    },
+    Variable {
+        name: "OMK_FLEET_KEY",
+        doc: "PEM file of that certificate's private key.",
+    },
+    Variable {
         name: "OMK_TAGS",
         doc: "Labels of every run in the ledger, such as team=infra,env=prod; {--tag} adds to them.",
     },

@@ -282,6 +282,8 @@ pub(crate) struct LowCost {
     pub(crate) output: Option<PathBuf>,
     pub(crate) otlp: Option<String>,
     pub(crate) model: Option<String>,
+    pub(crate) fleet: bool,
+    pub(crate) fleet_timeout: Option<Duration>,
 }
 
 /// The command line is wrong.

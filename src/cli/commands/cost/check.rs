@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use crate::catalog::money::Usd;
-use crate::cli::commands::cost::{counted, open, trouble, warn};
+use crate::cli::commands::cost::{counted, source, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
+use crate::cli::fleet;
 use crate::cost::budget::{self, Budget, Standing, parse_budgets};
 use crate::runtime::text::escape_os;
 
@@ -33,7 +34,14 @@ at most is reserved; what a subscription paid for does not count.",
     ],
     flags: &[FlagGroup {
         title: "",
-        flags: &[&shared::TAG_FILTER, &MAX_USD, &shared::JSON, &shared::QUIET],
+        flags: &[
+            &shared::TAG_FILTER,
+            &MAX_USD,
+            &fleet::FLEET,
+            &fleet::FLEET_TIMEOUT,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
     }],
     run: |invocation, env| run(&invocation.low, env),
 };
@@ -72,7 +80,7 @@ struct BudgetReport {
 /// Checks.
 pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let budgets = budgets(low, env)?;
-    let ledger = open(env)?;
+    let ledger = source::open(&low.cost, env)?;
     let now = env.clock.now();
     let (standings, notes) = budget::standings(&ledger, &budgets, now, None).map_err(trouble)?;
     warn(&notes, env);

@@ -5,15 +5,16 @@ use std::io::{BufRead, IsTerminal};
 use serde::Serialize;
 
 use crate::cli::commands::cost::report::SumsReport;
-use crate::cli::commands::cost::{counted, open, scan, trouble};
+use crate::cli::commands::cost::{counted, scan, source, trouble};
 use crate::cli::env::{Env, Stdin};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
+use crate::cli::fleet;
 use crate::cost::record::SessionStatus;
 use crate::cost::report::{Filter, Sums};
 use crate::cost::view::Period;
-use crate::runtime::clock::format_rfc3339;
+use crate::runtime::clock::{format_date, format_rfc3339, parse_rfc3339};
 
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
@@ -41,6 +42,8 @@ agent's sessions come back with the next `omk cost import`, as long as the agent
             &BEFORE,
             &super::DRY_RUN,
             &YES,
+            &fleet::FLEET,
+            &fleet::FLEET_TIMEOUT,
             &shared::JSON,
             &shared::QUIET,
         ],
@@ -85,9 +88,13 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             .hint("--before 2026-01-01, for instance")
             .into());
     };
-    let before = when.start(env.clock.now());
+    let mut before = when.start(env.clock.now());
+    if low.cost.fleet {
+        // The records of a fleet are kept by day.
+        before = parse_rfc3339(&format!("{}T00:00:00Z", format_date(before))).unwrap_or(before);
+    }
     let shown = format_rfc3339(before);
-    let ledger = open(env)?;
+    let ledger = source::open(&low.cost, env)?;
     let filter = Filter {
         period: Period {
             from: None,
@@ -117,11 +124,22 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         confirm(&what, env)?;
     }
     let removed = if goes {
-        let removed = ledger.sink().remove(before).map_err(trouble)?;
-        for warning in removed.warnings {
-            env.output.warning(warning);
+        match low.cost.fleet {
+            true => {
+                let mut member = fleet::needed(&low.cost, env)?;
+                let cleared = member.clear(&format_date(before), env.clock.now());
+                cleared.map_err(fleet::failure)?;
+                found.runs()
+            }
+            false => {
+                let ledger = super::open(env)?;
+                let removed = ledger.sink().remove(before).map_err(trouble)?;
+                for warning in removed.warnings {
+                    env.output.warning(warning);
+                }
+                removed.records as u64
+            }
         }
-        removed.records as u64
     } else {
         0
     };

@@ -5,12 +5,13 @@
 
 use std::ops::ControlFlow;
 
-use crate::cli::commands::cost::{filter, open, trouble, warn};
+use crate::cli::commands::cost::{filter, source, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::ExportFormat;
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
+use crate::cli::fleet;
 use crate::cost::export::{CSV_COLUMNS, Metrics, csv_line, csv_run};
 use crate::runtime::atomic::{AtomicFile, AtomicWriteError, Disk};
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ there only rises, unless `omk cost clear` removes something.",
             &super::UNTIL,
             &FORMAT,
             &OUTPUT,
+            &fleet::FLEET,
+            &fleet::FLEET_TIMEOUT,
             &shared::QUIET,
         ],
     }],
@@ -88,7 +91,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
                 .into(),
         );
     }
-    let ledger = open(env)?;
+    let ledger = source::open(&low.cost, env)?;
     let mut out = match &low.cost.output {
         None => Out::Standard(env),
         Some(path) => Out::File {

@@ -8,11 +8,12 @@ use std::collections::BinaryHeap;
 use serde::Serialize;
 
 use crate::catalog::money::Usd;
-use crate::cli::commands::cost::{align_points, filter, open, scan};
+use crate::cli::commands::cost::{align_points, filter, scan, source};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LowArgs;
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
+use crate::cli::fleet;
 use crate::cost::export::mark;
 use crate::cost::record::Transport;
 use crate::cost::record::{Charge, CostKind, SessionStatus, SessionType, Usage};
@@ -47,6 +48,8 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
             &super::UNTIL,
             &STATUS,
             &LIMIT,
+            &fleet::FLEET,
+            &fleet::FLEET_TIMEOUT,
             &shared::JSON,
             &shared::QUIET,
         ],
@@ -151,7 +154,7 @@ struct Document<'a> {
 pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let filter = filter(&low.cost, env)?;
     let limit = usize::try_from(low.cost.limit.unwrap_or(DEFAULT_LIMIT)).unwrap_or(usize::MAX);
-    let ledger = open(env)?;
+    let ledger = source::open(&low.cost, env)?;
     let mut newest: BinaryHeap<Reverse<Ordered>> = BinaryHeap::new();
     let mut matching = 0_u64;
     scan(&ledger, &filter, env, &mut |run| {

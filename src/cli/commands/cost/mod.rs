@@ -5,15 +5,19 @@
 //! refuses to mend: a file that is left aside is a warning, and stays where it is.
 
 mod books;
+pub(crate) mod budget;
 pub(crate) mod check;
 pub(crate) mod clear;
 pub(crate) mod export;
+pub(crate) mod fleet;
 pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod push;
 pub(crate) mod recover;
 pub(crate) mod report;
 pub(crate) mod show;
+mod source;
+pub(crate) mod sync;
 pub(crate) mod verify;
 
 use std::ops::ControlFlow;
@@ -28,7 +32,7 @@ use crate::cli::ledger;
 use crate::cost::file_sink::{Found, JsonFileCostSink};
 use crate::cost::record::SessionCost;
 use crate::cost::report::Filter;
-use crate::cost::sink::{Notes, SinkError};
+use crate::cost::sink::{CostSink, Notes, SinkError};
 use crate::cost::tracker::CostTracker;
 use crate::cost::view::{Period, RecordView};
 use crate::runtime::text::{escape, escape_os};
@@ -150,8 +154,8 @@ fn filter(low: &LowCost, env: &Env) -> Result<Filter, UsageError> {
 }
 
 /// Shows the columns of the runs that are meant.
-fn scan(
-    ledger: &Ledger,
+fn scan<S: CostSink>(
+    ledger: &CostTracker<S>,
     filter: &Filter,
     env: &mut Env,
     visit: &mut dyn FnMut(&RecordView<'_>),

@@ -5,11 +5,12 @@ use std::io::IsTerminal;
 use serde::Serialize;
 
 use crate::catalog::money::Usd;
-use crate::cli::commands::cost::{align_points, counted, filter, open, trouble, warn};
+use crate::cli::commands::cost::{align_points, counted, filter, source, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
+use crate::cli::fleet;
 use crate::cost::export::{CSV_SUMS, csv_line, csv_sums};
 use crate::cost::report::{By, Filter, MAX_GROUPS, Money, Report, Summary, Sums};
 use crate::runtime::clock::format_rfc3339;
@@ -50,6 +51,8 @@ known (unpriced, a count and never 0 USD); and what a subscription's tokens woul
             &super::SINCE,
             &super::UNTIL,
             &CSV,
+            &fleet::FLEET,
+            &fleet::FLEET_TIMEOUT,
             &shared::JSON,
             &shared::QUIET,
         ],
@@ -103,7 +106,7 @@ pub(super) fn run(mut low: LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         _ => None,
     };
     let filter = filter(&low.cost, env)?;
-    let ledger = open(env)?;
+    let ledger = source::open(&low.cost, env)?;
     let mut report = Report::new(by, group.clone());
     let labels = report.labels(&filter);
     let notes = ledger
