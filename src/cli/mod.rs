@@ -73,6 +73,7 @@ fn dispatch(parsed: Parsed, env: &mut Env) -> Result<Exit, Failure> {
             return Ok(Exit::Usage);
         }
         Parsed::Help { topic, full } => env.output.print(&doc::help::help(&TABLE, topic, full))?,
+        Parsed::Schema(name) => env.output.print(&doc::schema::text(&TABLE, name))?,
         Parsed::Version => env.output.print(&doc::help::version())?,
         Parsed::Run(invocation) => return commands::run(invocation, env),
     }

@@ -143,3 +143,36 @@ fn every_flag_of_the_help_is_in_the_man_page() {
         }
     }
 }
+
+#[test]
+fn every_document_has_a_schema() {
+    let sandbox = Sandbox::new("every_document_has_a_schema");
+    let mut names = Vec::new();
+    for path in crate::tidy::files("src") {
+        let text = std::fs::read_to_string(crate::tidy::root().join(path)).unwrap_or_default();
+        // What the unit tests make up is no document.
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (at, _) in text.match_indices("\"omk.") {
+            let rest = &text[at + 5..];
+            if let Some((name, _)) = rest.split_once("/1\"")
+                && name.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+            {
+                names.push(name.to_string());
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    // A recording is written and read by omk alone.
+    names.retain(|name| name != "tape");
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let outcome = sandbox.omk(&format!("help --schema {name}")).run();
+        let schema: serde_json::Value =
+            serde_json::from_str(outcome.code(0).stdout_text()).unwrap();
+        assert_eq!(schema["$id"], format!("urn:omk:{name}:1"));
+    }
+    let outcome = sandbox.omk("help --schema nothing").run();
+    outcome.code(2).stderr_contains("session-estimate");
+    sandbox.omk("help --schema result prompt").run().code(2);
+}

@@ -5,15 +5,44 @@
 //! config directories are in the sandbox. A failed assertion prints the arguments, the directory,
 //! the status and both streams.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use omk::llm::schema::Validator;
+
 /// No run of a test takes longer, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is wrong with a document by the schema that `omk help --schema` prints for it; nothing for one that is not omk's.
+pub(crate) fn violations(document: &serde_json::Value) -> String {
+    static VALIDATORS: OnceLock<Mutex<HashMap<String, Validator>>> = OnceLock::new();
+    let name = document["schema"].as_str().unwrap_or_default();
+    let Some(name) = name
+        .strip_prefix("omk.")
+        .and_then(|name| name.strip_suffix("/1"))
+    else {
+        return String::new();
+    };
+    let mut validators = VALIDATORS.get_or_init(Mutex::default).lock().unwrap();
+    let validator = validators.entry(name.to_string()).or_insert_with(|| {
+        let mut omk = Command::new(env!("CARGO_BIN_EXE_omk"));
+        let printed = omk.args(["help", "--schema", name]).output().unwrap();
+        assert!(
+            printed.status.success(),
+            "there is no schema of omk.{name}/1"
+        );
+        Validator::new(&serde_json::from_slice(&printed.stdout).unwrap()).unwrap()
+    });
+    let found = validator.check(document);
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    found.join("; ")
+}
 
 /// The directory of one test.
 pub(crate) struct Sandbox {
@@ -316,6 +345,12 @@ impl Outcome {
         );
         let document = serde_json::from_str(text);
         self.check(document.is_ok(), "expected JSON on stdout");
-        document.unwrap_or_default()
+        let document = document.unwrap_or_default();
+        let violations = violations(&document);
+        self.check(
+            violations.is_empty(),
+            &format!("the document is not as its schema says: {violations}"),
+        );
+        document
     }
 }

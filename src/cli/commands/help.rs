@@ -1,6 +1,7 @@
 //! `omk help`: the parser turns it into a request for help, so there is only its place in the table.
 
-use crate::cli::flags::{CommandSpec, Completes, UsageError};
+use crate::cli::doc::schema;
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, UsageError, value};
 
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
@@ -9,11 +10,32 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Commands,
     at_most: 2,
     summary: "explain omk, or one command in full",
-    doc: "Prints the full help of COMMAND, or of omk as a whole. It is the same text that {--help} prints.",
+    doc: "Prints the full help of COMMAND, or of omk as a whole. It is the same text that {--help} prints. With {--schema} it \
+prints the JSON Schema of a document instead.",
     examples: &[
         ("omk help estimate", "Every flag of omk estimate."),
         ("omk help", "omk as a whole."),
+        (
+            "omk help --schema result",
+            "The JSON Schema of what omk prompt --json prints.",
+        ),
     ],
-    flags: &[],
+    flags: &[FlagGroup {
+        title: "",
+        flags: &[&SCHEMA],
+    }],
     run: |_, _| Err(UsageError::new("help is not a command to run").into()),
+};
+
+static SCHEMA: Flag = Flag {
+    long: "schema",
+    takes: Takes::Value("NAME", |low, v| {
+        let names: Vec<(&str, &'static str)> = schema::NAMES.iter().map(|n| (*n, *n)).collect();
+        low.schema_of = Some(value::choice(v, &names)?);
+        Ok(())
+    }),
+    doc: "Print the JSON Schema of a document or file. Draft 2020-12; the document `omk.result/1` is called result.",
+    choices: schema::NAMES,
+    completes: Completes::Choices,
+    ..Flag::BLANK
 };

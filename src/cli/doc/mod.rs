@@ -14,6 +14,7 @@ pub(crate) mod help;
 #[cfg(test)]
 mod man;
 pub(crate) mod program;
+pub(crate) mod schema;
 
 /// A part of a documentation text.
 #[derive(Debug, PartialEq)]

@@ -217,6 +217,7 @@ pub(crate) struct LowArgs {
     pub(crate) tier: Option<PricingTier>,
     pub(crate) ask: LowAsk,
     pub(crate) plan: LowPlan,
+    pub(crate) schema_of: Option<&'static str>,
     pub(crate) cost: LowCost,
     pub(crate) all: bool,
     pub(crate) url: Option<String>,

@@ -17,6 +17,8 @@ pub(crate) enum Parsed {
     Nothing,
     /// Help, in full or in short.
     Help { topic: Topic, full: bool },
+    /// Prints a JSON Schema instead of running.
+    Schema(&'static str),
     /// The version.
     Version,
     /// A command to run.
@@ -121,6 +123,12 @@ pub(crate) fn parse(
             escape_os(extra)
         ))
         .hint(format!("usage: {}", command.usage())));
+    }
+    if let Some(name) = low.schema_of {
+        return match low.positionals.is_empty() {
+            true => Ok(Parsed::Schema(name)),
+            false => Err(UsageError::conflict("--schema", "a COMMAND")),
+        };
     }
     if command.name == "help" {
         return Ok(Parsed::Help {

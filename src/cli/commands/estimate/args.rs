@@ -350,6 +350,7 @@ impl EstimateArgs {
         let LowArgs {
             positionals,
             is_literal: _,
+            schema_of: _,
             mut model,
             output_tokens,
             cached,

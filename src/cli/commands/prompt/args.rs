@@ -196,7 +196,9 @@ static SCHEMA: Flag = Flag {
         Ok(())
     }),
     doc: "JSON Schema that the answer must satisfy. The answer is checked; one that fails is sent back once with what \
-is wrong, and if that does not help the exit code is 4. Keywords that cannot be checked are named in a warning.",
+is wrong, and if that does not help the exit code is 4. Checked are type, properties, required, additionalProperties, items, \
+enum, const, anyOf, oneOf, allOf, $ref and $defs within the file, and the bounds on numbers, lengths and items; other \
+keywords are named in a warning.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
