@@ -520,7 +520,9 @@ mod tests {
                     Ok(Parsed::Run(invocation)) => {
                         assert_eq!(invocation.command, *spec, "{line}")
                     }
-                    Ok(Parsed::Help { .. }) => assert_eq!(spec.name, "help", "{line}"),
+                    Ok(Parsed::Help { .. } | Parsed::Schema(_)) => {
+                        assert_eq!(spec.name, "help", "{line}");
+                    }
                     other => panic!("{line}: {other:?}"),
                 }
             }
