@@ -36,7 +36,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("omk plan ", &["check", "show", "diff"]),
     ("omk plan check --st", &["--strict"]),
     ("omk plan check a-f", &["a-file"]),
-    ("omk cost re", &["report", "recover"]),
+    ("omk cost re", &["report", "recover", "repair"]),
     ("omk cost report --b", &["--by"]),
     ("omk cost export --format op", &["openmetrics"]),
     ("omk estimate --mo", &["--model"]),
