@@ -444,6 +444,7 @@ fn settled(mut run: SessionCost, cost: &str) -> SessionCost {
     run.status = SessionStatus::Settled;
     run.charged = Charge::Yes;
     run.actual_usd = Some(usd(cost));
+    run.worst_case_usd = run.actual_usd;
     run
 }
 
@@ -689,7 +690,7 @@ impl Fleet<'_> {
             sent += std::fs::read_dir(directory.join("sent")).unwrap().count();
             ledger_of(&directory)
                 .report(Default::default(), &mut |run| {
-                    let usd = run.reserved_usd().unwrap();
+                    let usd = run.at_most_usd().unwrap();
                     sum = sum + usd;
                     stopped += usize::from(!usd.is_zero() && !was_sent(run.id));
                     ControlFlow::Continue(())
@@ -751,7 +752,7 @@ fn fifty_processes(address: String, directory: &Path, disturb: &mut dyn FnMut())
     let mut records = Usd::ZERO;
     CostTracker::new(sink)
         .report(Default::default(), &mut |run| {
-            records = records + run.reserved_usd().unwrap();
+            records = records + run.at_most_usd().unwrap();
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -160,8 +160,8 @@ fn of_machine(budgets: &[Budget], env: &mut Env) -> Result<Document, Failure> {
             host: run.owner.map_or(String::new(), |owner| owner.host.clone()),
             age_s: age(&since, now),
             since,
-            at_most_usd: run.reserved_usd().map(Usd::exact_decimal),
-            at_most: run.reserved_usd(),
+            at_most_usd: run.at_most_usd().map(Usd::exact_decimal),
+            at_most: run.at_most_usd(),
         });
         ControlFlow::Continue(())
     });

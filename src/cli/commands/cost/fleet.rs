@@ -233,7 +233,7 @@ fn verify(
             records += 1;
             let day = whole().map(|record| record.started_at.chars().take(10).collect::<String>());
             let usd = run
-                .reserved_usd()
+                .at_most_usd()
                 .filter(|_| run.kind != CostKind::ListPriceEquivalent);
             if let Some(sum) = day.and_then(|day| sums.get_mut(&day)) {
                 *sum = *sum + usd.unwrap_or(Usd::ZERO);
