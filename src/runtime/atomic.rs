@@ -284,6 +284,7 @@ fn private(options: &mut OpenOptions) {
 /// The step that failed (`create`, `write`, `sync`, `rename`, ...) with its path. The temporary file is removed on every
 /// failure; only a kill between two steps can leave one, for which see [`is_temporary`].
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), AtomicWriteError> {
+    sweep_beside(path);
     atomic_write_on(&Disk, path, bytes)
 }
 
@@ -400,6 +401,13 @@ pub fn sweep_on<F: FileSystem>(fs: &F, directory: &Path) {
     }
 }
 
+/// The same in the directory of a file that is about to be replaced.
+pub fn sweep_beside(path: &Path) {
+    if let Ok(target) = resolve_links(path) {
+        sweep_on(&Disk, directory_of(&target));
+    }
+}
+
 /// Whether the process that made a temporary file is gone. False for one of another system, of which nothing can be seen.
 fn is_orphan(name: &str) -> bool {
     let mut parts = name.trim_start_matches(".omk-").split('-');
@@ -504,6 +512,7 @@ fn temporary_name() -> String {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::fs::symlink;
 
@@ -562,6 +571,126 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         file.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one two");
+        assert_eq!(dir.names(), ["a.json"]);
+    }
+
+    /// A disk that notes what it is asked.
+    #[derive(Default)]
+    struct Noting(RefCell<Vec<String>>);
+
+    impl Noting {
+        fn note(&self, what: &str, path: &Path) {
+            let name = path.file_name().unwrap().to_string_lossy();
+            let name = if is_temporary(&name) {
+                "temporary"
+            } else {
+                &name
+            };
+            self.0.borrow_mut().push(format!("{what} {name}"));
+        }
+    }
+
+    impl FileSystem for Noting {
+        fn create_new(&self, path: &Path) -> io::Result<File> {
+            self.note("create", path);
+            Disk.create_new(path)
+        }
+
+        fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+            self.note("write", Path::new("temporary"));
+            Disk.write_all(file, bytes)
+        }
+
+        fn sync(&self, file: &File) -> io::Result<()> {
+            self.note("sync", Path::new("temporary"));
+            Disk.sync(file)
+        }
+
+        fn sync_directory(&self, path: &Path) -> io::Result<()> {
+            self.note("sync", path);
+            Disk.sync_directory(path)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.note("rename to", to);
+            Disk.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.note("remove", path);
+            Disk.remove(path)
+        }
+
+        fn create_directory(&self, path: &Path) -> io::Result<()> {
+            self.note("create", path);
+            Disk.create_directory(path)
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_synced_before_the_name_and_the_name_after_it() {
+        let dir = Dir::new();
+        let disk = Noting::default();
+        create_directory_on(&disk, &dir.0.join("a/b")).unwrap();
+        let root = dir.0.file_name().unwrap().to_string_lossy().into_owned();
+        let made = [
+            "create b".to_string(),
+            format!("sync {root}"),
+            "sync a".to_string(),
+        ];
+        let root_is_temporary = made.map(|line| line.replace(&root, "temporary"));
+        assert_eq!(disk.0.take(), root_is_temporary);
+        create_directory_on(&disk, &dir.0.join("a/b")).unwrap();
+        assert_eq!(disk.0.take(), ["create b"]);
+        atomic_write_on(&disk, &dir.0.join("a/b/c"), b"one").unwrap();
+        let steps = [
+            "create temporary",
+            "write temporary",
+            "sync temporary",
+            "rename to c",
+            "sync b",
+        ];
+        assert_eq!(disk.0.take(), steps);
+        // A failed one leaves nothing.
+        assert!(atomic_write_on(&disk, &dir.0.join("a"), b"one").is_err());
+        assert_eq!(disk.0.take().last().unwrap(), "remove temporary");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_cannot_be_synced() {
+        let dir = Dir::new();
+        Disk.sync_directory(&dir.0).unwrap();
+        assert!(Disk.sync_directory(&dir.0.join("missing")).is_err());
+        assert!(Disk.sync_directory(&dir.0.join("missing/too")).is_err());
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_swept_and_nothing_else() {
+        let dir = Dir::new();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let (system, dead) = (process::system(), child.id());
+        let old = SystemTime::now() - 2 * MAX_WRITE;
+        let now = SystemTime::now();
+        for (name, written, stays) in [
+            (temporary_name(), now, true),
+            (temporary_name(), old, false),
+            (format!(".omk-{system}-{dead}-0-1.tmp"), now, false),
+            (format!(".omk-00000000-{dead}-0-1.tmp"), now, true),
+            (format!(".omk-00000000-{dead}-0-2.tmp"), old, false),
+            (".omk-4711-0-1.tmp".to_string(), now, true),
+            (format!(".omk-{system}-{dead}-0-1.txt"), old, true),
+            ("notes.tmp".to_string(), old, true),
+        ] {
+            let path = dir.0.join(&name);
+            File::create(&path).unwrap().set_modified(written).unwrap();
+            sweep_beside(&dir.0.join("target"));
+            assert_eq!(path.exists(), stays, "{name}");
+            let _ = fs::remove_file(&path);
+        }
+        let left = dir.0.join(format!(".omk-{system}-{dead}-0-3.tmp"));
+        fs::write(&left, "half").unwrap();
+        atomic_write(&dir.0.join("a.json"), b"one").unwrap();
         assert_eq!(dir.names(), ["a.json"]);
     }
 

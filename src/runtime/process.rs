@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 
 use crate::runtime::crc32c::crc32c;
 
+/// The space of process numbers of the system itself, which Linux numbers so on every machine; containers get others.
+const FIRST_SPACE: &str = "4026531836";
+
 /// The name of this machine, or of the container; empty when the system does not tell.
 pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
@@ -22,13 +25,17 @@ pub fn host_name() -> String {
 
 /// What tells the process of this number from any other that has or had it, on this machine; `None` when there is none now.
 ///
-/// On Linux `BOOT:SPACE:TICKS`: which run of the system, which space of process numbers, and the moment of its start in the
-/// kernel's ticks. Elsewhere the start to the second as `ps` prints it. Empty where neither can be had.
+/// On Linux `BOOT:SPACE:TICKS[:MACHINE]`: which run of the system, which space of process numbers, the moment of its start in
+/// the kernel's ticks, and the machine where that can be told. Elsewhere the start to the second as `ps` prints it. Empty where neither can be had.
 pub fn birth(pid: u32) -> Option<String> {
     match space() {
         Some(space) => {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            Some(format!("{space}:{}", start_ticks(&stat)?))
+            let birth = format!("{space}:{}", start_ticks(&stat)?);
+            Some(match machine(&space) {
+                Some(machine) => format!("{birth}:{machine}"),
+                None => birth,
+            })
         }
         // Without `ps`, this process at least is there.
         None if pid == std::process::id() => Some(started_by_ps(pid).unwrap_or_default()),
@@ -42,18 +49,22 @@ pub fn is_alive(pid: u32, birth_then: &str) -> Option<bool> {
         return None;
     }
     if let Some(space) = space() {
-        let (boot, rest) = space.split_once(':')?;
-        let (boot_then, rest_then) = birth_then.split_once(':')?;
-        let (space_then, _) = rest_then.split_once(':')?;
+        let mut then = birth_then.splitn(4, ':');
+        let (boot_then, space_then, ticks) = (then.next()?, then.next()?, then.next()?);
+        let (boot, number) = space.split_once(':')?;
         if boot != boot_then {
-            // The system was started anew, so nothing of then runs now.
-            return Some(false);
+            // Another machine of the same name, or this one before it was started anew; then nothing of that time runs.
+            let is_same = then
+                .next()
+                .is_some_and(|then| machine(&space).as_deref() == Some(then));
+            return is_same.then_some(false);
         }
-        if rest != space_then {
+        if number != space_then {
             // In a container, or outside of this one: its numbers mean nothing here.
             return None;
         }
-        return Some(birth(pid).is_some_and(|now| now == birth_then));
+        let now = birth(pid);
+        return Some(now.is_some_and(|now| now.split(':').nth(2) == Some(ticks)));
     }
     // A `ps` that fails says that there is no such process, unless there is no `ps`.
     output("ps", &["-p", &std::process::id().to_string()])?;
@@ -177,6 +188,16 @@ fn space() -> Option<String> {
     ))
 }
 
+/// A short name of this machine that outlives a restart. `None` in a container: an image may give the same one to many.
+fn machine(space: &str) -> Option<String> {
+    let (_, number) = space.split_once(':')?;
+    let id = fs::read_to_string("/etc/machine-id").ok()?;
+    // systemd asks that the id itself be kept from others.
+    let name = format!("omk {}", id.trim());
+    (number == FIRST_SPACE && !id.trim().is_empty())
+        .then(|| format!("{:08x}", crc32c(name.as_bytes())))
+}
+
 /// A short name for this run of this system, or of this container: two processes with the same one see each other.
 pub(crate) fn system() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
@@ -227,7 +248,14 @@ mod tests {
             return;
         }
         assert_eq!(is_alive(own, &birth_of_own), Some(true));
-        assert_eq!(is_alive(own, &format!("{birth_of_own}0")), Some(false));
+        // One that began ten times as late.
+        let mut parts: Vec<&str> = birth_of_own.splitn(4, ':').collect();
+        let ticks = format!("{}0", parts.get(2).copied().unwrap_or_default());
+        match parts.get_mut(2) {
+            Some(part) => *part = &ticks,
+            None => parts.push("0"),
+        }
+        assert_eq!(is_alive(own, &parts.join(":")), Some(false));
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let birth_of_child = birth(child.id()).unwrap();
         assert_eq!(is_alive(child.id(), &birth_of_child), Some(true));
@@ -296,7 +324,29 @@ mod tests {
         };
         let boot = space.split(':').next().unwrap();
         assert_eq!(is_alive(1, &format!("{boot}:1:5")), None);
-        assert_eq!(is_alive(1, "another-boot:1:5"), Some(false));
         assert_eq!(is_alive(1, "nonsense"), None);
+    }
+
+    #[test]
+    fn another_boot_is_another_machine_unless_the_machine_is_known() {
+        let Some(space) = space() else {
+            return;
+        };
+        // As omk 0.6.0 wrote it, and as another machine of the same name does.
+        assert_eq!(is_alive(1, "another-boot:1:5"), None);
+        assert_eq!(is_alive(1, "another-boot:1:5:0123abcd"), None);
+        let Some(machine) = machine(&space) else {
+            eprintln!("NOT TESTED on this system: a restart of a known machine");
+            return;
+        };
+        assert_eq!(
+            is_alive(1, &format!("another-boot:1:5:{machine}")),
+            Some(false)
+        );
+        // The machine's name does not tell two processes apart.
+        let own = birth(std::process::id()).unwrap();
+        let (without, _) = own.rsplit_once(':').unwrap();
+        assert_eq!(is_alive(std::process::id(), without), Some(true));
+        assert_eq!(machine.len(), 8);
     }
 }

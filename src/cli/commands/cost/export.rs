@@ -13,7 +13,7 @@ use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, 
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cli::fleet;
 use crate::cost::export::{CSV_COLUMNS, Metrics, csv_line, csv_run};
-use crate::runtime::atomic::{AtomicFile, AtomicWriteError, Disk};
+use crate::runtime::atomic::{AtomicFile, AtomicWriteError, Disk, sweep_beside};
 use std::path::PathBuf;
 
 /// Its place in the table of commands.
@@ -92,6 +92,9 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         );
     }
     let ledger = source::open(&low.cost, env)?;
+    if let Some(path) = &low.cost.output {
+        sweep_beside(path);
+    }
     let mut out = match &low.cost.output {
         None => Out::Standard(env),
         Some(path) => Out::File {
