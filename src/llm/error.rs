@@ -198,7 +198,10 @@ impl LlmError {
             | LlmError::GaveUp { .. }
             | LlmError::Parse { .. } => Charge::Yes,
             // The service itself answered that it failed; a gateway in front of it does not know what the service did.
-            LlmError::Server { status, .. } if matches!(status, 500 | 501 | 503) => Charge::No,
+            LlmError::Server {
+                status: 500 | 501 | 503,
+                ..
+            } => Charge::No,
             LlmError::Server { .. }
             | LlmError::Incomplete { .. }
             | LlmError::ContentFiltered { .. }
