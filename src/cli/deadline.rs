@@ -26,6 +26,11 @@ impl Deadline {
         self.length
     }
 
+    /// The moment when it is over; `None` without an end, or with one that no clock can tell.
+    pub(crate) fn until(self) -> Option<Instant> {
+        self.started.checked_add(self.length?)
+    }
+
     /// What is left, zero when it is over; `None` without an end.
     pub(crate) fn left(self) -> Option<Duration> {
         self.length

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::cli::deadline::Deadline;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::runtime::clock::Clock;
@@ -27,6 +28,8 @@ pub(crate) struct Env {
     pub(crate) started: Instant,
     /// The time of day.
     pub(crate) clock: Clock,
+    /// When the run has to be over, as far as the command line says.
+    pub(crate) deadline: Deadline,
 }
 
 /// Standard input.
@@ -97,6 +100,7 @@ impl Env {
             output: Output::new(Box::new(io::stdout().lock()), Box::new(stderr), colour),
             started,
             clock: Clock::System,
+            deadline: Deadline::new(started, None),
         }
     }
 
@@ -182,6 +186,7 @@ pub(crate) mod tests {
             output: Output::new(Box::new(out.clone()), Box::new(err.clone()), false),
             started: Instant::now(),
             clock: Clock::Fixed(SystemTime::UNIX_EPOCH),
+            deadline: Deadline::new(Instant::now(), None),
         };
         (env, out, err)
     }

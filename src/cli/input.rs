@@ -14,13 +14,14 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 #[cfg(unix)]
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::deadline::Deadline;
 use crate::cli::env::{Env, Stdin};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
+use crate::runtime::file;
 use crate::runtime::signal;
 use crate::runtime::text::escape_os;
 
@@ -98,15 +99,19 @@ impl TextReader {
             }
             Source::File(path) => {
                 // What cannot be opened at all is no input, whatever the reason.
-                let mut file = File::open(path).map_err(|error| Failure {
-                    exit: Exit::NoInput,
-                    ..unreadable(&name, &error)
-                })?;
                 let deadline = self.deadline;
+                let mut file =
+                    file::Source::open(path, deadline.until()).map_err(|error| Failure {
+                        exit: Exit::NoInput,
+                        ..unreadable(&name, &error)
+                    })?;
                 let phase = format!("reading {name}");
                 let mut read = |buffer: &mut [u8]| {
                     deadline.check(&phase)?;
-                    file.read(buffer).map_err(|error| unreadable(&name, &error))
+                    file.read(buffer).map_err(|error| {
+                        stopped(&error, &name, deadline)
+                            .unwrap_or_else(|| unreadable(&name, &error))
+                    })
                 };
                 self.decode(&mut read, &name, sink)
             }
@@ -203,6 +208,25 @@ fn hand_over(
 
 fn bad(detail: String) -> Failure {
     Failure::new(Exit::BadInput, "input", detail).hint("--lossy replaces bad bytes by U+FFFD")
+}
+
+/// A whole file of at most `most` bytes, within the time that the run has.
+///
+/// # Errors
+///
+/// See [`file::read`]; what [`stopped`] makes a failure of its own.
+pub(crate) fn read_file(path: &Path, most: u64, env: &Env) -> io::Result<Vec<u8>> {
+    file::read(path, most, env.deadline.until())
+}
+
+/// The failure of a read that the deadline or a signal ended; `None` for any other error.
+pub(crate) fn stopped(error: &io::Error, name: &str, deadline: Deadline) -> Option<Failure> {
+    let phase = format!("reading {name}");
+    match signal::pending() {
+        Some(signal) => Some(Failure::interrupted(signal, &phase)),
+        None if error.kind() == io::ErrorKind::TimedOut => deadline.check(&phase).err(),
+        None => None,
+    }
 }
 
 /// Exit 66 for what was never readable, 74 for what breaks while it is read.

@@ -5,6 +5,7 @@
 //! script decides.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::cli::deadline::Deadline;
@@ -54,6 +55,35 @@ pub(crate) fn config(env: &Env, timeout: Duration) -> Result<HttpConfig, Failure
         ca_file: env.variable("SSL_CERT_FILE").map(Into::into),
         client_certificate: None,
     })
+}
+
+/// Refuses to send a key where others can read it on its way.
+///
+/// # Errors
+///
+/// Exit 78 for `http://` and a host that is not this machine.
+pub(crate) fn check_encrypted(url: &str) -> Result<(), Failure> {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return Ok(());
+    };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => authority.split(':').next().unwrap_or(authority),
+    };
+    let is_local = host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback());
+    if is_local {
+        return Ok(());
+    }
+    let detail = format!(
+        "{}: the key would be sent unencrypted to another machine",
+        shown(url)
+    );
+    Err(Failure::new(Exit::Config, "configuration", detail)
+        .hint("use https://, or --insecure if nobody else is on the way"))
 }
 
 /// The lower case goes first, as in curl: it is what people set by hand.
@@ -223,6 +253,24 @@ mod tests {
                 .starts_with("tls: SSL_CERT_FILE /nowhere/ca.pem: "),
             "{failure:?}"
         );
+    }
+
+    #[test]
+    fn a_key_is_sent_unencrypted_to_this_machine_only() {
+        for (url, allowed) in [
+            ("https://api.moonshot.ai/v1", true),
+            ("http://127.0.0.1:8080/v1", true),
+            ("http://127.9.9.9/v1", true),
+            ("http://localhost:1", true),
+            ("http://[::1]:80/v1", true),
+            ("http://10.0.0.1/v1", false),
+            ("http://api.moonshot.ai/v1", false),
+            ("http://localhost.example.com/v1", false),
+            ("http://127.0.0.1.example.com/v1", false),
+            ("http://[fe80::1]/v1", false),
+        ] {
+            assert_eq!(check_encrypted(url).is_ok(), allowed, "{url}");
+        }
     }
 
     #[test]

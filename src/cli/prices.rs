@@ -4,8 +4,7 @@
 //! It refuses to go on with a list it cannot read whole: a wrong price is worse than no run. The JSON of a price is made
 //! here too, so that every command shows it alike.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,6 +14,7 @@ use crate::catalog::{Catalog, Model, Price};
 use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::input::{read_file, stopped};
 use crate::runtime::text::escape_os;
 
 /// More than any list of prices; a larger file is another one, or has no end.
@@ -34,14 +34,14 @@ pub(crate) fn snapshot(env: &Env) -> Option<PathBuf> {
 pub(crate) fn load(price_files: &[PathBuf], env: &Env) -> Result<Catalog, Failure> {
     let mut catalog = Catalog::builtin();
     if let Some(path) = snapshot(env)
-        && let Some(bytes) = read(&path, "models update")?
+        && let Some(bytes) = read(&path, "models update", env)?
     {
         catalog.apply(&parse(&bytes, &path).map_err(|failure| {
             failure.hint("`omk models update` fetches it anew; deleting it is safe")
         })?);
     }
     for path in price_files {
-        let Some(bytes) = read(path, "--price-file")? else {
+        let Some(bytes) = read(path, "--price-file", env)? else {
             let name = escape_os(path);
             let detail = format!("`{name}` does not exist");
             return Err(Failure::new(Exit::NoInput, "prices", detail)
@@ -58,19 +58,20 @@ fn parse(bytes: &[u8], path: &Path) -> Result<PriceFile, Failure> {
 }
 
 /// The bytes of a file, or `None` when there is none.
-fn read(path: &Path, what: &str) -> Result<Option<Vec<u8>>, Failure> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > LARGEST => {
+fn read(path: &Path, what: &str, env: &Env) -> Result<Option<Vec<u8>>, Failure> {
+    match read_file(path, LARGEST, env) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
             let name = escape_os(path);
             let detail = format!("`{name}` of {what} is larger than 64 MiB, so no list of prices");
             Err(Failure::new(Exit::Config, "prices", detail))
         }
-        Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let name = escape_os(path);
+            if let Some(failure) = stopped(&error, &format!("`{name}`"), env.deadline) {
+                return Err(failure);
+            }
             let detail = format!("cannot read `{name}` of {what}: {error}");
             Err(Failure::new(Exit::NoInput, "prices", detail))
         }

@@ -51,7 +51,14 @@ pub fn csv_line<F: AsRef<str>>(fields: impl IntoIterator<Item = F>) -> String {
             line.push(',');
         }
         let field = field.as_ref();
-        if field.contains(['"', ',', '\n', '\r']) {
+        // A spreadsheet would run it; the quote makes it text there.
+        let is_formula =
+            field.starts_with(['=', '+', '-', '@', '\t', '\r']) && field.parse::<f64>().is_err();
+        if is_formula {
+            line.push_str("\"'");
+            line.push_str(&field.replace('"', "\"\""));
+            line.push('"');
+        } else if field.contains(['"', ',', '\n', '\r']) {
             line.push('"');
             line.push_str(&field.replace('"', "\"\""));
             line.push('"');
@@ -338,6 +345,10 @@ mod tests {
 
     #[test]
     fn a_field_that_needs_quotes_has_them() {
+        assert_eq!(
+            csv_line(["=1+1", "-1.5", "@x", "+\"y"]),
+            "\"'=1+1\",-1.5,\"'@x\",\"'+\"\"y\"\n"
+        );
         assert_eq!(
             csv_line(["a", "b,c", "d\"e", "f\ng", ""]),
             "a,\"b,c\",\"d\"\"e\",\"f\ng\",\n"

@@ -141,6 +141,11 @@ pub enum LlmError {
         /// What it did.
         detail: String,
     },
+    /// An agent did the same over and over, and was stopped.
+    Runaway {
+        /// What it did.
+        detail: String,
+    },
     /// Someone stopped it, such as with Ctrl-C.
     Interrupted {
         /// Whether the turn had begun.
@@ -180,6 +185,7 @@ impl LlmError {
             | LlmError::Io { .. }
             | LlmError::AgentUnavailable { .. }
             | LlmError::Protocol { .. }
+            | LlmError::Runaway { .. }
             | LlmError::Interrupted { .. } => false,
         }
     }
@@ -192,6 +198,7 @@ impl LlmError {
         match self {
             LlmError::MidTurn { charged, .. } => *charged,
             LlmError::Timeout { sent, .. } | LlmError::Network { sent, .. } => if_sent(*sent),
+            LlmError::Runaway { .. } => Charge::Unknown,
             LlmError::Interrupted { begun } => if_sent(*begun),
             LlmError::BudgetExhausted { begun: true, .. }
             | LlmError::EmptyAnswer { .. }
@@ -269,6 +276,7 @@ impl LlmError {
             LlmError::Io { .. } => "input/output",
             LlmError::AgentUnavailable { .. } => "no agent",
             LlmError::Protocol { .. } => "protocol",
+            LlmError::Runaway { .. } => "runaway agent",
             LlmError::Interrupted { .. } => "interrupted",
             LlmError::MidTurn { cause, .. } => cause.kind(),
         }
@@ -447,6 +455,7 @@ impl LlmError {
             | LlmError::AgentUnavailable { detail }
             | LlmError::Protocol { detail } => Some(detail),
             LlmError::MidTurn { cause, .. } => cause.detail_mut(),
+            LlmError::Runaway { detail } => Some(detail),
             LlmError::Interrupted { .. } => None,
         }
     }
@@ -481,6 +490,7 @@ impl fmt::Display for LlmError {
             | LlmError::BudgetExhausted { detail, .. }
             | LlmError::Io { detail }
             | LlmError::AgentUnavailable { detail }
+            | LlmError::Runaway { detail }
             | LlmError::Protocol { detail } => write!(f, ": {detail}"),
         }
     }

@@ -10,4 +10,5 @@ pub mod planner;
 pub mod prompt;
 pub mod retry;
 pub mod schema;
+pub mod secrets;
 pub mod types;

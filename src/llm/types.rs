@@ -46,6 +46,8 @@ pub struct Denial {
     pub tool: String,
     /// What it was about, in the agent's words.
     pub detail: String,
+    /// The narrowest rule that allows it; `None` when no rule with a pattern does.
+    pub rule: Option<String>,
 }
 
 words! {

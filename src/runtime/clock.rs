@@ -341,6 +341,22 @@ impl Scanner<'_> {
     }
 }
 
+/// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`. The two older forms are not written any more.
+pub fn parse_http_date(text: &str) -> Option<SystemTime> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let (_, date) = text.split_once(", ")?;
+    let mut fields = date.split(' ');
+    let (day, month, year) = (fields.next()?, fields.next()?, fields.next()?);
+    let (time, zone) = (fields.next()?, fields.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    if zone != "GMT" || fields.next().is_some() || year.len() != 4 || day.len() != 2 {
+        return None;
+    }
+    parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,6 +443,23 @@ mod tests {
             "2026-11-20 ",
         ] {
             assert!(!is_date_or_month(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_of_http_is_read() {
+        assert_eq!(
+            parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(at(784_111_777, 0))
+        );
+        for text in [
+            "",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 31 Feb 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49 GMT",
+        ] {
+            assert_eq!(parse_http_date(text), None, "{text}");
         }
     }
 

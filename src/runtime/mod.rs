@@ -7,6 +7,7 @@ pub mod base64;
 pub mod clock;
 pub mod crc32c;
 pub mod decimal;
+pub mod file;
 pub mod json;
 pub mod process;
 pub mod secret;

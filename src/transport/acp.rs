@@ -459,6 +459,15 @@ impl Acp {
                     call.learn(update);
                 }
                 if let Some(status @ ("completed" | "failed")) = update.status.as_deref() {
+                    let call = turn.calls.iter().rfind(|call| call.id == id);
+                    if let Some((call, arguments)) =
+                        call.and_then(|call| Some((call, call.arguments.clone()?)))
+                    {
+                        signals.push(Signal::Event(Event::ToolUsed {
+                            call: call.id.clone(),
+                            arguments,
+                        }));
+                    }
                     signals.push(Signal::Event(Event::ToolDone {
                         call: id,
                         ok: status == "completed",

@@ -130,6 +130,13 @@ pub enum Event {
         /// The tool.
         name: String,
     },
+    /// The arguments of a tool are known as a whole. Comes once for each call, before its end.
+    ToolUsed {
+        /// The call.
+        call: String,
+        /// Its arguments, as JSON text.
+        arguments: String,
+    },
     /// A tool is done.
     ToolDone {
         /// The call.

@@ -13,11 +13,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use ureq::Agent;
 use ureq::AsSendBody;
@@ -46,6 +46,8 @@ use ureq::unversioned::transport::RustlsConnector;
 use ureq::unversioned::transport::TcpConnector;
 use ureq::unversioned::transport::Transport;
 
+use crate::runtime::clock;
+use crate::runtime::file;
 use crate::runtime::secret::Secret;
 use crate::runtime::signal;
 use crate::runtime::text;
@@ -60,6 +62,8 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 /// How long a wait for the server goes on before it is looked whether a signal came.
 const SIGNAL_LOOK: Duration = Duration::from_millis(100);
+/// The largest file of certificates: those of a whole system have half a MiB.
+const MAX_CERTIFICATES: u64 = 16 * 1024 * 1024;
 /// Longest value kept of a header.
 const MAX_HEADER_CHARS: usize = 300;
 
@@ -440,14 +444,29 @@ impl HttpResponse {
     /// How long the server asks to wait, when it says so in whole seconds. Services that count tokens do; the date form
     /// is taken as not said.
     pub fn retry_after(&self) -> Option<Duration> {
-        let seconds: u32 = self.header("retry-after")?.trim().parse().ok()?;
-        Some(Duration::from_secs(u64::from(seconds)))
+        parse_retry_after(self.header("retry-after")?, SystemTime::now())
     }
 
     /// What the service's people call this request, for an error message.
     pub fn trace_id(&self) -> Option<&str> {
         self.headers.trace_id()
     }
+}
+
+/// The wait that a `Retry-After` asks for: a number of seconds of any size, or a date as HTTP writes it.
+fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is longer than anyone waits.
+        return Some(Duration::from_secs(
+            value
+                .parse()
+                .unwrap_or(u64::from(u32::MAX))
+                .min(u64::from(u32::MAX)),
+        ));
+    }
+    let moment = clock::parse_http_date(value)?;
+    Some(moment.duration_since(now).unwrap_or_default())
 }
 
 /// Who answers posts of JSON with a stream: a service over HTTP, one that is recorded, or a recording.
@@ -941,7 +960,7 @@ fn parse_url(url: &str) -> Result<Uri, TransportError> {
 }
 
 fn read_pem(name: &str, path: &PathBuf) -> Result<Vec<u8>, TransportError> {
-    fs::read(path).map_err(|e| TransportError::Tls {
+    file::read_regular(path, MAX_CERTIFICATES).map_err(|e| TransportError::Tls {
         detail: format!("{name} {}: {e}", path.display()),
     })
 }

@@ -15,6 +15,7 @@ mod jsonrpc;
 #[cfg(unix)]
 mod line;
 pub mod link;
+pub mod sandbox;
 pub mod session_log;
 pub mod session_turns;
 pub mod sse;

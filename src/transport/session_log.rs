@@ -8,14 +8,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::runtime::file;
 use crate::transport::agent::Answered;
 use crate::transport::agent::Event;
 use crate::transport::agent::Failure;
@@ -28,6 +26,12 @@ use crate::transport::agents::Dialect;
 use crate::transport::agents::kimi_cli;
 use crate::transport::calls::Calls;
 
+/// The longest line of a log that is kept: a prompt or an answer of 5 MB stands in one.
+const MAX_LOG_LINE: usize = 16 * 1024 * 1024;
+/// Bytes of a log that are read at once.
+const PIECE: usize = 256 * 1024;
+/// Bytes before the place where a log was read to that have to stay as they are.
+const WITNESS: usize = 4 * 1024;
 /// Longest session id: theirs have 44 characters.
 const MAX_ID: usize = 128;
 /// The name of the agent that was asked, among the agents of a session.
@@ -39,6 +43,10 @@ pub struct Tail {
     path: PathBuf,
     offset: u64,
     partial: Vec<u8>,
+    /// The line that is being read is too long to be kept.
+    skips: bool,
+    /// The last bytes before the offset, as they were read: they stay as they are in a file that is only added to.
+    seen: Vec<u8>,
 }
 
 impl Tail {
@@ -48,6 +56,8 @@ impl Tail {
             path: path.into(),
             offset,
             partial: Vec::new(),
+            skips: false,
+            seen: Vec::new(),
         }
     }
 
@@ -71,38 +81,88 @@ impl Tail {
         &self.path
     }
 
-    /// Gives every line that has become whole since the last call; a last one without its end waits.
+    /// Gives every line that has become whole since the last call; a last one without its end waits. A line of more than 16
+    /// MiB is left out: no figure stands in one.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or has become shorter: these logs are only ever added to. One that is not there yet is
-    /// empty.
+    /// The file cannot be read, is not a regular file, or was changed other than by adding to it: then nothing in it can be
+    /// trusted any more. One that is not there yet is empty.
     pub fn read(&mut self, mut on_line: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
+        let mut source = match file::Source::open_regular(&self.path, None) {
+            Ok(source) => source,
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.offset == 0 => return Ok(()),
             Err(e) => return Err(e),
         };
-        if file.metadata()?.len() < self.offset {
-            let message = format!("{} has become shorter", self.path.display());
+        // What is added while this reads is the next call's.
+        let end = source.file().metadata()?.len();
+        let seen = u64::try_from(self.seen.len()).unwrap_or(0);
+        if end < self.offset || !self.is_as_seen(&mut source, seen)? {
+            let how = if end < self.offset {
+                "become shorter"
+            } else {
+                "been changed where it was already read"
+            };
+            let message = format!("{} has {how}", self.path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        file.seek(SeekFrom::Start(self.offset))?;
-        let before = self.partial.len();
-        file.read_to_end(&mut self.partial)?;
-        self.offset += (self.partial.len() - before) as u64;
-        // Only what is new can hold an end, so the part that waited is not searched again.
-        let fresh = self.partial.get(before..).unwrap_or_default();
-        let Some(last) = fresh.iter().rposition(|byte| *byte == b'\n') else {
-            return Ok(());
-        };
-        let rest = self.partial.split_off(before + last + 1);
-        let whole = std::mem::replace(&mut self.partial, rest);
-        let lines = whole.split(|byte| *byte == b'\n');
-        for line in lines.filter(|line| !line.is_empty()) {
-            on_line(line);
+        let mut piece = vec![0; PIECE];
+        while self.offset < end {
+            let most = usize::try_from(end - self.offset)
+                .unwrap_or(PIECE)
+                .min(PIECE);
+            let count = source.read(piece.get_mut(..most).unwrap_or_default())?;
+            if count == 0 {
+                break;
+            }
+            let read = piece.get(..count).unwrap_or_default();
+            self.offset += u64::try_from(count).unwrap_or(0);
+            self.remember(read);
+            self.cut(read, &mut on_line);
         }
         Ok(())
+    }
+
+    /// Whether the bytes before the offset are still those that were read. Leaves the file at the offset.
+    fn is_as_seen(&self, source: &mut file::Source, seen: u64) -> io::Result<bool> {
+        source.seek(self.offset.saturating_sub(seen))?;
+        let mut now = vec![0; self.seen.len()];
+        match source.read_exact(&mut now) {
+            Ok(()) => Ok(now == self.seen),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Keeps the last bytes that were read.
+    fn remember(&mut self, read: &[u8]) {
+        self.seen.extend_from_slice(read);
+        let surplus = self.seen.len().saturating_sub(WITNESS);
+        self.seen.drain(..surplus);
+    }
+
+    /// Gives the lines that end in these bytes, and keeps the rest.
+    fn cut(&mut self, read: &[u8], on_line: &mut impl FnMut(&[u8])) {
+        let mut parts = read.split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = parts.next() {
+            let has_end = parts.peek().is_some();
+            self.skips |= self.partial.len() + part.len() > MAX_LOG_LINE;
+            match (self.skips, self.partial.is_empty(), has_end) {
+                (true, ..) => self.partial = Vec::new(),
+                (false, true, true) if part.is_empty() => {}
+                (false, true, true) => on_line(part),
+                (false, ..) => {
+                    self.partial.extend_from_slice(part);
+                    if has_end {
+                        on_line(&self.partial);
+                        self.partial.clear();
+                    }
+                }
+            }
+            if has_end {
+                self.skips = false;
+            }
+        }
     }
 }
 
@@ -126,7 +186,7 @@ pub trait LogSource: fmt::Debug {
     /// Where they are, or are looked for, in an error.
     fn place(&self) -> String;
 
-    /// Whether a file lies in the directory of the session that is followed.
+    /// Whether a file is a text in the directory of the session that is followed, such as a plan. Logs are not.
     fn owns(&self, path: &str) -> bool;
 }
 
@@ -248,7 +308,10 @@ impl LogSource for SessionFiles {
     fn owns(&self, path: &str) -> bool {
         let climbs = path.split('/').any(|part| part == "..");
         let directory = self.directory.as_ref();
-        !climbs && directory.is_some_and(|directory| Path::new(path).starts_with(directory))
+        // Its plans, and nothing that says what it has done.
+        !climbs
+            && path.ends_with(".md")
+            && directory.is_some_and(|directory| Path::new(path).starts_with(directory))
     }
 }
 
@@ -958,7 +1021,7 @@ mod tests {
                 .map(|()| lines)
         };
         assert!(read(&mut tail).unwrap().is_empty());
-        let mut file = File::create(&path).unwrap();
+        let mut file = fs::File::create(&path).unwrap();
         for (text, lines) in [
             ("one\ntw", vec!["one"]),
             ("", vec![]),

@@ -7,17 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::runtime::file;
 use crate::transport::agent::CallEnd;
 use crate::transport::agent::Event;
 use crate::transport::agent::Usage;
@@ -27,7 +25,7 @@ use crate::transport::session_log::Fact;
 use crate::transport::session_log::account;
 
 /// The longest line that is read: a prompt stands whole on one, and agents take 100 MB.
-const MAX_LINE: u64 = 256 * 1024 * 1024;
+const MAX_LINE: u64 = 16 * 1024 * 1024;
 
 /// One call of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -266,12 +264,12 @@ fn whole_ms(ms: f64) -> Option<u64> {
 ///
 /// It cannot be read, is shorter than the offset, or has a line beyond all reason.
 pub fn read_turns(path: &Path, dialect: &'static Dialect, from: u64) -> io::Result<Turns> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() < from {
+    let mut file = file::Source::open_regular(path, None)?;
+    if file.file().metadata()?.len() < from {
         let message = format!("{} has become shorter", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
-    file.seek(SeekFrom::Start(from))?;
+    file.seek(from)?;
     let mut lines = BufReader::with_capacity(1 << 16, file);
     let mut reader = TurnReader::new(dialect);
     let (mut offset, mut line) = (from, Vec::new());
@@ -280,13 +278,30 @@ pub fn read_turns(path: &Path, dialect: &'static Dialect, from: u64) -> io::Resu
         let read = (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line)?;
         let Some(whole) = line.strip_suffix(b"\n") else {
             if read as u64 == MAX_LINE {
-                let message = format!("{} has a line of more than 256 MiB", path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                // No figure stands in a line like that: it is an answer, or what a tool put out.
+                line.clear();
+                offset += read as u64 + skip_line(&mut lines)?;
+                continue;
             }
             return Ok(reader.finish());
         };
         reader.read_line(offset, whole);
         offset += read as u64;
+    }
+}
+
+/// Reads up to the end of a line and keeps nothing of it. Gives its length.
+fn skip_line(lines: &mut impl BufRead) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let buffer = lines.fill_buf()?;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let count = end.map_or(buffer.len(), |end| end + 1);
+        lines.consume(count);
+        skipped += count as u64;
+        if end.is_some() || count == 0 {
+            return Ok(skipped);
+        }
     }
 }
 

@@ -353,6 +353,13 @@ impl Wire {
             }
             "ToolResult" => {
                 if let Some(result) = event.payload::<ToolResult>() {
+                    let tools = turn.tools.iter();
+                    if let Some(tool) = tools.rev().find(|tool| tool.id == result.tool_call_id) {
+                        events.push(Event::ToolUsed {
+                            call: tool.id.clone(),
+                            arguments: tool.arguments.clone(),
+                        });
+                    }
                     events.push(Event::ToolDone {
                         call: result.tool_call_id,
                         ok: !result.return_value.is_error,

@@ -4,13 +4,15 @@
 //! a call gets here.
 
 use std::fmt;
-use std::fs;
 use std::io;
+use std::path::Path;
+
+use crate::runtime::file;
 
 /// The largest text file that is handed over: it travels in one line, which an answer of that size would too.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Text files, on disk or on a tape.
+/// Text files, on disk or on a tape. Paths are real: no link leads to what they name, which is what was decided on.
 pub trait Workspace: fmt::Debug {
     /// Reads a text file as a whole. `lossy` replaces what is not UTF-8, for a text that is only shown.
     ///
@@ -33,15 +35,7 @@ pub struct Disk;
 
 impl Workspace for Disk {
     fn read(&mut self, path: &str, lossy: bool) -> io::Result<String> {
-        // A pipe or a device may never end.
-        let metadata = fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(io::Error::other("it is larger than 64 MiB"));
-        }
-        let bytes = fs::read(path)?;
+        let bytes = file::read_plain(Path::new(path), MAX_FILE_BYTES)?;
         match lossy {
             true => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             false => String::from_utf8(bytes).map_err(io::Error::other),
@@ -49,7 +43,7 @@ impl Workspace for Disk {
     }
 
     fn write(&mut self, path: &str, content: &str) -> io::Result<()> {
-        fs::write(path, content)
+        file::replace_plain(Path::new(path), content.as_bytes())
     }
 }
 
@@ -57,10 +51,13 @@ impl Workspace for Disk {
 mod tests {
     use super::*;
 
+    use std::fs;
+
     #[test]
     fn files_are_read_as_text_and_written_as_given() {
         let directory = std::env::temp_dir().join(format!("omk-workspace-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
+        let directory = fs::canonicalize(directory).unwrap();
         let path = |name: &str| directory.join(name).to_str().unwrap().to_string();
         let mut disk = Disk;
         disk.write(&path("a"), "one\n").unwrap();

@@ -424,7 +424,7 @@ fn tool_denied(stage: &Stage) {
     plain.outcome.code(6).stdout("done");
     plain
         .outcome
-        .stderr_contains(&format!("hint: --allow {} lets it\n", stage.kind.shell()));
+        .stderr_contains(&format!("hint: --allow '{}(", stage.kind.shell()));
     let outcome = &json.outcome;
     let result = outcome.code(6).json();
     outcome.check(result["ok"] == false && result["exit"] == 6, "the code");

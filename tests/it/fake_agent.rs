@@ -257,7 +257,7 @@ fn a_tool_is_denied_or_allowed() {
     let agent = install(&sandbox, "wire_reject_feedback");
     let outcome = ask(&sandbox, &agent, "Go.").run();
     outcome.code(6).stdout("after reject");
-    outcome.stderr_contains("hint: --allow Shell lets it\n");
+    outcome.stderr_contains("hint: --allow 'Shell(");
     let outcome = ask(&sandbox, &agent, "--json Go.").run();
     let result = outcome.code(6).json();
     outcome.check(result["denials"][0]["tool"] == "Shell", "the tool");

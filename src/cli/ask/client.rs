@@ -7,12 +7,16 @@ use crate::cli::ask::peer::{self, Peer, Wanted};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
+use crate::cli::input::{read_file, stopped};
 use crate::cli::network;
 use crate::cli::store::store;
+use crate::cli::{config, ledger as books};
 use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionLogRef;
-use crate::llm::client::{AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, WireLlmClient};
+use crate::llm::client::{
+    AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Place, WireLlmClient,
+};
 use crate::llm::retry::RetryPolicy;
 use crate::run::Run;
 use crate::runtime::text::escape_os;
@@ -20,6 +24,7 @@ use crate::transport::Transport;
 use crate::transport::acp::{Options, Session};
 use crate::transport::agents::{Dialect, KIMI_CODE, Protocol, Settings};
 use crate::transport::child::Program;
+use crate::transport::sandbox::Sandbox;
 use crate::transport::session_log;
 use crate::transport::tape::{self, Player, Recorder, Tape, TapeError};
 
@@ -44,6 +49,9 @@ pub(super) struct Books {
     remember: Option<PathBuf>,
 }
 
+/// The largest tape: many times the largest answer.
+const LARGEST_TAPE: u64 = 512 * 1024 * 1024;
+
 /// Whom to ask, or what is played instead.
 ///
 /// # Errors
@@ -51,7 +59,7 @@ pub(super) struct Books {
 /// See [`peer::choose`]; a tape that cannot be read.
 pub(super) fn peer(args: &AskArgs, env: &Env) -> Result<(Peer, Option<Player>), Failure> {
     if let Some(path) = &args.replay {
-        let player = Player::new(read_tape(path)?);
+        let player = Player::new(read_tape(path, env)?);
         return Ok((Peer::of_tape(&player.header()), Some(player)));
     }
     let wanted = Wanted {
@@ -66,12 +74,15 @@ pub(super) fn peer(args: &AskArgs, env: &Env) -> Result<(Peer, Option<Player>), 
 }
 
 /// The tape that was named; `example` is the one that comes with omk.
-fn read_tape(path: &Path) -> Result<Tape, Failure> {
+fn read_tape(path: &Path, env: &Env) -> Result<Tape, Failure> {
     let shown = escape_os(path);
     let tape = if path.as_os_str() == "example" {
         Tape::example()
     } else {
-        let bytes = std::fs::read(path).map_err(|error| {
+        let bytes = read_file(path, LARGEST_TAPE, env).map_err(|error| {
+            if let Some(failure) = stopped(&error, &format!("`{shown}`"), env.deadline) {
+                return failure;
+            }
             let detail = format!("--replay `{shown}`: {error}");
             Failure::new(Exit::NoInput, "input", detail)
                 .hint("`example` is a recording that comes with omk")
@@ -185,6 +196,10 @@ fn play(
     mut config: LlmClientConfig,
     env: &Env,
 ) -> Result<Box<dyn LlmClient>, Failure> {
+    // Files are where they were when the tape was made, whether or not there are any now.
+    if let Some(directory) = player.directory() {
+        config.place = Place::new(directory);
+    }
     Ok(match player.header().transport {
         Transport::Http => Box::new(HttpLlmClient::replay(config, player)),
         Transport::Wire => {
@@ -215,6 +230,9 @@ fn connect(
 ) -> Result<(Box<dyn LlmClient>, Option<Books>), Failure> {
     let (agent, path) = match peer {
         Peer::Http { base_url, key } => {
+            if key.is_some() && !args.insecure {
+                network::check_encrypted(&base_url)?;
+            }
             let http = network::http(env, args.deadline)?;
             let client = HttpLlmClient::new(config, &base_url, key, http).recorded(recorder);
             return Ok((Box::new(client), None));
@@ -251,6 +269,8 @@ fn connect(
         .collect();
     let home = home(dialect, env)?;
     let directory = env.directory()?;
+    config.place = place(&directory, &home, env);
+    let program = confined(args, program, &directory, &home, env)?;
     match session {
         Some(session) => {
             let client = WireLlmClient::new(config, program)
@@ -284,6 +304,56 @@ fn connect(
             Ok((Box::new(client.recorded(recorder)), Some(books)))
         }
     }
+}
+
+/// Where an agent works, and what only an exact rule lets it touch there.
+fn place(directory: &Path, agent_home: &Path, env: &Env) -> Place {
+    let mut place = Place::new(directory).protecting(agent_home);
+    place.home = env.variable("HOME").map(PathBuf::from);
+    for own in own_directories(env) {
+        place = place.protecting(own);
+    }
+    place
+}
+
+/// What omk keeps for itself.
+fn own_directories(env: &Env) -> Vec<PathBuf> {
+    let state = env.base_directory("XDG_STATE_HOME", ".local/state");
+    let found = [config::directory(env), books::path(env), state];
+    found.into_iter().flatten().collect()
+}
+
+/// The agent in a sandbox, if one is wanted.
+///
+/// # Errors
+///
+/// Exit 69 where there is none to be had.
+fn confined(
+    args: &AskArgs,
+    program: Program,
+    directory: &Path,
+    agent_home: &Path,
+    env: &Env,
+) -> Result<Program, Failure> {
+    let Some(mode) = args.sandbox else {
+        return Ok(program);
+    };
+    // What is not there cannot be let in, and an agent makes it when it first runs.
+    std::fs::create_dir_all(agent_home).map_err(|error| {
+        let detail = format!("cannot create `{}`: {error}", escape_os(agent_home));
+        Failure::new(Exit::Io, "sandbox", detail)
+    })?;
+    let sandbox = Sandbox {
+        mode,
+        directory: directory.to_path_buf(),
+        home: env.variable("HOME").map(PathBuf::from),
+        agent_home: agent_home.to_path_buf(),
+        hidden: own_directories(env),
+        path: env.variable("PATH").unwrap_or_default(),
+    };
+    sandbox
+        .wrap(program)
+        .map_err(|none| Failure::new(Exit::NoService, "no sandbox", none.detail).hint(none.hint))
 }
 
 /// The model that an agent is to be told of.

@@ -59,6 +59,10 @@ pub(crate) fn failure(error: &LlmError, who: &str, is_agent: bool, deadline: Dea
             "it was paid for; the agent's session log shows what it tried",
         ),
         LlmError::Parse { .. } => (Exit::Invalid, ""),
+        LlmError::Runaway { .. } => (
+            Exit::Denied,
+            "the turn was cancelled; --max-repeats N allows more",
+        ),
         LlmError::Io { .. } => (Exit::Io, ""),
         LlmError::AgentUnavailable { .. } if !is_agent => (
             Exit::NoService,

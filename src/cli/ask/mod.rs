@@ -32,9 +32,11 @@ use crate::cost::record::{SessionStatus, SessionType};
 use crate::llm::client::{LlmClient, LlmClientConfig, Observer, Permissions, Request};
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
+use crate::llm::secrets;
 use crate::llm::types::{LlmResponse, TokenBudget};
 use crate::run::{LONGEST, Limits, Run, RunConfig};
 use crate::transport::Transport;
+use crate::transport::sandbox::Mode;
 
 use crate::cli::ask::failure::failure;
 pub(crate) use crate::cli::ask::report::ResultReport;
@@ -60,6 +62,10 @@ pub(crate) struct AskArgs {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) retries: Option<u32>,
     pub(crate) allow: Permissions,
+    pub(crate) sandbox: Option<Mode>,
+    pub(crate) max_repeats: Option<u32>,
+    pub(crate) insecure: bool,
+    pub(crate) allow_secrets: bool,
     pub(crate) thinking: Option<Thinking>,
     pub(crate) conversation: Option<String>,
     pub(crate) record: Option<PathBuf>,
@@ -99,6 +105,7 @@ impl AskArgs {
             for (flag, is_given) in [
                 ("--kimi", given.contains(&"kimi")),
                 ("--allow", !ask.allow.is_empty()),
+                ("--sandbox", ask.sandbox.is_some()),
                 ("--session", ask.conversation.is_some()),
             ] {
                 if is_given {
@@ -128,6 +135,10 @@ impl AskArgs {
             idle_timeout: ask.idle_timeout,
             retries: ask.retries,
             allow: Permissions::of(std::mem::take(&mut ask.allow)),
+            sandbox: ask.sandbox,
+            max_repeats: ask.max_repeats,
+            insecure: ask.insecure,
+            allow_secrets: ask.allow_secrets,
             thinking: ask.thinking,
             conversation: ask.conversation.take(),
             record: ask.record.take(),
@@ -135,6 +146,23 @@ impl AskArgs {
             name: ask.name.take(),
             tags: std::mem::take(&mut ask.tag),
         })
+    }
+
+    /// Refuses a text with a key in it, unless the user wants it sent.
+    ///
+    /// # Errors
+    ///
+    /// Exit 65, naming where the key stands and what it is, never the key.
+    pub(crate) fn check_secrets(&self, name: &str, text: &str) -> Result<(), Failure> {
+        match secrets::find(text) {
+            Some(found) if !self.allow_secrets => {
+                let detail = format!("{name}, line {}: a {} stands there", found.line, found.kind);
+                Err(Failure::new(Exit::BadInput, "secret", detail).hint(
+                    "nothing was sent; take it out, or send it all the same with --allow-secrets",
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The budget of the run in tokens.
@@ -169,6 +197,9 @@ impl Asker {
             if args.allow != Permissions::Nothing {
                 return Err(not_over_http("--allow", "it has no tools"));
             }
+            if args.sandbox.is_some() {
+                return Err(not_over_http("--sandbox", "it runs nothing here"));
+            }
             if args.conversation.is_some() {
                 return Err(not_over_http("--session", "it keeps no conversation"));
             }
@@ -193,6 +224,9 @@ impl Asker {
         config.timeout = args.deadline.left().unwrap_or(LONGEST);
         if let Some(idle) = args.idle_timeout {
             config.idle_timeout = idle;
+        }
+        if let Some(max_repeats) = args.max_repeats {
+            config.max_repeats = max_repeats;
         }
         if let Some(retries) = args.retries {
             config.retry = RetryPolicy {
@@ -382,6 +416,7 @@ pub(crate) fn status_of(error: &LlmError) -> SessionStatus {
     match error.root() {
         LlmError::Timeout { .. }
         | LlmError::BudgetExhausted { begun: true, .. }
+        | LlmError::Runaway { .. }
         | LlmError::Interrupted { .. } => SessionStatus::Interrupted,
         _ => SessionStatus::Failed,
     }

@@ -117,6 +117,7 @@ struct DenialReport<'a> {
     kind: &'static str,
     tool: &'a str,
     detail: &'a str,
+    rule: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -234,6 +235,7 @@ impl<'a> DenialReport<'a> {
             kind: denial.kind.name(),
             tool: &denial.tool,
             detail: &denial.detail,
+            rule: denial.rule.as_deref(),
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod plan;
 mod prompt;
 
 use crate::cli::config;
+use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::Invocation;
@@ -56,6 +57,7 @@ pub(crate) static TABLE: Table = Table {
 /// Runs a command.
 pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit, Failure> {
     config::fill(&TABLE, &mut invocation, env)?;
+    env.deadline = Deadline::new(env.started, invocation.low.deadline);
     if invocation.low.quiet {
         env.output.silence();
     }

@@ -7,8 +7,7 @@
 
 mod args;
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use serde_json::Value;
@@ -19,12 +18,12 @@ use crate::cli::commands::prompt::args::PromptArgs;
 use crate::cli::commands::watch_signals;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::input::{Source, TextReader};
+use crate::cli::input::{Source, TextReader, read_file, stopped};
 use crate::cost::record::{SessionStatus, SessionType};
 use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
 use crate::llm::error::LlmError;
 use crate::llm::schema::Validator;
-use crate::llm::types::{FinishReason, LlmResponse};
+use crate::llm::types::{Denial, FinishReason, LlmResponse};
 use crate::runtime::json;
 use crate::runtime::text::escape_os;
 
@@ -40,7 +39,10 @@ const LARGEST_SCHEMA: u64 = 4 * 1024 * 1024;
 /// Runs the command.
 pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
     watch_signals()?;
-    let schema = args.schema.as_deref().map(read_schema).transpose()?;
+    let schema = match args.schema.as_deref() {
+        Some(path) => Some(read_schema(path, env)?),
+        None => None,
+    };
     if let Some((_, validator)) = &schema {
         let unchecked = validator.unchecked();
         if !unchecked.is_empty() {
@@ -233,18 +235,53 @@ fn explain(exit: Exit, response: &LlmResponse, env: &mut Env) {
                     false => format!("{}: {}", denial.tool, denial.detail),
                 })
                 .collect();
-            let mut tools: Vec<&str> = response.denials.iter().map(|d| d.tool.as_str()).collect();
-            tools.retain(|tool| !tool.is_empty());
-            tools.dedup();
-            let failure = Failure::new(Exit::Denied, "denied", denied.join("; "));
-            env.output.failure(&match tools.is_empty() {
-                true => {
-                    failure.hint("nobody is there to answer; say in the prompt what the model asks")
-                }
-                false => failure.hint(format!("--allow {} lets it", tools.join(","))),
-            });
+            let mut failure = Failure::new(Exit::Denied, "denied", denied.join("; "));
+            for hint in denial_hints(&response.denials) {
+                failure = failure.hint(hint);
+            }
+            env.output.failure(&failure);
         }
         _ => {}
+    }
+}
+
+/// What allows what was denied, and nothing else.
+fn denial_hints(denials: &[Denial]) -> Vec<String> {
+    let mut rules: Vec<&str> = Vec::new();
+    let mut hints = Vec::new();
+    for denial in denials {
+        let hint = match (&denial.rule, denial.tool.as_str()) {
+            (Some(rule), _) => {
+                if !rules.contains(&rule.as_str()) {
+                    rules.push(rule);
+                }
+                continue;
+            }
+            (None, "") => {
+                "nobody is there to answer; say in the prompt what the model asks".to_string()
+            }
+            (None, tool) => format!(
+                "no rule with a pattern allows that use of {tool}: --allow {tool} allows every use of it"
+            ),
+        };
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    if !rules.is_empty() {
+        let rules = quoted(&rules.join(","));
+        hints.insert(0, format!("--allow {rules} allows it"));
+    }
+    hints
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ',' | ':' | '/');
+    match word.chars().all(is_plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
@@ -284,9 +321,13 @@ fn repair(request: &Request, answer: &str, why: &str) -> Request {
 fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<Request, Failure> {
     let mut reader = TextReader::new(args.lossy, args.ask.deadline);
     let mut text = args.text.clone();
+    args.ask.check_secrets("TEXT", &text)?;
+    args.ask
+        .check_secrets("--system", args.system.as_deref().unwrap_or_default())?;
     for path in &args.files {
         let source = Source::File(path.clone());
         let content = read_text(&mut reader, &source, env)?;
+        args.ask.check_secrets(&source.name(), &content)?;
         let tag = tag("file", &content);
         let name = source.name().replace('"', "'");
         append(&mut text, &format!("<{tag} name=\"{name}\">\n{content}"));
@@ -294,6 +335,7 @@ fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<
     }
     if args.stdin {
         let content = read_text(&mut reader, &Source::Stdin, env)?;
+        args.ask.check_secrets("standard input", &content)?;
         // A pipe that is only there because nobody closed it says nothing, and is no part of the question.
         if text.is_empty() {
             text = content;
@@ -315,7 +357,7 @@ fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<
     request.temperature = args.temperature;
     request.max_output_tokens = args.max_output_tokens;
     for path in &args.images {
-        request.images.push(read_image(path)?);
+        request.images.push(read_image(path, env)?);
     }
     if let Some(schema) = schema {
         // An agent takes no schema but in words, and to a service that ignores it they do no harm.
@@ -372,25 +414,24 @@ fn read_text(reader: &mut TextReader, source: &Source, env: &mut Env) -> Result<
 }
 
 /// A file of at most so many bytes.
-fn read_bytes(path: &Path, most: u64, what: &str) -> Result<Vec<u8>, Failure> {
+fn read_bytes(path: &Path, most: u64, what: &str, env: &Env) -> Result<Vec<u8>, Failure> {
     let shown = escape_os(path);
-    let unreadable = |error: std::io::Error| {
+    let unreadable = |error: io::Error| {
         Failure::new(Exit::NoInput, "input", format!("`{shown}`: {error}"))
             .hint(format!("{what} names a file that can be read"))
     };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    let mut file = file.take(most + 1);
-    file.read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > most {
-        let detail = format!("`{shown}` is larger than {} MiB", most / 1024 / 1024);
-        return Err(Failure::new(Exit::BadInput, "input", detail));
-    }
-    Ok(bytes)
+    read_file(path, most, env).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            let detail = format!("`{shown}`: {error}");
+            Failure::new(Exit::BadInput, "input", detail)
+        }
+        _ => stopped(&error, &format!("`{shown}`"), env.deadline)
+            .unwrap_or_else(|| unreadable(error)),
+    })
 }
 
-fn read_image(path: &Path) -> Result<Image, Failure> {
-    let bytes = read_bytes(path, LARGEST_IMAGE, "--image")?;
+fn read_image(path: &Path, env: &Env) -> Result<Image, Failure> {
+    let bytes = read_bytes(path, LARGEST_IMAGE, "--image", env)?;
     let media_type = media_type(&bytes).ok_or_else(|| {
         let detail = format!("`{}` is no PNG, JPEG, GIF or WebP", escape_os(path));
         Failure::new(Exit::BadInput, "input", detail).hint("convert it, to PNG for instance")
@@ -416,12 +457,12 @@ fn media_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn read_schema(path: &Path) -> Result<(Value, Validator), Failure> {
+fn read_schema(path: &Path, env: &Env) -> Result<(Value, Validator), Failure> {
     let wrong = |detail: String| {
         let detail = format!("--schema `{}`: {detail}", escape_os(path));
         Failure::new(Exit::Config, "configuration", detail)
     };
-    let bytes = read_bytes(path, LARGEST_SCHEMA, "--schema")?;
+    let bytes = read_bytes(path, LARGEST_SCHEMA, "--schema", env)?;
     let schema: Value =
         serde_json::from_slice(&bytes).map_err(|error| wrong(format!("is not JSON: {error}")))?;
     let validator = Validator::new(&schema).map_err(|error| wrong(error.to_string()))?;

@@ -28,6 +28,7 @@ use crate::llm::client::Rule;
 use crate::plan::check::PlanFormat;
 use crate::plan::finding::Code;
 use crate::tokens::Vocabulary;
+use crate::transport::sandbox::Mode;
 
 /// The documentation of a command, and what may follow it.
 pub(crate) struct CommandSpec {
@@ -237,6 +238,10 @@ pub(crate) struct LowAsk {
     pub(crate) file: Vec<PathBuf>,
     pub(crate) image: Vec<PathBuf>,
     pub(crate) allow: Vec<Rule>,
+    pub(crate) sandbox: Option<Mode>,
+    pub(crate) max_repeats: Option<u32>,
+    pub(crate) insecure: bool,
+    pub(crate) allow_secrets: bool,
     pub(crate) thinking: Option<value::Thinking>,
     pub(crate) temperature: Option<f64>,
     pub(crate) max_output_tokens: Option<u64>,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::cli::flags::value::{self, Thinking};
 use crate::cli::flags::{Completes, Flag, Takes};
 use crate::cost::record::Transport;
+use crate::transport::sandbox::Mode;
 
 /// The flags of every command; they stand after its own.
 pub(crate) static COMMON: &[&Flag] = &[&HELP, &VERSION];
@@ -341,5 +342,60 @@ pub(crate) static VERSION: Flag = Flag {
     short: Some('V'),
     takes: Takes::Version,
     doc: "Print the version.",
+    ..Flag::BLANK
+};
+
+/// `--sandbox`.
+pub(crate) static SANDBOX: Flag = Flag {
+    long: "sandbox",
+    takes: Takes::Value("MODE", |low, v| {
+        let modes = [
+            ("read-only", Mode::ReadOnly),
+            ("workspace", Mode::Workspace),
+        ];
+        low.ask.sandbox = Some(value::choice(v, &modes)?);
+        Ok(())
+    }),
+    choices: &["read-only", "workspace"],
+    completes: Completes::Choices,
+    doc: "Run the agent in a sandbox of bubblewrap's. The file system is read-only, the home directory is hidden but for \
+what the agent needs to run, /tmp is its own, and nothing that it started outlives it. With workspace it may write to the \
+directory that omk runs in; with either to its own home, where its sessions are. The network stays as it is: the agent needs \
+its service. Needs Linux and the program bwrap (apt-get install bubblewrap), without which nothing runs. For CI, {--allow} all \
+with {--sandbox} workspace is safer than any list of patterns. The default is no sandbox.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+/// `--max-repeats`.
+pub(crate) static MAX_REPEATS: Flag = Flag {
+    long: "max-repeats",
+    takes: Takes::Value("N", |low, v| {
+        low.ask.max_repeats = Some(value::retries(v)?);
+        Ok(())
+    }),
+    doc: "How often an agent may do the very same. That is the same tool with the same arguments in one turn. Once more, and the turn is cancelled with exit \
+code 6: an agent that repeats itself pays for each step and gets nowhere. The default is 20.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+/// `--insecure`.
+pub(crate) static INSECURE: Flag = Flag {
+    long: "insecure",
+    takes: Takes::Nothing(|low| low.ask.insecure = true),
+    doc: "Send the key over plain HTTP to another machine. Whoever is on the way can read it, so this is refused otherwise; \
+addresses of this machine, such as 127.0.0.1, need no flag.",
+    ..Flag::BLANK
+};
+
+/// `--allow-secrets`.
+pub(crate) static ALLOW_SECRETS: Flag = Flag {
+    long: "allow-secrets",
+    takes: Takes::Nothing(|low| low.ask.allow_secrets = true),
+    doc: "Send the prompt although a key stands in it. Otherwise a text, file or standard input with a key of an \
+unmistakable form (a private key, or a token of GitHub, GitLab, AWS, Slack, Google, Stripe, npm, PyPI, SendGrid or a model \
+service, or a signed JSON web token) ends the run with exit code 65 before anything is sent; the message names the file, the \
+line and the kind, never the value. Passwords and other secrets without such a form are not found.",
     ..Flag::BLANK
 };

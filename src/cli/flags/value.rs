@@ -177,6 +177,10 @@ pub(crate) fn url(value: &OsStr) -> Result<String, String> {
         .strip_prefix("https://")
         .or_else(|| value.strip_prefix("http://"));
     match rest {
+        Some(_) if value.contains(['?', '#']) => Err(format!(
+            "`{}` has a query or a fragment, and a path is added to it; leave out what follows `?` or `#`",
+            value.split(['?', '#']).next().unwrap_or_default()
+        )),
         Some(rest) if !rest.is_empty() && !value.contains(char::is_whitespace) => {
             Ok(value.to_string())
         }

@@ -5,6 +5,9 @@
 //! that is given up is cancelled and waited for, with a bound, since only then is known what it used. Refuses to say yes
 //! to what nobody allowed, and to ask again once a tool was called: what a tool did is done.
 
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::io;
 use std::time::Duration;
 use std::time::Instant;
@@ -30,6 +33,7 @@ use crate::llm::types::UsageSource;
 use crate::runtime::base64;
 use crate::runtime::clock::Timer;
 use crate::runtime::signal;
+use crate::runtime::text;
 use crate::tokens::usage::TokenCounts;
 use crate::transport::agent;
 use crate::transport::agent::Answer;
@@ -82,6 +86,8 @@ const GRACE_AFTER_DEADLINE: Grace = Grace {
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// And at most.
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// Characters of a tool's arguments that an error shows.
+const MAX_SHOWN_ARGUMENTS: usize = 200;
 /// How long nothing happens until an observer is given an occasion to show that, or to stop.
 const TICK: Duration = Duration::from_secs(1);
 /// How long nothing must happen, after a turn that began sub-agents, until they are taken to be done.
@@ -235,14 +241,18 @@ impl<L: Launch> Run<'_, L> {
             forbidden: Vec::new(),
             disobeyed: Vec::new(),
             grace: GRACE,
+            distrusted: false,
+            tools: Vec::new(),
+            repeats: Vec::new(),
         };
         let end = turn.run();
         let exited =
             matches!(&end, Ok(Outcome::Failed(failure)) if failure.kind == FailureKind::Exited);
+        let distrusted = turn.distrusted;
         // The answer goes out before anything else is waited for.
         let (answer, told, grace) = turn.conclude(end);
         let exit = self.launcher.stop(&mut link, grace.stop);
-        let answer = self.account(agent, told, answer, emitter);
+        let answer = self.account(agent, told, distrusted, answer, emitter);
         match exit.filter(|_| exited) {
             Some(exit) => {
                 answer.map_err(|error| error.with_detail(|detail| format!("{detail} ({exit})")))
@@ -256,6 +266,7 @@ impl<L: Launch> Run<'_, L> {
         &mut self,
         agent: &mut dyn Agent,
         told: UsageSum,
+        distrusted: bool,
         answer: Result<LlmResponse, LlmError>,
         emitter: &mut Emitter<'_>,
     ) -> Result<LlmResponse, LlmError> {
@@ -266,13 +277,17 @@ impl<L: Launch> Run<'_, L> {
                 heard = heard.and(end.emit(emitter));
             }
         }
-        let usage = agent.usage();
+        let mut usage = agent.usage();
+        if distrusted {
+            usage.untold = usage.untold.saturating_add(1);
+        }
         let known = at_least(&usage, agent.source());
         self.budget.record_usage(known.total());
         if usage != told {
             heard = heard.and(emitter.emit(Event::Usage(&known)));
         }
         let charged = match (usage.calls, usage.untold) {
+            _ if distrusted => Charge::Unknown,
             (0, 0) => Charge::No,
             (0, _) => Charge::Unknown,
             _ => Charge::Yes,
@@ -349,6 +364,12 @@ struct Turn<'a, 'o, 'l> {
     disobeyed: Vec<String>,
     /// How long the turn and the agent have to end.
     grace: Grace,
+    /// What the agent wrote about the turn was changed, so no figure in it is the whole truth.
+    distrusted: bool,
+    /// The tool of each call.
+    tools: Vec<(String, String)>,
+    /// How often each tool was used with the same arguments.
+    repeats: Vec<(u64, u32)>,
 }
 
 impl Turn<'_, '_, '_> {
@@ -454,8 +475,11 @@ impl Turn<'_, '_, '_> {
     /// Takes in what happened beside the link.
     fn look(&mut self) -> Result<(), LlmError> {
         self.looked = self.timer.elapsed();
-        let events = self.agent.look().map_err(|error| LlmError::Io {
-            detail: format!("the session's log: {error}"),
+        let events = self.agent.look().map_err(|error| {
+            self.distrusted |= error.kind() == io::ErrorKind::InvalidData;
+            LlmError::Io {
+                detail: format!("the session's log: {error}"),
+            }
         })?;
         if !events.is_empty() {
             self.heard = self.looked;
@@ -529,6 +553,7 @@ impl Turn<'_, '_, '_> {
                 Ok(())
             }
             agent::Event::Tool { call, name } => {
+                self.tools.push((call.clone(), name.clone()));
                 // A version may come that neither asks nor hands over the file. That is at least said.
                 if permissions::writes(&name) && !self.permissions.covers(&name) {
                     self.forbidden.push((call.clone(), name.clone()));
@@ -538,6 +563,7 @@ impl Turn<'_, '_, '_> {
                 self.emitter.mark_acted();
                 Ok(())
             }
+            agent::Event::ToolUsed { call, arguments } => self.on_use(&call, &arguments),
             agent::Event::ToolDone { call, ok } => {
                 self.running.retain(|running| *running != call);
                 if let Some(at) = self.forbidden.iter().position(|(known, _)| *known == call) {
@@ -562,6 +588,33 @@ impl Turn<'_, '_, '_> {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Gives the turn up where the agent does the same over and over.
+    fn on_use(&mut self, call: &str, arguments: &str) -> Result<(), LlmError> {
+        let tool = self.tools.iter().rfind(|(known, _)| known == call);
+        let name = tool.map_or("a tool", |(_, name)| name).to_string();
+        let mut hasher = DefaultHasher::new();
+        (&name, arguments).hash(&mut hasher);
+        let hash = hasher.finish();
+        let count = match self.repeats.iter_mut().find(|(known, _)| *known == hash) {
+            Some((_, count)) => {
+                *count = count.saturating_add(1);
+                *count
+            }
+            None => {
+                self.repeats.push((hash, 1));
+                1
+            }
+        };
+        if count <= self.config.max_repeats || self.quiet {
+            return Ok(());
+        }
+        let arguments = text::escape(arguments);
+        let shown = text::truncate(&arguments, MAX_SHOWN_ARGUMENTS);
+        Err(LlmError::Runaway {
+            detail: format!("the agent used {name} {count} times with the same arguments: {shown}"),
+        })
     }
 
     fn on_text(&mut self, event: Event<'_>, bytes: usize) -> Result<(), LlmError> {
@@ -605,15 +658,15 @@ impl Turn<'_, '_, '_> {
             {
                 (Answer::Allow, None)
             }
-            what => self.permissions.decide(what),
+            what => self.permissions.decide(what, &self.config.place),
         };
         if answer == Answer::Allow {
             // Reading may be done again.
             if !matches!(ask.what, Asked::ReadFile { .. }) {
                 self.emitter.mark_acted();
             }
-            if matches!(ask.what, Asked::ReadFile { .. } | Asked::WriteFile { .. }) {
-                answer = self.agent.on_file(&ask.what);
+            if let Some(file) = self.config.place.resolved(&ask.what) {
+                answer = self.agent.on_file(&file);
             }
         }
         self.denials.extend(denial);

@@ -25,6 +25,7 @@ pub use crate::llm::client::agent::Launch;
 pub use crate::llm::client::http::HttpLlmClient;
 pub use crate::llm::client::mock::MockLlmClient;
 pub use crate::llm::client::permissions::Permissions;
+pub use crate::llm::client::permissions::Place;
 pub use crate::llm::client::permissions::Rule;
 pub use crate::llm::client::tape::Recorded;
 pub use crate::llm::client::wire::WireLlmClient;
@@ -287,6 +288,10 @@ pub struct LlmClientConfig {
     pub idle_timeout: Duration,
     /// Whether and when to try again.
     pub retry: RetryPolicy,
+    /// Where an agent works, for rules about files.
+    pub place: Place,
+    /// How often an agent may use the same tool with the same arguments in one turn.
+    pub max_repeats: u32,
 }
 
 impl LlmClientConfig {
@@ -299,6 +304,8 @@ impl LlmClientConfig {
             max_answer_bytes: 64 * 1024 * 1024,
             timeout: Duration::from_secs(15 * 60),
             idle_timeout: Duration::from_secs(2 * 60),
+            place: Place::default(),
+            max_repeats: 20,
             retry: RetryPolicy::default(),
         }
     }

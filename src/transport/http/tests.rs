@@ -92,14 +92,15 @@ fn an_error_status_is_an_answer_with_its_body() {
 }
 
 #[test]
-fn retry_after_is_read_in_seconds_only() {
+fn retry_after_is_read_in_seconds_or_as_a_date() {
     for (value, wait) in [
         ("7", Some(7)),
         (" 0 ", Some(0)),
         ("-1", None),
         ("1.5", None),
-        ("99999999999999999999", None),
-        ("Fri, 20 Nov 2026 08:30:00 GMT", None),
+        ("99999999999999999999", Some(u64::from(u32::MAX))),
+        ("Fri, 20 Nov 2020 08:30:00 GMT", Some(0)),
+        ("tomorrow", None),
     ] {
         let header = format!("retry-after: {value}\r\n");
         let server = Server::new(move |_| ok("429 Too Many Requests", &header, ""));

@@ -117,13 +117,16 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
 fn brief(args: &MakeArgs, env: &mut Env) -> Result<Brief, Failure> {
     let deadline = args.ask.deadline;
     let mut brief = Brief::new(args.goal.clone());
+    args.ask.check_secrets("GOAL", &args.goal)?;
     for path in &args.context {
         let source = Source::File(path.clone());
         let text = plan::read_as(&source, args.lossy, deadline, env)?;
+        args.ask.check_secrets(&source.name(), &text)?;
         brief.notes.push((source.name(), text));
     }
     if args.stdin {
         let text = plan::read_as(&Source::Stdin, args.lossy, deadline, env)?;
+        args.ask.check_secrets("standard input", &text)?;
         if brief.goal.is_empty() {
             brief.goal = text;
         } else if !text.is_empty() {

@@ -28,7 +28,22 @@ Before anything is sent the prompt is counted, the worst case is held against {-
 and an open record of it stands in the ledger. What was used is written down as it becomes known, so that a run that is \
 killed is not forgotten.\n\n\
 A service or agent that fails in a way that may pass is asked again, as {--retries} says, until something of the answer \
-was printed.",
+was printed.\n\n\
+A pattern of {--allow} for commands is compared with the whole command, in which `*` stands for any text. `Shell(git *)` allows \
+one plain git command, never one with ; & | < > $ or a line break in it, and not the options and subcommands by which git runs \
+or writes something else, such as `-c`, `--exec` or `--output`. A rule allows those by naming them, as \
+`Shell(git rebase --exec *)` does. omk has such lists for git, npm, cargo, make, find, tar, curl, python and other known \
+programs; of any other program `*` covers everything.\n\n\
+In a pattern for files `*` stands for text without a slash, `?` for one character and `**` for any number of directories. A \
+relative pattern is taken from the directory that omk runs in. Links are followed before paths are compared, and a link that \
+leads out of what is allowed is refused. Files that hold keys, files that something runs by itself (those of git, startup \
+files of shells, definitions of CI), and what omk and the agent keep for themselves need a rule with their exact name. What \
+Kimi Code reads through omk has to be in that directory and may hold no keys: `Read(PATTERN)` allows more, and patterns for \
+files of the directory are then all that may be read of it.\n\n\
+A pattern is not a sandbox. It decides on what an agent asks for, by what the request says. A command that was allowed runs the \
+project's own code, such as its tests and build scripts, with all the rights of the user; a list of options is never complete; \
+and between a decision and the agent's own deed a file can change. Where an agent must not be able to do more than it was \
+allowed to, use {--sandbox}.",
     examples: &[
         (
             "omk prompt \"Which of these functions has no test?\" < src/lib.rs",
@@ -58,7 +73,14 @@ was printed.",
     flags: &[
         FlagGroup {
             title: "Input",
-            flags: &[&SYSTEM, &FILE, &IMAGE, &shared::LOSSY, &shared::NO_STDIN],
+            flags: &[
+                &SYSTEM,
+                &FILE,
+                &IMAGE,
+                &shared::ALLOW_SECRETS,
+                &shared::LOSSY,
+                &shared::NO_STDIN,
+            ],
         },
         FlagGroup {
             title: "Sending",
@@ -66,6 +88,7 @@ was printed.",
                 &shared::MODEL,
                 &shared::TRANSPORT,
                 &shared::BASE_URL,
+                &shared::INSECURE,
                 &shared::THINKING,
                 &TEMPERATURE,
                 &shared::RETRIES,
@@ -95,7 +118,13 @@ was printed.",
         },
         FlagGroup {
             title: "Agent",
-            flags: &[&shared::KIMI, &ALLOW, &SESSION],
+            flags: &[
+                &shared::KIMI,
+                &ALLOW,
+                &shared::SANDBOX,
+                &shared::MAX_REPEATS,
+                &SESSION,
+            ],
         },
         FlagGroup {
             title: "Ledger",
@@ -156,11 +185,10 @@ static ALLOW: Flag = Flag {
         Ok(())
     }),
     doc: "Tools that an agent may use without asking anyone. Names are the agent's, where Shell and Bash, and Read, \
-Write and Edit with or without File, mean the same; `all` is every tool. A pattern narrows it to commands, or to \
-files, where * stands for anything: Shell(git *) allows one plain git command, never one with ; & | < > $ or a line break \
-in it. The default is none: what is asked for is denied, the answer is printed, and the exit code is 6. Reading files in \
-its directory is something that agents do not ask for. Within a git work tree Kimi Code does not ask before it changes a file \
-either; it has to hand the file to omk, which writes what is allowed.",
+Write and Edit with or without File, mean the same; `all` is every tool. A pattern narrows it to commands, as in `Shell(git *)`, or \
+to files, as in `Write(src/**)`; the section on {--allow} above says what a pattern covers. The default is none: what is asked \
+for is denied, the answer is printed, and the exit code is 6. kimi-cli and kimi-agent read files without asking. Within a git \
+work tree Kimi Code does not ask before it changes a file; it has to hand the file to omk, which writes what is allowed.",
     repeats: true,
     configurable: true,
     ..Flag::BLANK

@@ -61,6 +61,8 @@ that rests. Whom it asks, limits, retries, recordings and the ledger are those o
                 &shared::MODEL,
                 &shared::TRANSPORT,
                 &shared::BASE_URL,
+                &shared::INSECURE,
+                &shared::ALLOW_SECRETS,
                 &shared::THINKING,
                 &shared::RETRIES,
                 &shared::IDLE_TIMEOUT,
