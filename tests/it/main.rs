@@ -24,6 +24,7 @@ mod fake_agent;
 mod flags;
 mod fleet_store;
 mod help;
+mod hostile;
 mod input;
 mod ledger;
 mod ledger_loss;

@@ -1,0 +1,276 @@
+//! Peers and files that mean harm, and what omk does about them.
+//!
+//! Agents are scripts that speak Wire, see [`crate::signals`]. The decisions on single commands and paths are tested where
+//! they are made, on a corpus in `tests/fixtures/attacks`.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::fake_agent::ask;
+use crate::sandbox::{Run, Sandbox, is_installed};
+use crate::server::nobody;
+use crate::service::{Answer, Service};
+use crate::signals::{lives, wire_agent};
+
+/// Of a form that GitHub gives out, put together so that no scanner takes this file for one that holds a key.
+fn key() -> String {
+    format!("gh{}_{}", 'p', "Zq3vN8kLw0XyT5bRm2HsJd7GfCa9PeUi4oVt")
+}
+
+/// A run of this agent that finds programs beside it.
+fn with_path(sandbox: &Sandbox, agent: &Path, flags: &str) -> Run {
+    let path = format!("{}:{}", agent.display(), std::env::var("PATH").unwrap());
+    ask(sandbox, agent, flags).env("PATH", path)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_that_nobody_writes_to_meets_the_deadline_wherever_a_file_is_read() {
+    let sandbox = Sandbox::new("a_pipe_that_nobody_writes_to");
+    let pipe = sandbox.path("work/pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for line in [
+        "prompt --deadline 300ms -f pipe Go.",
+        "prompt --deadline 300ms --image pipe Go.",
+        "prompt --deadline 300ms --schema pipe Go.",
+        "prompt --deadline 300ms --price-file pipe Go.",
+        "prompt --deadline 300ms --replay pipe Go.",
+        "plan --deadline 300ms --context pipe Go.",
+        "estimate --deadline 300ms pipe",
+        "plan check --deadline 300ms pipe",
+    ] {
+        let run = sandbox.omk(line).env("MOONSHOT_API_KEY", "sk-test");
+        let run = run.env("OMK_BASE_URL", nobody());
+        run.run().code(124).stderr_contains("`pipe`");
+    }
+}
+
+#[test]
+fn a_key_in_a_prompt_is_found_before_anything_is_sent_and_never_shown() {
+    let sandbox = Sandbox::new("a_key_in_a_prompt");
+    let service = Service::new(|_| Answer::text(["ok"]));
+    let key = key();
+    sandbox.file("notes.txt", format!("first\nsecond\ntoken = \"{key}\"\n"));
+    let prompt = |flags: &str| {
+        sandbox
+            .omk(&format!("prompt {flags}"))
+            .env("OMK_BASE_URL", service.url())
+            .env("MOONSHOT_API_KEY", "sk-test")
+    };
+    for (run, place) in [
+        (prompt("-f notes.txt Go."), "notes.txt, line 3"),
+        (prompt("--json -f notes.txt Go."), "notes.txt, line 3"),
+        (prompt("-").stdin(key.clone()), "standard input, line 1"),
+        (prompt("").arg(format!("Use {key}")), "TEXT, line 1"),
+        (prompt("Go. --system").arg(key.clone()), "--system, line 1"),
+    ] {
+        let outcome = run.run();
+        outcome.code(65).stderr_contains(place);
+        outcome.stderr_contains("a GitHub token stands there");
+        outcome.check(!outcome.stderr_text().contains(&key), "the key is shown");
+        outcome.check(!outcome.stdout_text().contains(&key), "the key is shown");
+    }
+    assert_eq!(service.calls().len(), 0);
+    prompt("--allow-secrets -f notes.txt Go.")
+        .run()
+        .code(0)
+        .stdout("ok");
+}
+
+#[test]
+fn a_key_is_not_sent_unencrypted_to_another_machine() {
+    let sandbox = Sandbox::new("a_key_is_not_sent_unencrypted");
+    // An address for documentation, where nobody is.
+    let prompt = |flags: &str| {
+        sandbox
+            .omk(&format!(
+                "prompt --deadline 300ms --base-url http://192.0.2.1/v1 {flags} Go."
+            ))
+            .env("MOONSHOT_API_KEY", "sk-test")
+    };
+    let outcome = prompt("").run();
+    outcome
+        .code(78)
+        .stderr_contains("the key would be sent unencrypted");
+    outcome.stderr_contains("--insecure");
+    let outcome = prompt("--insecure").run();
+    outcome.check(
+        !outcome.stderr_text().contains("unencrypted"),
+        "it is sent then",
+    );
+    let outcome = sandbox
+        .omk("prompt --base-url http://127.0.0.1/v1?key=1 Go.")
+        .run();
+    outcome.code(2).stderr_contains("has a query or a fragment");
+}
+
+#[test]
+fn an_agent_that_repeats_itself_is_stopped() {
+    let sandbox = Sandbox::new("an_agent_that_repeats_itself");
+    let agent = wire_agent(
+        &sandbox,
+        r#"n=0
+while [ $n -lt 30 ]; do
+  n=$((n+1))
+  event ToolCall '{"type":"function","id":"t'$n'","function":{"name":"Shell","arguments":"{\"command\":\"ls\"}"}}'
+  event ToolResult '{"tool_call_id":"t'$n'","return_value":{"is_error":false,"output":"","message":"","display":[]}}'
+done
+read -r line; id "$line"; answer "$id" '{}'; answer "$prompt" '{"status":"cancelled"}'
+while read -r line; do :; done"#,
+    );
+    let outcome = with_path(&sandbox, &agent, "--json -m kimi-k2.6 Go.").run();
+    let result = outcome.code(6).json();
+    outcome.check(result["error"]["kind"] == "runaway agent", "the kind");
+    outcome.stderr_contains("the agent used Shell 21 times with the same arguments: ");
+    with_path(&sandbox, &agent, "--max-repeats 2 Go.")
+        .run()
+        .code(6)
+        .stderr_contains("the agent used Shell 3 times");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn after_the_deadline_no_process_of_an_agent_is_left_whatever_it_does() {
+    for (name, rest) in [
+        (
+            "ignores",
+            "trap '' TERM HUP INT; echo $$ > pid; while :; do sleep 1; done",
+        ),
+        (
+            "session",
+            "setsid sh -c 'trap \"\" TERM HUP INT; echo $$ > pid; while :; do sleep 1; done' & sleep 1000",
+        ),
+        // The child's parent is gone before anyone looks.
+        (
+            "orphan",
+            "(setsid sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 1; done' &) ; sleep 1000",
+        ),
+        ("forks", "sh -c 'echo $$ > pid; exec sleep 1000' & exit 0"),
+    ] {
+        let sandbox = Sandbox::new(&format!("after_the_deadline_{name}"));
+        let agent = wire_agent(&sandbox, rest);
+        let outcome = with_path(&sandbox, &agent, "--deadline 2s Go.").run();
+        let pid = std::fs::read_to_string(sandbox.path("work/pid")).unwrap();
+        outcome.check(!lives(pid.trim()), "it lives on");
+        // The exit of an agent is seen though its child holds the pipes.
+        outcome.code(if name == "forks" { 1 } else { 124 });
+        println!("{name}: {:?}", outcome.took);
+    }
+}
+
+/// Whether the tests of the sandbox can run; where they cannot, that is said, or with `OMK_REQUIRE_SANDBOX` a failure.
+fn has_bubblewrap() -> bool {
+    let works = is_installed("bwrap")
+        && Command::new("bwrap")
+            .args([
+                "--ro-bind",
+                "/",
+                "/",
+                "--unshare-pid",
+                "--proc",
+                "/proc",
+                "true",
+            ])
+            .status()
+            .is_ok_and(|status| status.success());
+    assert!(
+        works || std::env::var_os("OMK_REQUIRE_SANDBOX").is_none(),
+        "bubblewrap does not work here, and OMK_REQUIRE_SANDBOX is set"
+    );
+    if !works {
+        println!("skipped: bubblewrap does not work here");
+    }
+    works
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn in_a_sandbox_a_hostile_tool_reads_and_writes_nothing_else_and_outlives_nothing() {
+    if !has_bubblewrap() {
+        return;
+    }
+    for (mode, writes) in [("read-only", false), ("workspace", true)] {
+        let sandbox = Sandbox::new(&format!("in_a_sandbox_{mode}"));
+        let canary = sandbox.path("home/canary");
+        std::fs::write(&canary, "secret of the user").unwrap();
+        std::fs::create_dir_all(sandbox.path("outside")).unwrap();
+        std::fs::write(sandbox.path("outside/file"), "kept").unwrap();
+        sandbox.file("here", "kept");
+        // It reports to its own home, the one place that it may always write to.
+        let agent = wire_agent(
+            &sandbox,
+            r#"report() { echo "$1" >> "$HOME/.kimi/report"; }
+cat "$HOME/canary" > "$HOME/.kimi/stolen" 2>&1 && report 'read the canary'
+ls "$HOME" | grep -q canary && report 'saw the canary'
+{ echo x > ../outside/file; } 2>/dev/null && report 'wrote outside'
+{ echo x > /etc/omk-test; } 2>/dev/null && report 'wrote to /etc'
+{ echo x > "$HOME/.bashrc"; } 2>/dev/null
+{ echo x > /proc/sys/kernel/hostname; } 2>/dev/null && report 'wrote to /proc/sys'
+{ echo x > here; } 2>/dev/null && report 'wrote to the work directory'
+echo x > /tmp/omk-hostile && report 'wrote to its own /tmp'
+[ "$(ls /proc | grep -c '^[0-9]')" -lt 20 ] && report 'sees its own processes'
+mount -o remount,rw / 2>/dev/null && report 'remounted'
+setsid sh -c 'trap "" TERM HUP INT; exec sleep 4321.5' </dev/null >/dev/null 2>&1 &
+event ContentPart '{"type":"text","text":"done"}'
+event TurnEnd '{}'
+answer "$prompt" '{"status":"finished"}'
+while read -r line; do :; done"#,
+        );
+        let flags = format!("--sandbox {mode} --allow all -q -m kimi-k2.6 Go.");
+        let outcome = with_path(&sandbox, &agent, &flags).run();
+        outcome.code(0).stdout("done");
+        let report = std::fs::read_to_string(sandbox.path("home/.kimi/report")).unwrap();
+        let mut expected = vec!["wrote to its own /tmp", "sees its own processes"];
+        if writes {
+            expected.insert(0, "wrote to the work directory");
+        }
+        let lines: Vec<&str> = report.lines().collect();
+        outcome.check(lines == expected, &format!("{mode}: {report}"));
+        let stolen = std::fs::read_to_string(sandbox.path("home/.kimi/stolen")).unwrap();
+        outcome.check(
+            !stolen.contains("secret of the user"),
+            "the canary was read",
+        );
+        assert_eq!(
+            std::fs::read_to_string(&canary).unwrap(),
+            "secret of the user"
+        );
+        assert_eq!(
+            std::fs::read_to_string(sandbox.path("outside/file")).unwrap(),
+            "kept"
+        );
+        assert!(!sandbox.path("home/.bashrc").exists() && !Path::new("/tmp/omk-hostile").exists());
+        let here = std::fs::read_to_string(sandbox.path("work/here")).unwrap();
+        assert_eq!(here == "kept", !writes);
+        let sleeps = Command::new("sh")
+            .args([
+                "-c",
+                "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'sleep 4321[.]5'",
+            ])
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(sleeps.stdout).unwrap().trim(),
+            "0",
+            "{mode}"
+        );
+    }
+}
+
+#[test]
+fn without_bubblewrap_nothing_runs() {
+    let sandbox = Sandbox::new("without_bubblewrap_nothing_runs");
+    let agent = wire_agent(&sandbox, "echo ran > ran");
+    let outcome = ask(&sandbox, &agent, "--json --sandbox workspace Go.").run();
+    let result = outcome.code(69).json();
+    outcome.check(result["error"]["kind"] == json!("no sandbox"), "the kind");
+    assert!(!sandbox.path("work/ran").exists());
+    let outcome = sandbox
+        .omk("prompt --sandbox workspace Go.")
+        .env("MOONSHOT_API_KEY", "sk-test")
+        .run();
+    outcome.code(2).stderr_contains("--sandbox needs an agent");
+}
