@@ -138,6 +138,10 @@ impl Sandbox {
             "/proc",
         ]
         .map(word));
+        // Root may write to these without any capability.
+        for settings in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"] {
+            add(&["--ro-bind-try", settings, settings].map(word));
+        }
         for own in ["/tmp", "/var/tmp", "/run"] {
             if Path::new(own).is_dir() {
                 add(&[word("--tmpfs"), word(own)]);

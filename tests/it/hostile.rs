@@ -208,7 +208,7 @@ ls "$HOME" | grep -q canary && report 'saw the canary'
 { echo x > ../outside/file; } 2>/dev/null && report 'wrote outside'
 { echo x > /etc/omk-test; } 2>/dev/null && report 'wrote to /etc'
 { echo x > "$HOME/.bashrc"; } 2>/dev/null
-{ echo x > /proc/sys/kernel/hostname; } 2>/dev/null && report 'wrote to /proc/sys'
+{ cat /proc/sys/vm/swappiness > /proc/sys/vm/swappiness; } 2>/dev/null && report 'wrote to /proc/sys'
 { echo x > here; } 2>/dev/null && report 'wrote to the work directory'
 echo x > /tmp/omk-hostile && report 'wrote to its own /tmp'
 [ "$(ls /proc | grep -c '^[0-9]')" -lt 20 ] && report 'sees its own processes'

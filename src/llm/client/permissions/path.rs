@@ -378,7 +378,7 @@ mod tests {
     fn place() -> Place {
         Place {
             directory: PathBuf::from("/nonexistent/p"),
-            home: Some(PathBuf::from("/nonexistent/home")),
+            home: Some(PathBuf::from("/nonexistent/h")),
             protected: vec![PathBuf::from("/nonexistent/ledger")],
         }
     }
@@ -406,7 +406,7 @@ mod tests {
             ("**", "a", true),
             ("a*b*c", "aXbXbXc", true),
             ("/nonexistent/q/*", "/nonexistent/q/a", true),
-            ("~/x/*", "/nonexistent/home/x/a", true),
+            ("~/x/*", "/nonexistent/h/x/a", true),
             ("../q/*", "/nonexistent/q/a", false),
             ("src/../*", "a", false),
         ] {
@@ -469,7 +469,7 @@ mod tests {
             "a/b.pem",
             ".aws/credentials",
             "/etc/shadow",
-            "/nonexistent/home/.ssh/id_rsa",
+            "/nonexistent/h/.ssh/id_rsa",
         ] {
             assert!(place.is_secret(&place.real(path).unwrap()), "{path}");
         }
