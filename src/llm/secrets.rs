@@ -451,7 +451,7 @@ mod tests {
             assert!(!of_rule.is_empty(), "no key for {}", rule.prefix);
             for key in of_rule {
                 for text in [
-                    format!("{key}"),
+                    key.to_string(),
                     format!("one\ntwo\nthe key is \"{key}\", keep it"),
                     format!("A={key}\n"),
                     format!("{{\"text\": \"first\\n{key}\"}}"),

@@ -14,6 +14,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io::Read;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
@@ -959,16 +960,13 @@ fn parse_url(url: &str) -> Result<Uri, TransportError> {
     Ok(uri)
 }
 
-fn read_pem(name: &str, path: &PathBuf) -> Result<Vec<u8>, TransportError> {
+fn read_pem(name: &str, path: &Path) -> Result<Vec<u8>, TransportError> {
     file::read_regular(path, MAX_CERTIFICATES).map_err(|e| TransportError::Tls {
         detail: format!("{name} {}: {e}", path.display()),
     })
 }
 
-fn read_certificates(
-    name: &str,
-    path: &PathBuf,
-) -> Result<Vec<Certificate<'static>>, TransportError> {
+fn read_certificates(name: &str, path: &Path) -> Result<Vec<Certificate<'static>>, TransportError> {
     let failed = |detail: String| TransportError::Tls {
         detail: format!("{name} {}: {detail}", path.display()),
     };
@@ -985,7 +983,7 @@ fn read_certificates(
     Ok(certificates)
 }
 
-fn read_key(path: &PathBuf) -> Result<PrivateKey<'static>, TransportError> {
+fn read_key(path: &Path) -> Result<PrivateKey<'static>, TransportError> {
     let pem = read_pem("client key", path)?;
     // The library's message is left out lest it quote the key.
     PrivateKey::from_pem(&pem).map_err(|_| TransportError::Tls {

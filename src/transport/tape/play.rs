@@ -89,14 +89,13 @@ impl Player {
     /// The directory that an agent worked in, as far as it was told.
     pub fn directory(&self) -> Option<String> {
         let reel = self.0.borrow();
-        let found = reel.entries.iter().find_map(|(_, entry)| match entry {
+        reel.entries.iter().find_map(|(_, entry)| match entry {
             Entry::Send(line) => {
                 let line: serde_json::Value = serde_json::from_slice(line).ok()?;
                 line.pointer("/params/cwd")?.as_str().map(str::to_string)
             }
             _ => None,
-        });
-        found
+        })
     }
 
     /// The time that passes on it. Whoever plays must go by this one, or waits in vain.

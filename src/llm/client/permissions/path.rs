@@ -274,7 +274,7 @@ impl Pattern {
         if text.ends_with('/') {
             parts.push("**");
         }
-        if parts.iter().any(|part| *part == "..") || parts.is_empty() {
+        if parts.contains(&"..") || parts.is_empty() {
             return None;
         }
         let is_wild = |part: &&&str| part.contains(['*', '?']);
