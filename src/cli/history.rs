@@ -10,7 +10,7 @@ use crate::cost::budget::TagFilter;
 use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::history::{Expected, History};
 
-/// So many single files are read at most; a pack has the rest.
+/// At most so many single files are read; segments have the rest.
 const MOST_FILES: usize = 64;
 
 /// What to expect of an answer of each of these models, by runs that have these labels; `None` for one of which the ledger

@@ -1,6 +1,6 @@
 //! What the ledger takes as it grows: appending, folding, reporting, finding.
 //!
-//! The ledger is filled in batches, which end in packs as the runs that are folded do, and nothing of it is thrown away:
+//! The ledger is filled in batches, which end in segments as the runs that are folded do, and nothing of it is thrown away:
 //! each size goes on from the one before. Times are of this machine; how much longer an append takes than with the fewest records is not.
 
 use std::collections::HashMap;

@@ -1096,3 +1096,52 @@ fn a_run_that_is_killed_stays_open_with_its_bound_until_it_is_recovered() {
         .code(0)
         .stdout("no open runs\n");
 }
+
+#[test]
+fn damage_is_reported_closes_budgets_and_is_put_aside() {
+    let sandbox = Sandbox::new("damage_is_reported_closes_budgets_and_is_put_aside");
+    let started = omk::runtime::clock::format_rfc3339(std::time::SystemTime::now());
+    let mut sink = ledger(&sandbox);
+    let mut run = settled(1, &started, "kimi-k3", "3");
+    run.worst_case_usd = run.actual_usd;
+    sink.append(&run).unwrap();
+    omk(&sandbox, "cost verify")
+        .run()
+        .code(0)
+        .stdout("1 run in 1 file, no damage\n");
+    omk(&sandbox, "cost repair")
+        .run()
+        .code(0)
+        .stdout("nothing to repair\n");
+    let path = ledger_path(&sandbox).join(format!("loose/{}.json", run.id));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 30]).unwrap();
+
+    let verified = omk(&sandbox, "cost verify --json").run();
+    verified.code(74).stderr_contains("omk cost repair");
+    let document: serde_json::Value = serde_json::from_str(verified.stdout_text()).unwrap();
+    verified.check(document["damage"][0]["runs"] == 1, "one run");
+    verified.check(document["damage"][0]["at_most_usd"] == 3, "its bound");
+    verified.check(
+        document["damage"][0]["at_most_usd_exact"] == "3",
+        "its exact bound",
+    );
+    omk(&sandbox, "cost report")
+        .run()
+        .code(0)
+        .stderr_contains("is damaged");
+    omk(&sandbox, "cost check --max-usd 9/day")
+        .run()
+        .code(74)
+        .stderr_contains("omk cost repair");
+
+    omk(&sandbox, "cost repair")
+        .run()
+        .code(0)
+        .stdout_contains(&format!("{} stands for it", run.id));
+    let aside = ledger_path(&sandbox).join(format!("damaged/{}.json", run.id));
+    assert_eq!(std::fs::read(aside).unwrap(), &bytes[..bytes.len() - 30]);
+    omk(&sandbox, "cost verify").run().code(0);
+    omk(&sandbox, "cost check --max-usd 9/day").run().code(0);
+    omk(&sandbox, "cost check --max-usd 2/day").run().code(5);
+}

@@ -1271,7 +1271,7 @@ fn what_is_repaired_counts_at_what_could_be_read_of_its_bound() {
     for (name, cut, runs, counted_after) in [
         (FIRST.to_string(), 10, 1, "8.3"),
         (FIRST.to_string(), usize::MAX, 2, "8.3"),
-        (loose(2), 10, 1, "12.1"),
+        (loose(2), 10, 1, "8.3"),
         (loose(3), 10, 1, "8.3"),
     ] {
         let dir = small();
