@@ -16,7 +16,9 @@ use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::Invocation;
 use crate::cli::flags::table::Table;
+use crate::cli::flags::value::{self, SchemaSource};
 use crate::cli::flags::{Completes, Flag, LowArgs, Takes};
+use crate::cli::template;
 use crate::runtime::text::{escape_os, nearest};
 
 /// A config file has a dozen keys; whatever is larger is some other file.
@@ -29,13 +31,14 @@ const LARGEST: u64 = 1 << 20;
 /// Exit 78, naming the variable, or the file and the key.
 pub(crate) fn fill(table: &Table, invocation: &mut Invocation, env: &Env) -> Result<(), Failure> {
     let command = invocation.command;
+    let mut settled = invocation.given.clone();
+    settled.extend(from_template(invocation, env)?);
     if command
         .flags()
         .all(|flag| !flag.configurable && flag.variables.is_empty())
     {
         return Ok(());
     }
-    let mut settled = invocation.given.clone();
     for flag in command.flags() {
         if settled.contains(&flag.long) {
             continue;
@@ -59,6 +62,46 @@ pub(crate) fn fill(table: &Table, invocation: &mut Invocation, env: &Env) -> Res
         Err(error) if error.kind() == io::ErrorKind::NotFound && !named => Ok(()),
         Err(error) => Err(wrong(format!("cannot read {}: {error}", escape_os(path)))),
     }
+}
+
+/// Reads the template that was named. Its header sets flags that were not given; gives back their names.
+fn from_template(invocation: &mut Invocation, env: &Env) -> Result<Vec<&'static str>, Failure> {
+    let Some(named) = invocation.low.ask.template.take() else {
+        return Ok(Vec::new());
+    };
+    let path = template::path(&named, env)?;
+    let template = template::read(&path)?;
+    invocation.low.ask.template_body = Some(template.body);
+    let mut set = Vec::new();
+    for flag in invocation.command.flags() {
+        let Some(value) = template.header.get(flag.long) else {
+            continue;
+        };
+        if invocation.given.contains(&flag.long) {
+            continue;
+        }
+        let low = &mut invocation.low;
+        let applied = match (flag.long, value) {
+            ("schema", Value::Object(_)) => {
+                low.ask.schema = Some(SchemaSource::Inline(value.clone()));
+                Ok(())
+            }
+            // Fields in short are no name of a file.
+            ("schema", Value::String(text)) => match value::schema(text.as_ref()) {
+                Ok(SchemaSource::File(_)) => set_from_json(flag, low, value, &path),
+                Ok(fields) => {
+                    low.ask.schema = Some(fields);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            _ => set_from_json(flag, low, value, &path),
+        };
+        applied
+            .map_err(|error| wrong(format!("{}: `{}`: {error}", escape_os(&path), flag.long)))?;
+        set.push(flag.long);
+    }
+    Ok(set)
 }
 
 /// The directory of omk's own files: `$XDG_CONFIG_HOME/omk`, else `$HOME/.config/omk`. `None` when

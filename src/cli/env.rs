@@ -53,6 +53,15 @@ impl Stdin {
         }
     }
 
+    /// Is it a file of which a part has been read, as in `while read line; do omk ...; done < file`? What is left of it is
+    /// for whoever began to read it.
+    pub(crate) fn is_partly_read(&self) -> bool {
+        match self {
+            Stdin::Process => file_position().is_some_and(|position| position > 0),
+            Stdin::Given(_) => false,
+        }
+    }
+
     /// Would reading wait for a person to type?
     pub(crate) fn is_terminal(&self) -> bool {
         match self {
@@ -73,6 +82,26 @@ fn is_stream_or_file() -> bool {
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
+
+/// Where the next byte of standard input would be read from; `None` where it is no regular file.
+#[cfg(unix)]
+fn file_position() -> Option<u64> {
+    use std::io::Seek;
+    use std::os::fd::AsFd;
+
+    let mut file = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+    let is_file = file.metadata().ok()?.is_file();
+    is_file.then(|| file.stream_position().ok())?
+}
+
+#[cfg(not(unix))]
+fn file_position() -> Option<u64> {
+    None
+}
+
+/// What is said where a file was not taken since it was partly read.
+const PARTLY_READ: &str = "standard input was partly read by another program, so it is not part of the \
+question; `-` adds what is left of it, --no-stdin says that it never is";
 
 #[cfg(unix)]
 fn is_readable_kind(metadata: &std::fs::Metadata) -> bool {
@@ -102,6 +131,16 @@ impl Env {
             clock: Clock::System,
             deadline: Deadline::new(started, None),
         }
+    }
+
+    /// Is standard input part of what was asked, beside a text among the arguments? Warns where it could be, and is left to
+    /// another program.
+    pub(crate) fn takes_stdin(&mut self) -> bool {
+        let taken = self.stdin.is_input() && !self.stdin.is_partly_read();
+        if self.stdin.is_input() && !taken {
+            self.output.warning(PARTLY_READ);
+        }
+        taken
     }
 
     /// The directory that the run works in.

@@ -10,7 +10,7 @@
 //! us wait for what it took.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::ops::ControlFlow;
 #[cfg(unix)]
 use std::os::fd::AsFd;
@@ -65,6 +65,60 @@ pub(crate) struct TextReader {
     buffer: Vec<u8>,
     lossy: bool,
     deadline: Deadline,
+    progress: Option<Progress>,
+}
+
+/// How far reading many bytes is, for whoever watches the terminal.
+struct Progress {
+    started: Instant,
+    /// When the line is drawn the next time.
+    next: Instant,
+    read: u64,
+    total: u64,
+}
+
+impl Progress {
+    /// What takes less time than this shows no progress.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    fn tick(&mut self, count: usize, output: &mut Output) {
+        self.read = self.read.saturating_add(count as u64);
+        let now = Instant::now();
+        if now >= self.next {
+            self.next = now + Progress::INTERVAL;
+            output.status(Some(&self.line(now.duration_since(self.started))));
+        }
+    }
+
+    /// `omk: [#####.....] 512 MB of 1.0 GB, 7 s left`.
+    fn line(&self, elapsed: Duration) -> String {
+        let (read, total) = (
+            u128::from(self.read),
+            u128::from(self.total.max(self.read).max(1)),
+        );
+        let tenths = usize::try_from(read * 10 / total).unwrap_or(10);
+        let left = elapsed.as_millis() * (total - read) / read.max(1) / 1000;
+        format!(
+            "omk: [{}{}] {} of {}, {left} s left",
+            "#".repeat(tenths),
+            ".".repeat(10 - tenths.min(10)),
+            size(self.read),
+            size(self.total.max(self.read))
+        )
+    }
+}
+
+/// A number of bytes for people: `512 B`, `1.5 kB`, `2.0 GB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    match units.into_iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(unit);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
 }
 
 impl TextReader {
@@ -74,7 +128,20 @@ impl TextReader {
             buffer: vec![0; PIECE],
             lossy,
             deadline,
+            progress: None,
         }
+    }
+
+    /// The same reader, which shows on a terminal how far it is, of `total` bytes, when that takes longer than a second.
+    pub(crate) fn showing_progress(self, total: u64) -> TextReader {
+        let started = Instant::now();
+        let progress = io::stderr().is_terminal().then(|| Progress {
+            started,
+            next: started + Progress::PATIENCE,
+            read: 0,
+            total,
+        });
+        TextReader { progress, ..self }
     }
 
     /// Hands the whole text of `source` to `sink` piece by piece, in order, and returns its length
@@ -106,14 +173,21 @@ impl TextReader {
                         ..unreadable(&name, &error)
                     })?;
                 let phase = format!("reading {name}");
+                let mut progress = self.progress.take();
                 let mut read = |buffer: &mut [u8]| {
                     deadline.check(&phase)?;
-                    file.read(buffer).map_err(|error| {
+                    let count = file.read(buffer).map_err(|error| {
                         stopped(&error, &name, deadline)
                             .unwrap_or_else(|| unreadable(&name, &error))
-                    })
+                    })?;
+                    if let Some(progress) = &mut progress {
+                        progress.tick(count, &mut env.output);
+                    }
+                    Ok(count)
                 };
-                self.decode(&mut read, &name, sink)
+                let decoded = self.decode(&mut read, &name, sink);
+                self.progress = progress;
+                decoded
             }
         }
     }
@@ -128,6 +202,7 @@ impl TextReader {
         // the buffer.
         let mut offset: u64 = 0;
         let mut kept = 0;
+        let mut hint = None;
         loop {
             let count = read(self.buffer.get_mut(kept..).unwrap_or_default())?;
             let filled = self.buffer.get(..kept + count).unwrap_or_default();
@@ -138,8 +213,19 @@ impl TextReader {
                 filled.len() - cut_character(filled)
             };
             let (piece, rest) = filled.split_at_checked(whole).unwrap_or((filled, &[]));
+            if offset == 0 {
+                hint = binary_hint(piece);
+            }
             if !piece.is_empty() {
-                hand_over(piece, offset, self.lossy, name, sink)?;
+                hand_over(piece, offset, self.lossy, name, sink).map_err(|failure| {
+                    match (hint, failure.exit) {
+                        (Some(hint), Exit::BadInput) => Failure {
+                            hints: vec![hint.to_string()],
+                            ..failure
+                        },
+                        _ => failure,
+                    }
+                })?;
             }
             offset += piece.len() as u64;
             if count == 0 {
@@ -149,6 +235,58 @@ impl TextReader {
             self.buffer.copy_within(whole..whole + kept, 0);
         }
     }
+}
+
+/// What to do with a file that is no UTF-8 text, by the bytes that it begins with.
+fn binary_hint(start: &[u8]) -> Option<&'static str> {
+    const PICTURES: [&[u8]; 4] = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF"];
+    let begins = |with: &[u8]| start.starts_with(with);
+    let every_other_is_nul = || {
+        let pairs = start.get(..64).unwrap_or(start).chunks_exact(2);
+        let nul = |place: usize| {
+            pairs
+                .clone()
+                .filter(|pair| pair.get(place) == Some(&0))
+                .count()
+        };
+        pairs.len() > 1 && nul(0).max(nul(1)) * 2 > pairs.len()
+    };
+    if begins(b"%PDF-") {
+        Some("this is a PDF: `pdftotext FILE -` prints its text")
+    } else if PICTURES.into_iter().any(begins) {
+        Some("this is a picture: `omk prompt --image FILE` sends it")
+    } else if begins(b"\xff\xfe") || begins(b"\xfe\xff") || every_other_is_nul() {
+        Some("this looks like UTF-16: `iconv -f UTF-16 -t UTF-8 FILE` converts it")
+    } else if begins(b"\x1f\x8b") {
+        Some("this is compressed: `gzip -dc FILE` prints its content")
+    } else if is_gbk(start) {
+        Some(
+            "this looks like GBK: `iconv -f GBK -t UTF-8 FILE` converts it; --lossy replaces bad bytes by U+FFFD",
+        )
+    } else {
+        None
+    }
+}
+
+/// Is every byte ASCII text or one of a pair as GBK has them, and are there pairs? GB2312's characters alone: a picture has
+/// others before long.
+fn is_gbk(start: &[u8]) -> bool {
+    let mut bytes = start.get(..4096).unwrap_or(start).iter();
+    let mut pairs = 0;
+    while let Some(byte) = bytes.next() {
+        match byte {
+            0 => return false,
+            0..=0x7f => {}
+            0xa1..=0xf7 => match bytes.next() {
+                Some(0xa1..=0xfe) => pairs += 1,
+                // The last byte may be the first of a pair that was cut.
+                None => break,
+                Some(_) => return false,
+            },
+            _ => return false,
+        }
+    }
+    pairs > 1
 }
 
 /// The number of bytes at the end, at most three, that begin a character and do not finish it.
@@ -444,6 +582,50 @@ mod tests {
         )?;
         assert_eq!(count, bytes.len() as u64);
         Ok(text)
+    }
+
+    #[test]
+    fn what_is_no_text_has_a_hint_that_helps() {
+        for (bytes, hint) in [
+            (b"%PDF-1.7\n%\xe2\xe3".as_slice(), "pdftotext"),
+            (b"\x89PNG\r\n\x1a\n\0\0", "--image"),
+            (b"\xff\xd8\xff\xe0", "--image"),
+            (b"\xff\xfeh\0i\0", "iconv -f UTF-16"),
+            (b"h\0e\0l\0l\0o\0", "iconv -f UTF-16"),
+            (b"\0h\0e\0l\0l\0o", "iconv -f UTF-16"),
+            (b"\x1f\x8b\x08\0\xff", "gzip -dc"),
+            (b"say \xc4\xe3\xba\xc3\xc4\xe3.", "iconv -f GBK"),
+            (b"caf\xe9 au lait", "--lossy"),
+            (b"a\xffb", "--lossy"),
+        ] {
+            let failure = decode(bytes, false, &[100]).unwrap_err();
+            assert!(failure.hints[0].contains(hint), "{failure:?}");
+            assert_eq!(failure.hints.len(), 1);
+        }
+    }
+
+    #[test]
+    fn progress_is_a_share_and_a_time() {
+        let now = Instant::now();
+        let progress = |read, total| Progress {
+            started: now,
+            next: now,
+            read,
+            total,
+        };
+        assert_eq!(
+            progress(500_000_000, 2_000_000_000).line(Duration::from_secs(5)),
+            "omk: [##........] 500.0 MB of 2.0 GB, 15 s left"
+        );
+        // A file may grow while it is read, and be empty when it is not.
+        assert_eq!(
+            progress(1_500, 1_000).line(Duration::from_secs(1)),
+            "omk: [##########] 1.5 kB of 1.5 kB, 0 s left"
+        );
+        assert_eq!(
+            progress(0, 0).line(Duration::ZERO),
+            "omk: [..........] 0 B of 0 B, 0 s left"
+        );
     }
 
     #[test]

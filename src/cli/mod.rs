@@ -20,6 +20,7 @@ mod network;
 mod output;
 mod prices;
 mod store;
+mod template;
 mod typos;
 
 use std::ffi::OsString;
@@ -46,7 +47,7 @@ fn run(args: Vec<OsString>, env: &mut Env) -> Exit {
     };
     let exit = match outcome {
         Ok(exit) => exit,
-        Err(failure) => report(&failure, json, env),
+        Err(failure) => report(&with_key_hint(failure, env), json, env),
     };
     match env.output.flush() {
         Ok(()) => exit,
@@ -78,6 +79,18 @@ fn dispatch(parsed: Parsed, env: &mut Env) -> Result<Exit, Failure> {
         Parsed::Run(invocation) => return commands::run(invocation, env),
     }
     Ok(Exit::Done)
+}
+
+/// A failure for want of a key, where there is one that omk does not read.
+fn with_key_hint(failure: Failure, env: &Env) -> Failure {
+    let is_set = |name: &str| env.variable(name).is_some();
+    let wants_key = matches!(failure.kind, "authentication" | "no agent")
+        && !is_set("MOONSHOT_API_KEY")
+        && !is_set("KIMI_API_KEY");
+    if !wants_key || !(is_set("OPENAI_API_KEY") || is_set("OPENAI_BASE_URL")) {
+        return failure;
+    }
+    failure.hint("OPENAI_API_KEY and OPENAI_BASE_URL are not read: set MOONSHOT_API_KEY and OMK_BASE_URL to the same values")
 }
 
 /// Says why the run failed: on standard error, and with `--json` also as the one document on

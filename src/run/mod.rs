@@ -24,7 +24,7 @@
 
 pub mod account;
 mod journal;
-mod limits;
+pub(crate) mod limits;
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;

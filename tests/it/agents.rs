@@ -373,14 +373,14 @@ fn thinking(stage: &Stage) {
             .into()
     };
     let [plain, json] = stage.both(&["2+2?"], behaviour);
-    plain.outcome.code(0).stdout("Four.").stderr("");
+    plain.outcome.code(0).stdout("Four.\n").stderr("");
     good(stage, &json, "Four.", 1);
     billed(&json.outcome, &json.service);
     let shown = stage.once(&["--show-thinking", "2+2?"], behaviour);
     shown
         .outcome
         .code(0)
-        .stdout("Four.")
+        .stdout("Four.\n")
         .stderr("two and two\n");
 }
 
@@ -398,7 +398,11 @@ fn tool_approved(stage: &Stage) {
     let command = "echo made > made";
     let [plain, json] = stage.both(&["--allow", "Shell", "Go."], commands(stage.kind, command));
     // What the agent says on the way is no part of the answer.
-    plain.outcome.code(0).stdout("done").stderr("Let me see.\n");
+    plain
+        .outcome
+        .code(0)
+        .stdout("done\n")
+        .stderr("Let me see.\n");
     good(stage, &json, "done", 2);
     billed(&json.outcome, &json.service);
     for seen in [&plain, &json] {
@@ -410,7 +414,7 @@ fn tool_approved(stage: &Stage) {
 fn tool_approved_by_pattern(stage: &Stage) {
     let flags = ["--allow", "Shell(touch *)", "Go."];
     let [plain, json] = stage.both(&flags, commands(stage.kind, "touch made"));
-    plain.outcome.code(0).stdout("done");
+    plain.outcome.code(0).stdout("done\n");
     good(stage, &json, "done", 2);
     billed(&json.outcome, &json.service);
     assert!(json.sandbox.path("work/made").exists());
@@ -421,7 +425,7 @@ fn tool_approved_by_pattern(stage: &Stage) {
 
 fn tool_denied(stage: &Stage) {
     let [plain, json] = stage.both(&["Go."], commands(stage.kind, "touch made"));
-    plain.outcome.code(6).stdout("done");
+    plain.outcome.code(6).stdout("done\n");
     plain
         .outcome
         .stderr_contains(&format!("hint: --allow '{}(", stage.kind.shell()));
@@ -525,7 +529,7 @@ fn question(stage: &Stage) {
         Cli | Agent => (0, 0),
         Code => (6, 1),
     };
-    plain.outcome.code(exit).stdout("done");
+    plain.outcome.code(exit).stdout("done\n");
     let result = json.outcome.code(exit).json();
     json.outcome.check(result["text"] == "done", "the text");
     let denied = result["denials"].as_array().unwrap();
@@ -567,7 +571,7 @@ fn sub_agent(stage: &Stage) {
         }
     };
     let [plain, json] = stage.both(&["--allow", "all", "Go."], behaviour);
-    plain.outcome.code(0).stdout("main done");
+    plain.outcome.code(0).stdout("main done\n");
     good(stage, &json, "main done", 4);
     billed(&json.outcome, &json.service);
 }
@@ -660,7 +664,7 @@ fn status_429_once(stage: &Stage) {
         _ => Answer::text(["recovered"]).into(),
     };
     let [plain, json] = stage.both(&["Why?"], behaviour);
-    plain.outcome.code(0).stdout("recovered");
+    plain.outcome.code(0).stdout("recovered\n");
     let result = good(stage, &json, "recovered", 2);
     billed(&json.outcome, &json.service);
     // kimi-cli's library tries again without a word.
@@ -706,7 +710,7 @@ fn status_429_with_retry_after(stage: &Stage) {
         _ => Answer::text(["recovered"]).into(),
     };
     let [plain, json] = stage.both(&["Why?"], behaviour);
-    plain.outcome.code(0).stdout("recovered");
+    plain.outcome.code(0).stdout("recovered\n");
     good(stage, &json, "recovered", 2);
     billed(&json.outcome, &json.service);
 }
@@ -777,7 +781,7 @@ fn cut_once(stage: &Stage) {
         assert_eq!(json.service.calls().len(), 1);
         return;
     }
-    plain.outcome.code(0).stdout("part one and two");
+    plain.outcome.code(0).stdout("part one and two\n");
     good(stage, &json, "part one and two", 2);
     // The first try is on the bill, and nothing reports for how much.
     at_least(&json.outcome, &json.service);
@@ -802,7 +806,7 @@ fn cut_once(stage: &Stage) {
     let again = |flags: &str| sandbox.omk(&format!("prompt --replay cut.tape {flags} Why?"));
     let replayed = again("--stream-json").run();
     assert_eq!(same_again(replayed.code(0)), same_again(first.code(0)));
-    again("").run().code(0).stdout("part one and two");
+    again("").run().code(0).stdout("part one and two\n");
     assert_eq!(service.calls().len(), 2);
 }
 
@@ -810,7 +814,7 @@ fn clean_early_end(stage: &Stage) {
     // Neither agent takes that for an error; that the whole answer is there is not claimed.
     let behaviour = |_: &Call| Answer::text(["half an ans"]).end(End::Early).into();
     let [plain, json] = stage.both(&["Why?"], behaviour);
-    plain.outcome.code(0).stdout("half an ans");
+    plain.outcome.code(0).stdout("half an ans\n");
     let result = good(stage, &json, "half an ans", 1);
     json.outcome
         .check(result["complete"].is_null(), "complete: null");
@@ -926,7 +930,7 @@ fn usage_missing(stage: &Stage) {
     plain
         .outcome
         .code(0)
-        .stdout("fine")
+        .stdout("fine\n")
         .stderr_contains("omk: warning: the usage was not told, so the cost is not known\n");
     good(stage, &json, "fine", 1);
     unknown(&json.outcome);
@@ -935,7 +939,7 @@ fn usage_missing(stage: &Stage) {
 fn slash(stage: &Stage) {
     let question = "/tmp is full, why?";
     let [plain, json] = stage.both(&[question], text("Too many files."));
-    plain.outcome.code(0).stdout("Too many files.");
+    plain.outcome.code(0).stdout("Too many files.\n");
     good(stage, &json, "Too many files.", 1);
     billed(&json.outcome, &json.service);
     assert!(json.service.calls()[0].asks(question));

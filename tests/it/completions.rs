@@ -29,6 +29,7 @@ const CASES: &[(&str, &[&str])] = &[
             "plan",
             "models",
             "cost",
+            "templates",
             "completions",
             "help",
         ],

@@ -255,7 +255,7 @@ fn bad_files_are_all_named_and_the_others_counted() {
         .code(66)
         .stdout_contains("kimi-k3")
         .stderr_contains("`missing` does not exist")
-        .stderr_contains("`dir` is a directory")
+        .stdout_contains("dir/inside")
         .stderr_contains("`latin1`: ")
         .stderr_contains("`gone` does not exist");
     let document = document(&sandbox, "estimate --json missing good gone", b"", 66);

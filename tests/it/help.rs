@@ -27,6 +27,7 @@ const COMMANDS: &[&str] = &[
     "cost verify",
     "cost repair",
     "cost path",
+    "templates",
     "completions",
     "help",
 ];

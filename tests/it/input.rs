@@ -16,7 +16,6 @@ fn every_bad_file_is_named_and_the_good_ones_are_processed() {
     let outcome = sandbox.omk("estimate gone good directory bad").run();
     outcome.code(66).stdout_contains("kimi-k3     1 ").stderr(
         "omk: input: `gone` does not exist\n\
-         omk: input: `directory` is a directory\nhint: name the files in it\n\
          omk: input: `bad` has a NUL at offset 1; services refuse it\nhint: --lossy replaces bad bytes by U+FFFD\n",
     );
     sandbox.omk("estimate --lossy bad").run().code(0).stderr("");

@@ -204,7 +204,7 @@ fn forms_for_machines() {
     let outcome = sandbox.omk("plan check bad.json --format markdown").run();
     outcome
         .code(2)
-        .stderr_contains("hint: it knows text, json, github, sarif\n");
+        .stderr_contains("--format: `markdown` is none of text, json, github, sarif\n");
     sandbox
         .omk("plan check bad.json --format text --json")
         .run()

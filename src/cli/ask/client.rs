@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::ask::AskArgs;
+use crate::cli::ask::peer::Destination;
 use crate::cli::ask::peer::{self, Peer, Wanted};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -62,15 +63,32 @@ pub(super) fn peer(args: &AskArgs, env: &Env) -> Result<(Peer, Option<Player>), 
         let player = Player::new(read_tape(path, env)?);
         return Ok((Peer::of_tape(&player.header()), Some(player)));
     }
-    let wanted = Wanted {
+    Ok((peer::choose(&wanted(args), args.deadline, env)?, None))
+}
+
+/// Where a question would go; nothing is started.
+///
+/// # Errors
+///
+/// See [`peer::destination`]; a tape that cannot be read.
+pub(crate) fn destination(args: &AskArgs, env: &Env) -> Result<Destination, Failure> {
+    if let Some(path) = &args.replay {
+        let tape = Player::new(read_tape(path, env)?);
+        let name = Peer::of_tape(&tape.header()).name();
+        return Ok(Destination::Tape { name });
+    }
+    peer::destination(&wanted(args), env)
+}
+
+fn wanted(args: &AskArgs) -> Wanted<'_> {
+    Wanted {
         transport: args.transport,
         kimi: args.kimi.as_deref(),
         base_url: args
             .base_url
             .as_ref()
             .map(|(url, decides)| (url.as_str(), *decides)),
-    };
-    Ok((peer::choose(&wanted, args.deadline, env)?, None))
+    }
 }
 
 /// The tape that was named; `example` is the one that comes with omk.

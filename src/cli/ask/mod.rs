@@ -38,6 +38,7 @@ use crate::run::{LONGEST, Limits, Run, RunConfig};
 use crate::transport::Transport;
 use crate::transport::sandbox::Mode;
 
+pub(crate) use crate::cli::ask::client::destination;
 use crate::cli::ask::failure::failure;
 pub(crate) use crate::cli::ask::report::ResultReport;
 

@@ -122,20 +122,49 @@ pub(crate) struct Wanted<'a> {
     pub(crate) base_url: Option<(&'a str, bool)>,
 }
 
+/// Where a question would go.
+pub(crate) enum Destination {
+    /// A service.
+    Http { base_url: String },
+    /// An agent, which was not started: what it is, is not known.
+    Agent { path: String },
+    /// A recording.
+    Tape { name: String },
+}
+
+/// Decides where a question would go, and starts nothing.
+///
+/// # Errors
+///
+/// As for [`choose`], but for what only the agent itself can tell.
+pub(crate) fn destination(wanted: &Wanted<'_>, env: &Env) -> Result<Destination, Failure> {
+    if !goes_over_http(wanted, env)? {
+        let path = escape_os(&program(wanted, env)?);
+        return Ok(Destination::Agent { path });
+    }
+    match service(wanted.base_url.map(|(url, _)| url), env)? {
+        Peer::Http { base_url, .. } => Ok(Destination::Http { base_url }),
+        other => Ok(Destination::Tape { name: other.name() }),
+    }
+}
+
+fn goes_over_http(wanted: &Wanted<'_>, env: &Env) -> Result<bool, Failure> {
+    Ok(match wanted.transport {
+        Some(transport) => !transport.is_agent(),
+        None => {
+            wanted.kimi.is_none()
+                && (wanted.base_url.is_some_and(|(_, decides)| decides) || key(env)?.is_some())
+        }
+    })
+}
+
 /// Decides whom to ask.
 ///
 /// # Errors
 ///
 /// Exit 69 when there is nobody or the wrong one, 77 without a key for a service that needs one.
 pub(crate) fn choose(wanted: &Wanted<'_>, deadline: Deadline, env: &Env) -> Result<Peer, Failure> {
-    let http = match wanted.transport {
-        Some(transport) => !transport.is_agent(),
-        None => {
-            wanted.kimi.is_none()
-                && (wanted.base_url.is_some_and(|(_, decides)| decides) || key(env)?.is_some())
-        }
-    };
-    if http {
+    if goes_over_http(wanted, env)? {
         return service(wanted.base_url.map(|(url, _)| url), env);
     }
     let path = program(wanted, env)?;

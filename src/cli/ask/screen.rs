@@ -42,6 +42,8 @@ pub(crate) struct Screen<'a> {
     output: &'a mut Output,
     show: Show,
     show_thinking: bool,
+    /// Each step is printed.
+    verbose: bool,
     prints: Prints,
     /// A terminal watches.
     watched: bool,
@@ -75,6 +77,7 @@ impl<'a> Screen<'a> {
             output,
             show,
             show_thinking,
+            verbose: false,
             prints,
             watched: std::io::stderr().is_terminal(),
             shown: String::new(),
@@ -94,6 +97,11 @@ impl<'a> Screen<'a> {
         Screen { silence, ..self }
     }
 
+    /// The same screen, printing each step.
+    pub(crate) fn verbose(self, verbose: bool) -> Screen<'a> {
+        Screen { verbose, ..self }
+    }
+
     /// Tells a person something in between.
     pub(crate) fn note(&mut self, text: &str) {
         self.output.note(text);
@@ -103,6 +111,9 @@ impl<'a> Screen<'a> {
     pub(crate) fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop> {
         if self.show == Show::Stream {
             return self.stream(&event);
+        }
+        if self.verbose {
+            self.step_note(&event);
         }
         match event {
             Event::Phase(phase) => self.phase = phase,
@@ -138,6 +149,29 @@ impl<'a> Screen<'a> {
         }
         self.progress();
         ControlFlow::Continue(())
+    }
+
+    /// The event as a line on standard error.
+    fn step_note(&mut self, event: &Event<'_>) {
+        let note = match event {
+            Event::Session(session) => format!("session {session}"),
+            Event::Phase(phase) if *phase != self.phase || *phase == Phase::Starting => {
+                format!(
+                    "{} ({:.1} s)",
+                    phase.name(),
+                    self.started.elapsed().as_secs_f64()
+                )
+            }
+            Event::Usage(usage) => {
+                let price = match (&self.price, usage.counts()) {
+                    (Some(price), Some(counts)) => format!(", {}", price.cost(&counts).total()),
+                    _ => String::new(),
+                };
+                format!("{} tokens{price}", usage.total())
+            }
+            _ => return,
+        };
+        self.output.note(&note);
     }
 
     /// What was printed of the answer, and why standard output took no more.

@@ -8,6 +8,7 @@ mod help;
 mod models;
 pub(crate) mod plan;
 mod prompt;
+mod templates;
 
 use crate::cli::config;
 use crate::cli::deadline::Deadline;
@@ -16,6 +17,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::Invocation;
 use crate::cli::flags::table::{CommandGroup, Table};
 use crate::runtime::signal;
+use crate::runtime::text::escape_os;
 
 /// Every command, in the order of the documentation.
 pub(crate) static TABLE: Table = Table {
@@ -44,6 +46,7 @@ pub(crate) static TABLE: Table = Table {
         &cost::PATH,
         &models::SPEC,
         &models::UPDATE,
+        &templates::SPEC,
         &completions::SPEC,
         &help::SPEC,
     ],
@@ -60,6 +63,12 @@ pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit
     env.deadline = Deadline::new(env.started, invocation.low.deadline);
     if invocation.low.quiet {
         env.output.silence();
+    }
+    if let Some(directory) = &invocation.low.directory {
+        std::env::set_current_dir(directory).map_err(|error| {
+            let detail = format!("--directory `{}`: {error}", escape_os(directory));
+            Failure::new(Exit::NoInput, "input", detail)
+        })?;
     }
     (invocation.command.run)(*invocation, env)
 }

@@ -71,9 +71,15 @@ replaces the previous one; on any error nothing changes. From then on its rates 
     ],
     flags: &[FlagGroup {
         title: "",
-        flags: &[&URL, &shared::DEADLINE, &shared::JSON],
+        flags: &[&URL, &DEADLINE, &shared::JSON],
     }],
     run: |invocation, env| update(UpdateArgs::resolve(invocation.low, env)?, env),
+};
+
+static DEADLINE: Flag = Flag {
+    doc: "End the run when it takes longer than this. Such as 500ms, 30s, 2m or 1h, up to 1000h; the exit code is 124. By default \
+each wait for the network ends after 10s.",
+    ..shared::DEADLINE
 };
 
 static ALL: Flag = Flag {

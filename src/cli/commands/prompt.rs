@@ -6,8 +6,10 @@
 //! aloud, so they go to standard error.
 
 mod args;
+mod code;
+mod dry_run;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
@@ -18,7 +20,10 @@ use crate::cli::commands::prompt::args::PromptArgs;
 use crate::cli::commands::watch_signals;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::flags::value::{SchemaSource, VarValue};
 use crate::cli::input::{Source, TextReader, read_file, stopped};
+use crate::cli::store::store;
+use crate::cli::template;
 use crate::cost::record::{SessionStatus, SessionType};
 use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
 use crate::llm::error::LlmError;
@@ -39,8 +44,8 @@ const LARGEST_SCHEMA: u64 = 4 * 1024 * 1024;
 /// Runs the command.
 pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
     watch_signals()?;
-    let schema = match args.schema.as_deref() {
-        Some(path) => Some(read_schema(path, env)?),
+    let schema = match &args.schema {
+        Some(source) => Some(read_schema(source, env)?),
         None => None,
     };
     if let Some((_, validator)) = &schema {
@@ -53,6 +58,9 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
     }
     let request = question(&args, schema.as_ref().map(|(schema, _)| schema), env)?;
     args.ask.deadline.check("putting the question together")?;
+    if args.dry_run {
+        return dry_run::run(&args.ask, args.show == Show::Json, &request, env);
+    }
     if !request.images.is_empty() && (args.ask.max_usd.is_some() || args.ask.max_tokens.is_some()) {
         env.output.warning(
             "pictures are not counted before they are sent: a limit holds for the text alone",
@@ -61,7 +69,8 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
     let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
     let is_agent = asker.so_far().is_agent();
     let prints = match args.show {
-        Show::Text if schema.is_none() && is_agent => Prints::WhenWhole,
+        Show::Text if args.extract => Prints::Never,
+        Show::Text if schema.is_none() && (is_agent || args.no_stream) => Prints::WhenWhole,
         Show::Text if schema.is_none() => Prints::AsItComes,
         _ => Prints::Never,
     };
@@ -74,7 +83,8 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         asker.price(),
         &mut env.output,
     )
-    .silent_for(silence);
+    .silent_for(silence)
+    .verbose(args.verbose);
     let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| {
         screen.on_event(event)
     });
@@ -107,6 +117,12 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
                 }
             }
         }
+    }
+    if let Ok(response) = &answered
+        && args.extract
+        && code::first_block(&response.text).is_none()
+    {
+        invalid = Some("there is no code block in the answer".to_string());
     }
     let (shown, gone) = screen.finish();
     env.output.status(None);
@@ -167,10 +183,20 @@ fn conclude(
             failure = Some(lost);
         }
     }
+    if let (Ok(response), Some(path)) = (&answered, &args.last_message) {
+        store(path, response.text.as_bytes())?;
+    }
     match args.show {
         Show::Text => {
             if let Ok(response) = &answered {
-                print_answer(response, value.as_ref(), invalid.as_deref(), shown, env)?;
+                print_answer(
+                    args,
+                    response,
+                    value.as_ref(),
+                    invalid.as_deref(),
+                    shown,
+                    env,
+                )?;
                 explain(exit, response, env);
             }
         }
@@ -193,6 +219,7 @@ fn conclude(
 
 /// Prints the answer, or what of it was not printed as it came.
 fn print_answer(
+    args: &PromptArgs,
     response: &LlmResponse,
     value: Option<&Value>,
     invalid: Option<&str>,
@@ -209,11 +236,16 @@ fn print_answer(
             json::extract(&response.text).map_or(response.text.as_str(), |found| found.source);
         return env.output.print(&format!("{json}\n"));
     }
-    match response.text.strip_prefix(shown) {
+    let text = match args.extract {
+        true => code::first_block(&response.text).unwrap_or_default(),
+        false => &response.text,
+    };
+    match text.strip_prefix(shown) {
         Some(rest) => env.output.print(rest)?,
-        None => env.output.print(&response.text)?,
+        None => env.output.print(text)?,
     }
-    if !response.text.ends_with('\n') && std::io::stdout().is_terminal() {
+    // Several answers in one file would otherwise stand on one line.
+    if !text.ends_with('\n') && !args.raw {
         env.output.print("\n")?;
     }
     Ok(())
@@ -320,8 +352,16 @@ fn repair(request: &Request, answer: &str, why: &str) -> Request {
 /// The question, put together from words, files and standard input.
 fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<Request, Failure> {
     let mut reader = TextReader::new(args.lossy, args.ask.deadline);
-    let mut text = args.text.clone();
-    args.ask.check_secrets("TEXT", &text)?;
+    let (mut text, takes_stdin) = match &args.template {
+        Some(body) => filled(args, body, &mut reader, env)?,
+        None => (args.text.clone(), args.stdin),
+    };
+    let label = if args.template.is_some() {
+        "--template"
+    } else {
+        "TEXT"
+    };
+    args.ask.check_secrets(label, &text)?;
     args.ask
         .check_secrets("--system", args.system.as_deref().unwrap_or_default())?;
     for path in &args.files {
@@ -333,7 +373,7 @@ fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<
         append(&mut text, &format!("<{tag} name=\"{name}\">\n{content}"));
         close(&mut text, &tag);
     }
-    if args.stdin {
+    if takes_stdin {
         let content = read_text(&mut reader, &Source::Stdin, env)?;
         args.ask.check_secrets("standard input", &content)?;
         // A pipe that is only there because nobody closed it says nothing, and is no part of the question.
@@ -370,6 +410,47 @@ fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<
         });
     }
     Ok(request)
+}
+
+/// The template with its places filled, and whether standard input is still to follow it.
+fn filled(
+    args: &PromptArgs,
+    body: &str,
+    reader: &mut TextReader,
+    env: &mut Env,
+) -> Result<(String, bool), Failure> {
+    let places = template::places(body);
+    let mut values = Vec::new();
+    let mut takes_stdin = args.stdin;
+    let is_given = |name: &str| args.vars.iter().any(|(known, _)| known == name);
+    if places.contains("text") && !is_given("text") && !args.text.is_empty() {
+        values.push(("text".to_string(), args.text.clone()));
+    }
+    if places.contains("stdin") && !is_given("stdin") && args.stdin {
+        takes_stdin = false;
+        let content = read_text(reader, &Source::Stdin, env)?;
+        values.push(("stdin".to_string(), content));
+    }
+    for (name, value) in &args.vars {
+        let content = match value {
+            VarValue::Text(text) => text.clone(),
+            VarValue::File(path) => read_text(reader, &Source::File(path.clone()), env)?,
+            VarValue::Stdin => {
+                takes_stdin = false;
+                read_text(reader, &Source::Stdin, env)?
+            }
+        };
+        values.push((name.clone(), content));
+    }
+    let mut text = template::fill(body, &values).map_err(|detail| {
+        Failure::new(Exit::Usage, "usage", detail)
+            .hint("--var NAME=VALUE fills a place, --var NAME=@FILE with the content of a file")
+    })?;
+    if !places.contains("text") && !args.text.is_empty() {
+        text.truncate(text.trim_end().len());
+        append(&mut text, &args.text);
+    }
+    Ok((text, takes_stdin))
 }
 
 /// The name of a block that cannot end within its content.
@@ -457,14 +538,26 @@ fn media_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn read_schema(path: &Path, env: &Env) -> Result<(Value, Validator), Failure> {
+fn read_schema(source: &SchemaSource, env: &Env) -> Result<(Value, Validator), Failure> {
     let wrong = |detail: String| {
-        let detail = format!("--schema `{}`: {detail}", escape_os(path));
-        Failure::new(Exit::Config, "configuration", detail)
+        let place = match source {
+            SchemaSource::File(path) => format!(" `{}`", escape_os(path)),
+            SchemaSource::Inline(_) => String::new(),
+        };
+        Failure::new(
+            Exit::Config,
+            "configuration",
+            format!("--schema{place}: {detail}"),
+        )
     };
-    let bytes = read_bytes(path, LARGEST_SCHEMA, "--schema", env)?;
-    let schema: Value =
-        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("is not JSON: {error}")))?;
+    let schema: Value = match source {
+        SchemaSource::Inline(schema) => schema.clone(),
+        SchemaSource::File(path) => {
+            let bytes = read_bytes(path, LARGEST_SCHEMA, "--schema", env)?;
+            serde_json::from_slice(&bytes)
+                .map_err(|error| wrong(format!("is not JSON: {error}")))?
+        }
+    };
     let validator = Validator::new(&schema).map_err(|error| wrong(error.to_string()))?;
     Ok((schema, validator))
 }

@@ -7,6 +7,7 @@
 use crate::cli::doc::program::{DESCRIPTION, SUMMARY, VARIABLES};
 use crate::cli::doc::{Span, first_sentence, spans};
 use crate::cli::exit::EXITS;
+use crate::cli::flags::familiar;
 use crate::cli::flags::parse::Topic;
 use crate::cli::flags::table::{CommandGroup, Table};
 use crate::cli::flags::{CommandSpec, Flag, shared};
@@ -68,10 +69,8 @@ fn whole_full(table: &Table) -> String {
     }
     out.push_str("\nVariables:\n");
     let mut variable = |name: &str, doc: &str| row(&mut out, &format!("  {name:<16}  "), doc);
-    for flag in table.flags() {
-        for name in flag.variables {
-            variable(name, &format!("--{} when it is not given", flag.long));
-        }
+    for (name, flag) in table.variables() {
+        variable(name, &format!("--{} when it is not given", flag.long));
     }
     for own in VARIABLES {
         variable(own.name, &plain(own.doc));
@@ -156,7 +155,7 @@ fn command_full(table: &Table, spec: &CommandSpec) -> String {
         for flag in flags {
             out.push_str(&format!("  {}\n", heading(flag)));
             paragraphs(&mut out, "          ", flag.doc);
-            if let Some(facts) = facts(flag) {
+            if let Some(facts) = facts(flag, spec.name) {
                 row(&mut out, "          ", &facts);
             }
             out.push('\n');
@@ -182,8 +181,12 @@ fn heading(flag: &Flag) -> String {
 
 /// What the table knows about a flag beside its text: `One of: a, b. May be repeated. Variable:
 /// OMK_MODEL.`
-pub(crate) fn facts(flag: &Flag) -> Option<String> {
+pub(crate) fn facts(flag: &Flag, command: &str) -> Option<String> {
     let mut facts = Vec::new();
+    let others = familiar::names(flag.long, command);
+    if !others.is_empty() {
+        facts.push(format!("Also: {}.", others.join(", ")));
+    }
     if !flag.choices.is_empty() {
         facts.push(format!("One of: {}.", flag.choices.join(", ")));
     }

@@ -53,12 +53,15 @@ fn man(table: &Table) -> String {
             };
             let name = escape(spec.name);
             out.push_str(&format!(".SS \"Options of omk {name}{purpose}\"\n"));
-            group.flags.iter().for_each(|flag| option(&mut out, flag));
+            group
+                .flags
+                .iter()
+                .for_each(|flag| option(&mut out, flag, spec.name));
         }
     }
     out.push_str(".SS \"Options of every command\"\n");
     for flag in shared::COMMON {
-        option(&mut out, flag);
+        option(&mut out, flag, "");
     }
     section(&mut out, "EXIT STATUS");
     for exit in EXITS {
@@ -76,18 +79,17 @@ fn man(table: &Table) -> String {
     }
     section(&mut out, "ENVIRONMENT");
     out.push_str("An empty variable counts as one that is not set.\n");
-    for flag in table.flags() {
-        for (i, variable) in flag.variables.iter().enumerate() {
-            let before = flag.variables.get(..i).unwrap_or_default();
-            let mut doc = format!(
-                "The value of {{--{}}} when the flag is not given",
-                flag.long
-            );
-            if !before.is_empty() {
-                doc.push_str(&format!(" and {} is not set", before.join(" and ")));
-            }
-            item(&mut out, &bold(variable), &format!("{doc}."));
+    for (variable, flag) in table.variables() {
+        let own = flag.variables.iter();
+        let before: Vec<&str> = own.copied().take_while(|name| *name != variable).collect();
+        let mut doc = format!(
+            "The value of {{--{}}} when the flag is not given",
+            flag.long
+        );
+        if !before.is_empty() {
+            doc.push_str(&format!(" and {} is not set", before.join(" and ")));
         }
+        item(&mut out, &bold(variable), &format!("{doc}."));
     }
     for variable in VARIABLES {
         item(&mut out, &bold(variable.name), variable.doc);
@@ -136,7 +138,7 @@ fn synopsis(out: &mut String, spec: &CommandSpec) {
     ));
 }
 
-fn option(out: &mut String, flag: &Flag) {
+fn option(out: &mut String, flag: &Flag, command: &str) {
     let mut heading = flag.short.map_or_else(String::new, |short| {
         format!("{}, ", bold(&format!("-{short}")))
     });
@@ -145,7 +147,7 @@ fn option(out: &mut String, flag: &Flag) {
         heading.push_str(&format!(" \\fI{}\\fR", escape(value)));
     }
     item(out, &heading, flag.doc);
-    if let Some(facts) = facts(flag) {
+    if let Some(facts) = facts(flag, command) {
         out.push_str(".IP\n");
         prose(out, &facts);
     }

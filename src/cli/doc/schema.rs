@@ -44,6 +44,7 @@ pub(crate) const NAMES: &[&str] = &[
     "request",
     "result",
     "session-estimate",
+    "templates",
 ];
 
 const SCHEMAS: &str = include_str!("schemas.json");

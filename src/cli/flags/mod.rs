@@ -5,6 +5,7 @@
 //! Nothing here looks at the environment, a file or a terminal. [`LowArgs`] mirrors what was typed;
 //! what it means, with defaults and conflicts, is decided by the command that takes it.
 
+pub(crate) mod familiar;
 pub(crate) mod parse;
 pub(crate) mod shared;
 pub(crate) mod table;
@@ -109,6 +110,7 @@ pub(crate) struct Invocation {
 }
 
 /// One flag: how it is written, what it means, what it sets.
+#[derive(Clone, Copy)]
 pub(crate) struct Flag {
     /// The name after `--`; also the key in the config file.
     pub(crate) long: &'static str,
@@ -133,6 +135,7 @@ pub(crate) struct Flag {
 
 /// What a flag takes and does. A setter records and never acts; its error does not name the flag,
 /// since the parser, the environment and the config file each name it in their own way.
+#[derive(Clone, Copy)]
 pub(crate) enum Takes {
     /// A switch.
     Nothing(fn(&mut LowArgs)),
@@ -208,6 +211,7 @@ pub(crate) struct LowArgs {
     pub(crate) ids: bool,
     pub(crate) special: bool,
     pub(crate) vocabulary: Option<Vocabulary>,
+    pub(crate) directory: Option<PathBuf>,
     pub(crate) lossy: bool,
     pub(crate) no_stdin: bool,
     pub(crate) session: Option<value::Session>,
@@ -216,6 +220,7 @@ pub(crate) struct LowArgs {
     pub(crate) iterations: Option<u64>,
     pub(crate) role: Option<String>,
     pub(crate) tier: Option<PricingTier>,
+    pub(crate) estimate: LowEstimate,
     pub(crate) ask: LowAsk,
     pub(crate) plan: LowPlan,
     pub(crate) schema_of: Option<&'static str>,
@@ -227,6 +232,15 @@ pub(crate) struct LowArgs {
     pub(crate) deadline: Option<Duration>,
     pub(crate) json: bool,
     pub(crate) quiet: bool,
+}
+
+/// The arguments as typed that only an estimate of files has.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct LowEstimate {
+    pub(crate) top: Option<u64>,
+    pub(crate) by: Option<value::Grouping>,
+    pub(crate) truncate: Option<u64>,
+    pub(crate) truncate_from: Option<value::CutFrom>,
 }
 
 /// The arguments as typed that only a question to a model has.
@@ -246,7 +260,18 @@ pub(crate) struct LowAsk {
     pub(crate) temperature: Option<f64>,
     pub(crate) max_output_tokens: Option<u64>,
     pub(crate) conversation: Option<String>,
-    pub(crate) schema: Option<PathBuf>,
+    pub(crate) schema: Option<value::SchemaSource>,
+    /// As it was named.
+    pub(crate) template: Option<OsString>,
+    /// Its text, once it was read.
+    pub(crate) template_body: Option<String>,
+    pub(crate) vars: Vec<(String, value::VarValue)>,
+    pub(crate) extract: bool,
+    pub(crate) raw: bool,
+    pub(crate) no_stream: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) verbose: bool,
+    pub(crate) output_last_message: Option<PathBuf>,
     pub(crate) retries: Option<u32>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) show_thinking: bool,

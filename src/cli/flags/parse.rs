@@ -6,9 +6,10 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::cli::flags::familiar::{self, Alias, Means};
 use crate::cli::flags::table::{CommandGroup, Table};
-use crate::cli::flags::{CommandSpec, Flag, Invocation, LowArgs, Takes, UsageError};
-use crate::runtime::text::{escape_os, nearest};
+use crate::cli::flags::{CommandSpec, Flag, Invocation, LowArgs, Takes, UsageError, value};
+use crate::runtime::text::{escape_os, nearest, truncate};
 
 /// What the arguments ask for.
 #[derive(Debug, PartialEq)]
@@ -64,25 +65,35 @@ pub(crate) fn parse(
         let Some(arg) = parser.next().map_err(|error| unexpected(&error))? else {
             break;
         };
-        let (flag, typed) = match arg {
+        let (known, typed) = match arg {
             lexopt::Arg::Value(word) => {
                 command = Some(positional(table, command, &mut group, word, &mut low)?);
                 continue;
             }
             lexopt::Arg::Long(name) => {
                 let of = command.filter(|_| group.is_none()).or(ahead);
-                let known = table
-                    .flag(name, of)
-                    .ok_or_else(|| unknown_flag(table, name, command))?;
-                (known, format!("--{name}"))
+                let typed = format!("--{name}");
+                let known = known(table.flag(name, of), &typed, of)
+                    .ok_or_else(|| unknown_flag(table, &typed, of))?;
+                (known, typed)
             }
             lexopt::Arg::Short(letter) => {
                 let of = command.filter(|_| group.is_none()).or(ahead);
-                let known = table
-                    .short(letter, of)
-                    .ok_or_else(|| unknown_letter(letter))?;
-                (known, format!("-{letter}"))
+                let typed = format!("-{letter}");
+                let found = known(table.short(letter, of), &typed, of);
+                let known = found.ok_or_else(|| {
+                    let more = parser.optional_value().is_some();
+                    unknown_letter(&typed, more, of)
+                })?;
+                (known, typed)
             }
+        };
+        let (flag, alias) = match known {
+            Known::Flag(flag) => (flag, None),
+            Known::Alias(alias) => match alias_of(table, &mut parser, &typed, alias, ahead)? {
+                Some(flag) => (flag, Some(alias)),
+                None => continue,
+            },
         };
         match flag.takes {
             Takes::Help => {
@@ -101,6 +112,10 @@ pub(crate) fn parse(
             Takes::Nothing(set) => set(&mut low),
             Takes::Value(value_name, set) => {
                 let value = value_of(table, &mut parser, &typed, value_name)?;
+                let value = match alias {
+                    Some(alias) => alias.value(value),
+                    None => value,
+                };
                 set(&mut low, &value)
                     .map_err(|error| UsageError::new(format!("{typed}: {error}")))?;
             }
@@ -143,12 +158,17 @@ pub(crate) fn parse(
     })))
 }
 
-/// Was `--json` among the arguments? Asked when they could not be parsed, to fail in the form that
-/// was wanted.
+/// Was JSON asked for? Looked at when the arguments could not be parsed, to fail in the form that was wanted.
 pub(crate) fn wants_json(args: &[OsString]) -> bool {
-    args.iter()
-        .take_while(|arg| *arg != "--")
-        .any(|arg| arg == "--json")
+    let mut flags = args.iter().take_while(|arg| *arg != "--").peekable();
+    while let Some(arg) = flags.next() {
+        let spelt_out =
+            arg == "--output-format" && flags.peek().is_some_and(|next| *next == "json");
+        if spelt_out || arg == "--json" || arg == "--output-format=json" {
+            return true;
+        }
+    }
+    false
 }
 
 /// The command that the words among the arguments will turn out to be, as far as that can be told before flags are read.
@@ -200,6 +220,42 @@ fn positional(
             Ok(command)
         }
     }
+}
+
+/// What a flag was found to be.
+enum Known {
+    Flag(&'static Flag),
+    Alias(&'static Alias),
+}
+
+/// The command's own flag, else an alias, else the flag of another command, which is reported when the command is known.
+fn known(found: Option<&'static Flag>, typed: &str, of: Option<&CommandSpec>) -> Option<Known> {
+    let is_own = |flag: &Flag| of.is_none_or(|command| command.has(flag));
+    let alias = of.and_then(|command| familiar::alias(typed, command.name));
+    let hinted = familiar::flag_hint(typed, of.map(|command| command.name)).is_some();
+    match (found, alias) {
+        (Some(flag), _) if is_own(flag) => Some(Known::Flag(flag)),
+        (_, Some(alias)) => Some(Known::Alias(alias)),
+        (Some(_), None) if hinted => None,
+        (found, None) => found.map(Known::Flag),
+    }
+}
+
+/// The flag that an alias stands for; `None` where its value is the default.
+fn alias_of(
+    table: &Table,
+    parser: &mut lexopt::Parser,
+    typed: &str,
+    alias: &Alias,
+    of: Option<&CommandSpec>,
+) -> Result<Option<&'static Flag>, UsageError> {
+    let Means::Choice(choices) = alias.means else {
+        return Ok(alias.flag().and_then(|long| table.flag(long, of)));
+    };
+    let value = value_of(table, parser, typed, "FORMAT")?;
+    let long = value::choice(&value, choices)
+        .map_err(|error| UsageError::new(format!("{typed}: {error}")))?;
+    Ok(table.flag(long, of))
 }
 
 /// The value of the flag that was just read. One that is itself a known flag is taken for a
@@ -280,15 +336,25 @@ fn named(table: &Table, words: &[OsString]) -> Result<Topic, UsageError> {
 
 fn unknown_command(table: &Table, word: &OsStr) -> UsageError {
     let shown = escape_os(word);
-    let error = UsageError::new(format!("there is no command `{shown}`"));
+    let error = UsageError::new(format!("there is no command `{}`", truncate(&shown, 60)));
+    if let Some(hint) = familiar::command_hint(word) {
+        return error.hint(hint);
+    }
     match nearest(&shown, table.commands.iter().map(|spec| spec.name)) {
         Some(name) => error.hint(format!("did you mean `omk {name}`?")),
+        None if shown.split_whitespace().nth(2).is_some() => {
+            error.hint("`omk prompt \"...\"` asks a question")
+        }
         None => error.hint("`omk help` lists the commands"),
     }
 }
 
-fn unknown_flag(table: &Table, name: &str, command: Option<&CommandSpec>) -> UsageError {
-    let error = UsageError::new(format!("there is no flag `--{name}`"));
+fn unknown_flag(table: &Table, typed: &str, command: Option<&CommandSpec>) -> UsageError {
+    let error = UsageError::new(format!("there is no flag `{typed}`"));
+    if let Some(hint) = familiar::flag_hint(typed, command.map(|command| command.name)) {
+        return error.hint(hint);
+    }
+    let name = typed.trim_start_matches('-');
     let near = command.and_then(|command| nearest(name, command.flags().map(|flag| flag.long)));
     match (
         near.or_else(|| nearest(name, table.flags().into_iter().map(|flag| flag.long))),
@@ -300,9 +366,22 @@ fn unknown_flag(table: &Table, name: &str, command: Option<&CommandSpec>) -> Usa
     }
 }
 
-fn unknown_letter(letter: char) -> UsageError {
-    UsageError::new(format!("there is no flag `-{letter}`"))
-        .hint("a long flag has two dashes; for a file of such a name write `./-...`")
+/// A letter that is no flag; `more` follow it.
+fn unknown_letter(typed: &str, more: bool, command: Option<&CommandSpec>) -> UsageError {
+    let error = UsageError::new(format!("there is no flag `{typed}`"));
+    if let Some(hint) = familiar::flag_hint(typed, command.map(|command| command.name)) {
+        return error.hint(hint);
+    }
+    if more {
+        return error.hint("a long flag has two dashes; for a file of such a name write `./-...`");
+    }
+    match command {
+        Some(command) => error.hint(format!(
+            "`omk {} -h` lists its flags; `-- -...` is text that begins with a dash",
+            command.name
+        )),
+        None => error.hint("`omk -h` lists the commands"),
+    }
 }
 
 fn misplaced(table: &Table, flag: &Flag, command: &CommandSpec) -> UsageError {
@@ -596,9 +675,9 @@ mod tests {
             "did you mean `omk estimate`?",
         );
         fails(
-            "estimate -x",
-            "there is no flag `-x`",
-            "a long flag has two dashes; for a file of such a name write `./-...`",
+            "estimate -z",
+            "there is no flag `-z`",
+            "`omk estimate -h` lists its flags; `-- -...` is text that begins with a dash",
         );
         fails("--json", "no command", "`omk help` lists them");
     }
@@ -697,6 +776,9 @@ mod tests {
             )
         };
         assert!(wants("estimate --bogus --json"));
+        assert!(wants("prompt --bogus --output-format json"));
+        assert!(wants("prompt --bogus --output-format=json"));
+        assert!(!wants("prompt --bogus --output-format text"));
         assert!(!wants("estimate --bogus -- --json"));
         assert!(!wants("estimate"));
     }

@@ -21,9 +21,8 @@ pub(crate) static MODEL: Flag = Flag {
         low.model.extend(value::names(v)?);
         Ok(())
     }),
-    doc: "Model to ask, or to count and price for. It decides the vocabulary, the context window and the rates; an \
-agent takes the names of its own configuration. `omk estimate` compares several, cheapest first. The default is kimi-k3; \
-an agent's own where that is asked. `omk models` lists the others.",
+    doc: "Model to ask. An agent takes the names of its own configuration. The default is kimi-k3, of an agent its own; \
+`omk models` lists the models of services.",
     completes: Completes::Models,
     repeats: true,
     variables: &["OMK_MODEL", "KIMI_MODEL_NAME"],
@@ -77,10 +76,9 @@ pub(crate) static MAX_USD: Flag = Flag {
         low.max_usd = Some(value::usd(v)?);
         Ok(())
     }),
-    doc: "Fail when the price is above this. A decimal from 0 to 1000000 in USD, exact to 12 decimals; the exit \
-code is 5. Of several models none may be above it; where the price is not known the limit cannot be checked, and the \
-exit code is 78. A prompt is refused before it is sent when it alone costs more; over HTTP the answer is limited to what \
-is left, and an agent's turn is cancelled when its usage passes it. There is no limit by default.",
+    doc: "Fail when the price is above this. A decimal from 0 to 1000000 in USD, exact to 12 decimals; the exit code is 5. What \
+alone costs more is not sent; over HTTP the answer is limited to what is left, and the turn of an agent is cancelled when \
+its usage exceeds it. A price that is not known cannot be checked, and the exit code is 78. There is no limit by default.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -92,9 +90,8 @@ pub(crate) static MAX_TOKENS: Flag = Flag {
         low.max_tokens = Some(value::count(v)?);
         Ok(())
     }),
-    doc: "Fail when there are more tokens than this. A whole number, k and M allowed; the exit code is 5. For an \
-estimate those of the input count, for a prompt those of all its calls, answers included, as with {--max-usd}. There is no \
-limit by default.",
+    doc: "Fail when there are more tokens than this. Those of all calls together, answers included. A whole number, k and M \
+allowed; the exit code is 5. There is no limit by default.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -106,8 +103,8 @@ pub(crate) static BASE_URL: Flag = Flag {
         low.base_url = Some(value::url(v)?);
         Ok(())
     }),
-    doc: "Address of the service to ask. It ends before /chat/completions, as in https://host/v1; an estimate asks it \
-only with {--exact}. The default is https://api.moonshot.ai/v1. Given to a prompt, it is asked over HTTP.",
+    doc: "Address of the service to ask. It ends before /chat/completions, as in https://host/v1, and means HTTP. The default is \
+https://api.moonshot.ai/v1.",
     variables: &["OMK_BASE_URL", "KIMI_BASE_URL"],
     configurable: true,
     ..Flag::BLANK
@@ -263,6 +260,19 @@ system the repository, workflow and run.",
     ..Flag::BLANK
 };
 
+/// `--directory`.
+pub(crate) static DIRECTORY: Flag = Flag {
+    long: "directory",
+    short: Some('C'),
+    takes: Takes::Value("DIR", |low, v| {
+        low.directory = Some(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "Work in DIR. Names of files count from there, and an agent works there. The default is the current directory.",
+    completes: Completes::Files,
+    ..Flag::BLANK
+};
+
 /// `--lossy`.
 pub(crate) static LOSSY: Flag = Flag {
     long: "lossy",
@@ -287,8 +297,7 @@ pub(crate) static TAG_FILTER: Flag = Flag {
         low.cost.tags.extend(value::tag_filters(v)?);
         Ok(())
     }),
-    doc: "Only runs with this label. With KEY alone any value will do, and `omk cost report --by tag` adds up by its \
-values; of several labels a run must have all. An estimate looks at the answers of such runs alone.",
+    doc: "Only runs with this label. With KEY alone any value will do; of several labels a run must have all.",
     repeats: true,
     ..Flag::BLANK
 };
@@ -300,9 +309,9 @@ pub(crate) static DEADLINE: Flag = Flag {
         low.deadline = Some(value::positive_duration(v)?);
         Ok(())
     }),
-    doc: "End the run when it takes longer than this. It covers every wait, that for input too; the exit code is \
-124 and the message names the wait. Such as 500ms, 30s, 2m or 1h, up to 1000h. By default input is waited for without \
-a bound, the network for 10s, a prompt takes 15m at most and a push 5m. Looking up the name of a host is the one wait that may outlast it.",
+    doc: "End the run when it takes longer than this. Every wait counts, that for input too; the exit code is 124 and the \
+message names the wait. Such as 500ms, 30s, 2m or 1h, up to 1000h. The default is 15m. Looking up the name of a host is the \
+one wait that may take longer.",
     variables: &["OMK_DEADLINE"],
     configurable: true,
     ..Flag::BLANK

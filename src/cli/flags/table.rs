@@ -91,17 +91,37 @@ impl Table {
         self.commands.iter().filter(|spec| spec.has(flag)).copied()
     }
 
-    /// The flags that a config file may set.
+    /// The variables that set flags, each once: flags of one name share theirs.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, &'static Flag)> {
+        let mut variables: Vec<(&'static str, &'static Flag)> = Vec::new();
+        for flag in self.flags() {
+            for name in flag.variables {
+                if !variables.iter().any(|(known, _)| known == name) {
+                    variables.push((name, flag));
+                }
+            }
+        }
+        variables
+    }
+
+    /// The flags that a config file may set, one of each name.
     pub(crate) fn configurable(&self) -> Vec<&'static Flag> {
+        let mut names = Vec::new();
         let mut flags = self.flags();
-        flags.retain(|flag| flag.configurable);
+        flags.retain(|flag| {
+            let is_new = flag.configurable && !names.contains(&flag.long);
+            if is_new {
+                names.push(flag.long);
+            }
+            is_new
+        });
         flags
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::ffi::OsStr;
 
     use crate::cli::commands::TABLE;
@@ -229,10 +249,11 @@ mod tests {
 
     #[test]
     fn variables_are_unique_and_named_after_the_flag() {
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         for flag in TABLE.flags() {
             for variable in flag.variables {
-                assert!(seen.insert(*variable), "{variable}");
+                let other = seen.insert(*variable, flag.long);
+                assert!(other.is_none_or(|other| other == flag.long), "{variable}");
             }
             if let Some(own) = flag.variables.first() {
                 assert_eq!(
@@ -242,7 +263,11 @@ mod tests {
             }
         }
         for variable in VARIABLES {
-            assert!(seen.insert(variable.name), "{}", variable.name);
+            assert!(
+                seen.insert(variable.name, "").is_none(),
+                "{}",
+                variable.name
+            );
         }
     }
 

@@ -5,11 +5,15 @@
 //! accepted, and refuses rather than rounds.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
 
 use crate::catalog::Price;
 use crate::catalog::money::{AmountError, Usd};
 use crate::catalog::price_file::parse_price_flag;
+use crate::cli::template::is_name;
 use crate::cost::budget::{Budget, TagFilter, parse_budgets};
 use crate::cost::record::SessionStatus;
 use crate::llm::client::Rule;
@@ -124,6 +128,28 @@ words! {
     }
 }
 
+words! {
+    /// What the files of an estimate are put together by.
+    pub(crate) Grouping, "group" {
+        /// The ending of the name.
+        Ext = "ext",
+        /// The directory at the top.
+        Dir = "dir",
+    }
+}
+
+words! {
+    /// Which part of a text that is too long is cut off.
+    pub(crate) CutFrom, "part" {
+        /// The end: the beginning is kept.
+        End = "end",
+        /// The beginning: the end is kept.
+        Start = "start",
+        /// The middle: both ends are kept.
+        Middle = "middle",
+    }
+}
+
 /// The value as text.
 pub(crate) fn text(value: &OsStr) -> Result<&str, String> {
     value
@@ -166,7 +192,12 @@ pub(crate) fn choice<T: Copy>(value: &OsStr, choices: &[(&str, T)]) -> Result<T,
 
 /// The word that has this name.
 pub(crate) fn word<T: Word>(value: &OsStr) -> Result<T, String> {
-    let known: Vec<(&str, T)> = T::ALL.iter().map(|word| (word.name(), *word)).collect();
+    one_of(value, T::ALL)
+}
+
+/// The one of these words that has this name.
+pub(crate) fn one_of<T: Word>(value: &OsStr, words: &[T]) -> Result<T, String> {
+    let known: Vec<(&str, T)> = words.iter().map(|word| (word.name(), *word)).collect();
     choice(value, &known)
 }
 
@@ -254,6 +285,115 @@ pub(crate) fn session_name(value: &OsStr) -> Result<String, String> {
     Err(format!(
         "`{value}` is no name for a session; use letters, digits, `.`, `_` and `-`, and begin with a letter or a digit"
     ))
+}
+
+/// What fills a place of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum VarValue {
+    /// This text.
+    Text(String),
+    /// The content of a file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+/// `name=value`, `name=@FILE` or `name=@-`.
+pub(crate) fn var(value: &OsStr) -> Result<(String, VarValue), String> {
+    let value = text(value)?;
+    let pair = value.split_once('=').filter(|(name, _)| is_name(name));
+    let Some((name, content)) = pair else {
+        return Err(format!(
+            "`{value}` is no value of a template; write name=value, name=@FILE or name=@-"
+        ));
+    };
+    let content = match content.strip_prefix('@') {
+        Some("-") => VarValue::Stdin,
+        Some(path) if !path.is_empty() => VarValue::File(path.into()),
+        _ => VarValue::Text(content.to_string()),
+    };
+    Ok((name.to_string(), content))
+}
+
+/// A JSON Schema: a file, or given in place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum SchemaSource {
+    /// To read.
+    File(PathBuf),
+    /// As it is.
+    Inline(Value),
+}
+
+/// A file, a schema that begins with a brace, or fields as in [`fields`].
+pub(crate) fn schema(value: &OsStr) -> Result<SchemaSource, String> {
+    let Some(written) = value.to_str() else {
+        return Ok(SchemaSource::File(value.into()));
+    };
+    if written.trim_start().starts_with('{') {
+        return serde_json::from_str(written)
+            .map(SchemaSource::Inline)
+            .map_err(|error| format!("is not JSON: {error}"));
+    }
+    // A path with a blank in it is told from fields by its slash or its ending.
+    let first = written.split([' ', ',', '\n']).next().unwrap_or_default();
+    let is_path = first.len() == written.len() || first.contains('/') || written.ends_with(".json");
+    match is_path {
+        true => Ok(SchemaSource::File(value.into())),
+        false => fields(written).map(SchemaSource::Inline),
+    }
+}
+
+/// Fields in short, `name, age int, ok bool: is it sound?`: separated by commas, or by line ends where there are any; each
+/// with a type (str is the default) and, after a colon, a description. All of them are required.
+fn fields(written: &str) -> Result<Value, String> {
+    let separator = if written.trim().contains('\n') {
+        '\n'
+    } else {
+        ','
+    };
+    let mut properties = serde_json::Map::new();
+    let mut required = Vec::new();
+    for field in written.split(separator) {
+        let field = field.trim();
+        if field.is_empty() {
+            continue;
+        }
+        let (head, description) = match field.split_once(':') {
+            Some((head, description)) => (head, Some(description.trim())),
+            None => (field, None),
+        };
+        let mut words = head.split_whitespace();
+        let (Some(name), kind, None) = (words.next(), words.next(), words.next()) else {
+            return Err(format!(
+                "`{field}` is no field; write a name, a type and a description, such as `age int: in years`"
+            ));
+        };
+        let kind = match kind.unwrap_or("str") {
+            "str" | "string" => "string",
+            "int" | "integer" => "integer",
+            "float" | "number" => "number",
+            "bool" | "boolean" => "boolean",
+            other => {
+                return Err(format!(
+                    "`{other}` of `{name}` is none of str, int, float, bool"
+                ));
+            }
+        };
+        let mut property = json!({"type": kind});
+        if let (Some(description), Some(members)) = (description, property.as_object_mut()) {
+            members.insert("description".to_string(), json!(description));
+        }
+        if properties.insert(name.to_string(), property).is_some() {
+            return Err(format!("the field `{name}` stands twice"));
+        }
+        required.push(name);
+    }
+    if required.is_empty() {
+        return Err("there is no field in it".to_string());
+    }
+    Ok(json!({
+        "type": "object", "properties": properties, "required": required, "additionalProperties": false,
+    }))
 }
 
 /// Tools and patterns, separated by commas outside of parentheses.
@@ -439,6 +579,68 @@ pub(crate) fn positive_duration(value: &OsStr) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn a_value_of_a_template_is_text_a_file_or_stdin() {
+        let read = |text: &str| var(OsStr::new(text));
+        let named = |value| Ok(("a-1".to_string(), value));
+        assert_eq!(read("a-1=b=c"), named(VarValue::Text("b=c".to_string())));
+        assert_eq!(read("a-1="), named(VarValue::Text(String::new())));
+        assert_eq!(read("a-1=@"), named(VarValue::Text("@".to_string())));
+        assert_eq!(read("a-1=@x.txt"), named(VarValue::File("x.txt".into())));
+        assert_eq!(read("a-1=@-"), named(VarValue::Stdin));
+        for wrong in ["a", "=b", "1=b", "a b=c"] {
+            assert!(
+                read(wrong).unwrap_err().contains("write name=value"),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_schema_is_a_file_json_or_fields() {
+        let read = |text: &str| schema(OsStr::new(text));
+        for path in [
+            "answer.json",
+            "./my schema",
+            "dir/my schema.txt",
+            "my schema.json",
+            "answer",
+        ] {
+            assert_eq!(read(path), Ok(SchemaSource::File(path.into())), "{path}");
+        }
+        let inline = json!({"type": "array"});
+        assert_eq!(
+            read(" {\"type\": \"array\"}"),
+            Ok(SchemaSource::Inline(inline))
+        );
+        assert!(read("{type").unwrap_err().starts_with("is not JSON"));
+        let fields = json!({
+            "type": "object", "additionalProperties": false, "required": ["name", "age", "ok"],
+            "properties": {
+                "name": {"type": "string"},
+                "age": {"type": "integer", "description": "in years"},
+                "ok": {"type": "boolean"},
+            },
+        });
+        for short in [
+            "name, age int: in years, ok bool",
+            "name\nage int: in years\n ok boolean\n",
+        ] {
+            assert_eq!(
+                read(short),
+                Ok(SchemaSource::Inline(fields.clone())),
+                "{short}"
+            );
+        }
+        assert_eq!(
+            read("name, age dog").unwrap_err(),
+            "`dog` of `age` is none of str, int, float, bool"
+        );
+        assert!(read("a, a").unwrap_err().contains("stands twice"));
+        assert!(read("a b c, d").unwrap_err().contains("is no field"));
+        assert_eq!(read(", ").unwrap_err(), "there is no field in it");
+    }
 
     #[test]
     fn moments_in_every_form() {

@@ -143,7 +143,18 @@ struct Rules {
 
 /// Walks a tree. It ends early after `max_steps`, or when `is_over` says so, which is asked now and then; the context tells.
 pub fn walk(tree: &mut impl Tree, max_steps: u64, is_over: &mut dyn FnMut() -> bool) -> Walk {
+    walk_files(tree, max_steps, is_over, &mut |_, _| {})
+}
+
+/// The same walk, which hands over each file that it counts: its path below the root and its length in bytes.
+pub(crate) fn walk_files(
+    tree: &mut impl Tree,
+    max_steps: u64,
+    is_over: &mut dyn FnMut() -> bool,
+    on_file: &mut dyn FnMut(&Path, u64),
+) -> Walk {
     let mut walk = Walking {
+        on_file,
         context: RepoContext::default(),
         languages: BTreeMap::new(),
         steps: 0,
@@ -175,6 +186,7 @@ struct Walking<'a> {
     max_steps: u64,
     next_look: u64,
     is_over: &'a mut dyn FnMut() -> bool,
+    on_file: &'a mut dyn FnMut(&Path, u64),
 }
 
 /// A directory that is still to be looked at.
@@ -312,6 +324,7 @@ impl Walking<'_> {
         match entry.kind {
             Kind::Other => None,
             Kind::File(bytes) => {
+                (self.on_file)(&directory.path.join(&entry.name), bytes);
                 self.file(&name, &shown, bytes, directory.in_tests);
                 None
             }

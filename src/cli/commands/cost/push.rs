@@ -47,9 +47,15 @@ one ended. A span's ids are made from the run's name, so one that is sent twice 
     )],
     flags: &[FlagGroup {
         title: "",
-        flags: &[&OTLP, &shared::DEADLINE, &shared::JSON, &shared::QUIET],
+        flags: &[&OTLP, &DEADLINE, &shared::JSON, &shared::QUIET],
     }],
     run: |invocation, env| run(invocation.low, env),
+};
+
+static DEADLINE: Flag = Flag {
+    doc: "End the run when it takes longer than this. Such as 500ms, 30s, 2m or 1h, up to 1000h; the exit code is 124. The default \
+is 5m.",
+    ..shared::DEADLINE
 };
 
 static OTLP: Flag = Flag {

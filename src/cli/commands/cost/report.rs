@@ -47,7 +47,7 @@ known (unpriced, a count and never 0 USD); and what a subscription's tokens woul
         title: "",
         flags: &[
             &BY,
-            &shared::TAG_FILTER,
+            &TAG,
             &super::SINCE,
             &super::UNTIL,
             &CSV,
@@ -58,6 +58,12 @@ known (unpriced, a count and never 0 USD); and what a subscription's tokens woul
         ],
     }],
     run: |invocation, env| run(invocation.low, env),
+};
+
+static TAG: Flag = Flag {
+    doc: "Only runs with this label. With KEY alone any value will do, and {--by} tag adds up by its values; of several labels a \
+run must have all.",
+    ..shared::TAG_FILTER
 };
 
 static BY: Flag = Flag {

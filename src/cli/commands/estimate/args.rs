@@ -9,7 +9,7 @@ use crate::catalog::money::Usd;
 use crate::cli::commands::estimate::DEFAULT_MODEL;
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
-use crate::cli::flags::value::{self, Cached, Session};
+use crate::cli::flags::value::{self, Cached, CutFrom, Grouping, Session};
 use crate::cli::flags::{
     CommandSpec, Completes, Flag, FlagGroup, Invocation, LowArgs, Takes, UsageError, shared,
 };
@@ -21,15 +21,18 @@ use crate::tokens::Vocabulary;
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
     name: "estimate",
-    positionals: "[FILE]...",
+    positionals: "[FILE|DIR]...",
     completes: Completes::Files,
     at_most: usize::MAX,
     summary: "count tokens and price them, before asking",
-    doc: "Counts the tokens of each FILE and says what sending them would cost. Without a FILE, or where `-` stands for \
+    doc: "Counts the tokens of each FILE and shows what sending them would cost. Without a FILE, or where `-` stands for \
 one, standard input is read. No network is used, unless {--exact} asks for it.\n\n\
-Input must be UTF-8 without NUL; otherwise the offset of the bad byte is named and nothing is guessed ({--lossy} \
-replaces instead). A byte order mark and every kind of line end are text and are counted. Input of any size is read in \
-pieces. A file that cannot be read is named, the others are still counted, and the exit code tells.\n\n\
+A directory stands for the files in it: what .gitignore excludes is left out, so are .git and node_modules, and a file that \
+is not UTF-8 text is skipped and counted. The largest are listed first; {--by} adds them up by ending or directory.\n\n\
+Input must be UTF-8 without NUL; otherwise the error gives the offset of the bad byte ({--lossy} replaces it instead). A \
+byte order mark and every kind of line end are text and are counted. Input of any size is read in pieces; on a terminal, \
+reading that takes longer than a second shows its progress. A file that cannot be read is reported, the others are still \
+counted, and the exit code shows it.\n\n\
 With {--session} no text is read: the cost of a working session is estimated from its length and size.",
     examples: &[
         ("omk estimate prompt.txt", "Tokens and price of one file."),
@@ -40,6 +43,14 @@ With {--session} no text is read: the cost of a working session is estimated fro
         (
             "omk estimate src/*.rs --model kimi-k3,gpt-5.2 --output-tokens 800 --json",
             "Two models compared, as JSON.",
+        ),
+        (
+            "omk estimate --by dir --top 10 .",
+            "Where the tokens of a repository are.",
+        ),
+        (
+            "omk estimate --truncate 8k --truncate-from middle < build.log",
+            "A long text cut to 8000 tokens, both ends kept.",
         ),
         (
             "omk estimate --count < prompt.txt",
@@ -54,11 +65,12 @@ With {--session} no text is read: the cost of a working session is estimated fro
         FlagGroup {
             title: "Counting",
             flags: &[
-                &shared::MODEL,
+                &MODEL,
                 &VOCABULARY,
                 &SPECIAL,
                 &EXACT,
-                &shared::BASE_URL,
+                &BASE_URL,
+                &shared::DIRECTORY,
                 &shared::LOSSY,
                 &shared::NO_STDIN,
             ],
@@ -71,7 +83,7 @@ With {--session} no text is read: the cost of a working session is estimated fro
                 &shared::PRICE,
                 &shared::PRICE_FILE,
                 &shared::STRICT_PRICES,
-                &shared::TAG_FILTER,
+                &TAG,
             ],
         },
         FlagGroup {
@@ -80,14 +92,60 @@ With {--session} no text is read: the cost of a working session is estimated fro
         },
         FlagGroup {
             title: "Limits",
-            flags: &[&shared::MAX_USD, &shared::MAX_TOKENS, &shared::DEADLINE],
+            flags: &[&MAX_USD, &MAX_TOKENS, &DEADLINE],
         },
         FlagGroup {
             title: "Output",
-            flags: &[&COUNT, &IDS, &shared::JSON, &shared::QUIET],
+            flags: &[
+                &COUNT,
+                &IDS,
+                &BY,
+                &TOP,
+                &TRUNCATE,
+                &TRUNCATE_FROM,
+                &shared::JSON,
+                &shared::QUIET,
+            ],
         },
     ],
     run: |invocation, env| super::run(EstimateArgs::resolve(invocation, env)?, env),
+};
+
+static MODEL: Flag = Flag {
+    doc: "Model to count and price for. It decides the vocabulary, the context window and the rates; several are compared, \
+cheapest first. The default is kimi-k3; `omk models` lists the others.",
+    ..shared::MODEL
+};
+
+static MAX_USD: Flag = Flag {
+    doc: "Fail when the price is above this. A decimal from 0 to 1000000 in USD, exact to 12 decimals; the exit code is 5. Of \
+several models none may be above it; a price that is not known cannot be checked, and the exit code is 78. There is no limit \
+by default.",
+    ..shared::MAX_USD
+};
+
+static MAX_TOKENS: Flag = Flag {
+    doc: "Fail when the input has more tokens than this. A whole number, k and M allowed; the exit code is 5. There is no limit \
+by default.",
+    ..shared::MAX_TOKENS
+};
+
+static BASE_URL: Flag = Flag {
+    doc: "Address of the service to ask. {--exact} asks it; it ends before /tokenizers, as in https://host/v1. The default is \
+https://api.moonshot.ai/v1.",
+    ..shared::BASE_URL
+};
+
+static TAG: Flag = Flag {
+    doc: "Look at the answers of runs with this label only. With KEY alone any value will do; of several labels a run must \
+have all. They show how long answers were so far.",
+    ..shared::TAG_FILTER
+};
+
+static DEADLINE: Flag = Flag {
+    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
+to 1000h. There is no limit by default.",
+    ..shared::DEADLINE
 };
 
 static OUTPUT_TOKENS: Flag = Flag {
@@ -231,6 +289,54 @@ it for input.",
     ..Flag::BLANK
 };
 
+static BY: Flag = Flag {
+    long: "by",
+    takes: Takes::Value("WHAT", |low, v| {
+        low.estimate.by = Some(value::word(v)?);
+        Ok(())
+    }),
+    doc: "Add files up by the ending of their names, or by directory. A directory is one of the top level of those given. By \
+default each file has a line.",
+    choices: &["ext", "dir"],
+    completes: Completes::Choices,
+    ..Flag::BLANK
+};
+
+static TOP: Flag = Flag {
+    long: "top",
+    takes: Takes::Value("N", |low, v| {
+        low.estimate.top = Some(value::positive_count(v)?);
+        Ok(())
+    }),
+    doc: "List only the N largest inputs. What is left out is added up in one line. The default is 20 when a directory is \
+given, else all of them; JSON has all of them unless N is given.",
+    ..Flag::BLANK
+};
+
+static TRUNCATE: Flag = Flag {
+    long: "truncate",
+    takes: Takes::Value("N", |low, v| {
+        low.estimate.truncate = Some(value::positive_count(v)?);
+        Ok(())
+    }),
+    doc: "Print the text of the one input, cut to N tokens. Nothing else is printed. A whole number, k and M allowed; a \
+character is never split, so the result may have fewer tokens.",
+    ..Flag::BLANK
+};
+
+static TRUNCATE_FROM: Flag = Flag {
+    long: "truncate-from",
+    takes: Takes::Value("PART", |low, v| {
+        low.estimate.truncate_from = Some(value::word(v)?);
+        Ok(())
+    }),
+    doc: "Part of the text that is cut off. For {--truncate}; the default is end. Of a text that is cut in the middle both ends stay, with a \
+line that says so between them.",
+    choices: &["end", "start", "middle"],
+    completes: Completes::Choices,
+    ..Flag::BLANK
+};
+
 /// Flags that describe a text, its price or how it is counted.
 const OF_A_TEXT: &[&str] = &[
     "model",
@@ -248,6 +354,10 @@ const OF_A_TEXT: &[&str] = &[
     "lossy",
     "no-stdin",
     "tag",
+    "by",
+    "top",
+    "truncate",
+    "truncate-from",
 ];
 
 /// Flags that describe a session.
@@ -257,7 +367,7 @@ const OF_A_SESSION: &[&str] = &["duration", "workers", "iterations", "role", "ti
 #[derive(Debug)]
 pub(crate) enum EstimateArgs {
     /// To count a text.
-    Text(TextArgs),
+    Text(Box<TextArgs>),
     /// To guess a session.
     Session(SessionArgs),
 }
@@ -295,6 +405,12 @@ pub(crate) struct TextArgs {
     pub(crate) exact: bool,
     /// Where; `None` is the default service.
     pub(crate) base_url: Option<String>,
+    /// List only so many inputs.
+    pub(crate) top: Option<usize>,
+    /// Add inputs up.
+    pub(crate) by: Option<Grouping>,
+    /// Which part is cut off, where the text is to be cut.
+    pub(crate) cut_from: CutFrom,
     /// What to print.
     pub(crate) show: Show,
     /// One JSON document.
@@ -312,6 +428,8 @@ pub(crate) enum Show {
     Count,
     /// The token ids of the one input.
     Ids,
+    /// The one input, cut to so many tokens.
+    Text(u64),
 }
 
 /// A session to guess.
@@ -365,6 +483,8 @@ impl EstimateArgs {
             ids,
             special,
             vocabulary,
+            // Where the command works.
+            directory: _,
             lossy,
             no_stdin,
             session,
@@ -373,6 +493,7 @@ impl EstimateArgs {
             iterations,
             role,
             tier,
+            estimate,
             ask: _,
             plan: _,
             cost,
@@ -432,12 +553,26 @@ impl EstimateArgs {
             }
         }
         let inputs = sources(positionals, no_stdin)?;
-        let show = match (count, ids) {
-            (false, false) => Show::Estimate,
-            (true, false) => Show::Count,
-            (false, true) => Show::Ids,
-            (true, true) => return Err(UsageError::conflict("--count", "--ids")),
+        let show = match (count, ids, estimate.truncate) {
+            (false, false, None) => Show::Estimate,
+            (true, false, None) => Show::Count,
+            (false, true, None) => Show::Ids,
+            (false, false, Some(tokens)) => Show::Text(tokens),
+            (true, true, _) => return Err(UsageError::conflict("--count", "--ids")),
+            (true, _, Some(_)) => return Err(UsageError::conflict("--count", "--truncate")),
+            (_, true, Some(_)) => return Err(UsageError::conflict("--ids", "--truncate")),
         };
+        if estimate.truncate_from.is_some() && estimate.truncate.is_none() {
+            return Err(UsageError::new("--truncate-from needs --truncate N"));
+        }
+        let truncates = matches!(show, Show::Text(_));
+        if truncates && json {
+            return Err(UsageError::conflict("--truncate", "--json")
+                .hint("--truncate prints the text alone"));
+        }
+        if truncates && inputs.len() > 1 {
+            return Err(UsageError::conflict("--truncate", "more than one FILE"));
+        }
         if show == Show::Count && json {
             return Err(UsageError::conflict("--count", "--json")
                 .hint("the JSON document has the count in it"));
@@ -446,7 +581,11 @@ impl EstimateArgs {
             return Err(UsageError::conflict("--ids", "more than one FILE"));
         }
         if show != Show::Estimate && models.len() > 1 && vocabulary.is_none() {
-            let flag = if ids { "--ids" } else { "--count" };
+            let flag = match show {
+                Show::Ids => "--ids",
+                Show::Text(_) => "--truncate",
+                _ => "--count",
+            };
             return Err(UsageError::conflict(flag, "more than one model")
                 .hint("--vocabulary says how to count"));
         }
@@ -454,7 +593,7 @@ impl EstimateArgs {
             return Err(UsageError::conflict("--price", "more than one model")
                 .hint("a --price-file has rates for many"));
         }
-        Ok(EstimateArgs::Text(TextArgs {
+        Ok(EstimateArgs::Text(Box::new(TextArgs {
             inputs,
             models,
             vocabulary,
@@ -470,10 +609,15 @@ impl EstimateArgs {
             tags: cost.tags,
             exact,
             base_url,
+            top: estimate
+                .top
+                .map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
+            by: estimate.by,
+            cut_from: estimate.truncate_from.unwrap_or(CutFrom::End),
             show,
             json,
             deadline: Deadline::new(env.started, deadline),
-        }))
+        })))
     }
 }
 
@@ -526,7 +670,7 @@ mod tests {
     #[track_caller]
     fn text(line: &str) -> TextArgs {
         match resolve(line) {
-            Ok(EstimateArgs::Text(args)) => args,
+            Ok(EstimateArgs::Text(args)) => *args,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -542,7 +686,7 @@ mod tests {
         );
         assert_eq!(args.deadline.left(), None);
         assert!(
-            shared::MODEL
+            MODEL
                 .doc
                 .contains(&format!("The default is {DEFAULT_MODEL};"))
         );
@@ -583,6 +727,7 @@ mod tests {
         let both = [
             "max-usd",
             "max-tokens",
+            "directory",
             "session",
             "deadline",
             "json",

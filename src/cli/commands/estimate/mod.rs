@@ -1,10 +1,12 @@
 //! `omk estimate`: tokens and price, before asking.
 //!
-//! `args` settles what was asked, `text` counts and prices, `report` prints, `exact` asks the
-//! service, `session` guesses what a working session may cost.
+//! `args` settles what was asked, `files` looks into directories, `text` counts and prices, `report` prints, `exact` asks the
+//! service, `cut` cuts, `session` guesses what a working session may cost.
 
 mod args;
+mod cut;
 mod exact;
+mod files;
 mod report;
 mod session;
 mod text;

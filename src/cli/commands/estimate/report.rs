@@ -17,6 +17,9 @@ use crate::cost::history::Expected;
 use crate::runtime::table::Align;
 use crate::runtime::table::Table;
 
+/// So many inputs are listed where a directory was given and nobody says otherwise.
+const LISTED: usize = 20;
+
 const SCHEMA: &str = "omk.estimate/1";
 
 /// Prints what was asked for.
@@ -31,7 +34,7 @@ pub(super) fn print(
             models: result
                 .estimates
                 .iter()
-                .map(|estimate| model(result, estimate))
+                .map(|estimate| model(result, estimate, args.top))
                 .collect(),
             ids: result.ids.as_deref(),
         };
@@ -44,6 +47,9 @@ pub(super) fn print(
                 env.output.print(&format!("{id}\n"))?;
             }
         }
+        Show::Text(_) => env
+            .output
+            .print(result.text.as_deref().unwrap_or_default())?,
         Show::Count => {
             let counts = result
                 .inputs
@@ -56,7 +62,7 @@ pub(super) fn print(
         }
         Show::Estimate => {
             if result.inputs.len() > 1 {
-                let table = inputs(result);
+                let table = inputs(args, result);
                 env.output.print(&table.render())?;
                 env.output.print("\n")?;
             }
@@ -79,7 +85,7 @@ pub(super) fn failed(failure: &Failure, env: &mut Env) -> std::result::Result<()
 }
 
 /// As `wc` does it: a line for each input, the counts before the name, and the total.
-fn inputs(result: &Result<'_>) -> Table {
+fn inputs(args: &TextArgs, result: &Result<'_>) -> Table {
     let mut columns: Vec<_> = result
         .ways
         .iter()
@@ -94,7 +100,33 @@ fn inputs(result: &Result<'_>) -> Table {
             *total = total.saturating_add(*tokens);
         }
         bytes = bytes.saturating_add(input.bytes);
-        table.row(line(&input.tokens, input.bytes, &input.name));
+    }
+    let most = args.top.unwrap_or(match result.many {
+        true => LISTED,
+        false => usize::MAX,
+    });
+    let (listed, rest) = result
+        .inputs
+        .split_at_checked(most)
+        .unwrap_or((&result.inputs, &[]));
+    for input in listed {
+        let name = match input.files {
+            Some(1) => format!("{} (1 file)", input.name),
+            Some(files) => format!("{} ({files} files)", input.name),
+            None => input.name.clone(),
+        };
+        table.row(line(&input.tokens, input.bytes, &name));
+    }
+    if !rest.is_empty() {
+        let mut tokens = vec![0_u64; result.ways.len()];
+        let mut bytes = 0_u64;
+        for input in rest {
+            for (sum, count) in tokens.iter_mut().zip(&input.tokens) {
+                *sum = sum.saturating_add(*count);
+            }
+            bytes = bytes.saturating_add(input.bytes);
+        }
+        table.row(line(&tokens, bytes, &format!("{} more", rest.len())));
     }
     table.row(line(&total, bytes, "total"));
     table
@@ -250,13 +282,20 @@ struct InputReport<'a> {
     name: &'a str,
     bytes: u64,
     text_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u64>,
 }
 
-fn model<'a>(result: &'a Result<'_>, estimate: &'a Estimate<'_>) -> ModelReport<'a> {
+fn model<'a>(
+    result: &'a Result<'_>,
+    estimate: &'a Estimate<'_>,
+    top: Option<usize>,
+) -> ModelReport<'a> {
     let input = |input: &'a Input| InputReport {
         name: &input.name,
         bytes: input.bytes,
         text_tokens: input.tokens.get(estimate.way).copied().unwrap_or(0),
+        files: input.files,
     };
     ModelReport {
         model: &estimate.model.id,
@@ -281,6 +320,11 @@ fn model<'a>(result: &'a Result<'_>, estimate: &'a Estimate<'_>) -> ModelReport<
             usd_p50: estimate.usd_with(expected.p50),
             usd_p90: estimate.usd_with(expected.p90),
         }),
-        inputs: result.inputs.iter().map(input).collect(),
+        inputs: result
+            .inputs
+            .iter()
+            .take(top.unwrap_or(usize::MAX))
+            .map(input)
+            .collect(),
     }
 }

@@ -15,7 +15,9 @@ use crate::catalog::TokenCounts;
 use crate::catalog::money::Usd;
 use crate::cli::commands::estimate::Show;
 use crate::cli::commands::estimate::TextArgs;
+use crate::cli::commands::estimate::cut;
 use crate::cli::commands::estimate::exact;
+use crate::cli::commands::estimate::files::{self, File, Files};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Cached;
@@ -47,6 +49,8 @@ pub(super) struct Input {
     pub(super) bytes: u64,
     /// Its tokens for each [`Way`], in their order.
     pub(super) tokens: Vec<u64>,
+    /// How many files it is, where files are added up.
+    pub(super) files: Option<u64>,
 }
 
 /// What one model makes of all inputs together, as one user message.
@@ -112,6 +116,10 @@ pub(super) struct Result<'c> {
     pub(super) estimates: Vec<Estimate<'c>>,
     /// The ids of the one input, with `--ids`.
     pub(super) ids: Option<Vec<u32>>,
+    /// The one input as it is cut, with `--truncate`.
+    pub(super) text: Option<String>,
+    /// A directory was among what was given, so there may be many inputs.
+    pub(super) many: bool,
 }
 
 /// The models and rates in force, `--price` last.
@@ -140,7 +148,17 @@ pub(super) fn estimate<'c>(
     }
 
     let mut verdicts = Vec::new();
-    let (inputs, text) = read(args, &ways, env, &mut verdicts)?;
+    let files = files::expand(&args.inputs, args.deadline, env)?;
+    let (mut inputs, text) = read(args, &files, &ways, env, &mut verdicts)?;
+    if files.many || args.by.is_some() || args.top.is_some() {
+        files::arrange(&mut inputs, args.by);
+    }
+    let cut = match (args.show, ways.first()) {
+        (Show::Text(most), Some(way)) => Some(cut::cut(&text, most, args.cut_from, &mut |part| {
+            tokens::encode(part, way.vocabulary, way.special).len() as u64
+        })),
+        _ => None,
+    };
     let ids = match (args.show, ways.first()) {
         (Show::Ids, Some(way)) => Some(tokens::encode(&text, way.vocabulary, way.special)),
         _ => None,
@@ -167,6 +185,8 @@ pub(super) fn estimate<'c>(
         ways,
         estimates,
         ids,
+        text: cut,
+        many: files.many,
     };
     Ok((result, Failure::merge(verdicts)))
 }
@@ -201,15 +221,17 @@ fn way(args: &TextArgs, model: &Model) -> Way {
 /// need it whole.
 fn read(
     args: &TextArgs,
+    files: &Files,
     ways: &[Way],
     env: &mut Env,
     verdicts: &mut Vec<Failure>,
 ) -> std::result::Result<(Vec<Input>, String), Failure> {
-    let keep = args.exact || args.show == Show::Ids;
-    let mut reader = TextReader::new(args.lossy, args.deadline);
+    let keep = args.exact || matches!(args.show, Show::Ids | Show::Text(_));
+    let mut reader = TextReader::new(args.lossy, args.deadline).showing_progress(files.bytes);
+    let mut binary = 0_u64;
     let mut kept = String::new();
     let mut inputs = Vec::new();
-    for source in &args.inputs {
+    for File { source, found } in &files.list {
         let mut counters: Vec<Counter> = ways
             .iter()
             .map(|way| Counter::new(way.vocabulary).recognising(way.special))
@@ -228,13 +250,27 @@ fn read(
                 name: source.name(),
                 bytes,
                 tokens: counters.into_iter().map(Counter::finish).collect(),
+                files: None,
             }),
+            // Nobody asked for this very file.
+            Err(failure) if *found && failure.exit == Exit::BadInput => binary += 1,
             Err(failure) if failure.exit != Exit::Deadline => {
                 env.output.failure(&failure);
                 verdicts.push(failure);
             }
             Err(failure) => return Err(failure),
         }
+    }
+    env.output.status(None);
+    if binary > 0 {
+        let (files, are) = if binary == 1 {
+            ("file", "is")
+        } else {
+            ("files", "are")
+        };
+        env.output.warning(format!(
+            "{binary} {files} {are} not UTF-8 text and not counted; --lossy counts them"
+        ));
     }
     Ok((inputs, kept))
 }

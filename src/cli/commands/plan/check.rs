@@ -60,16 +60,38 @@ FINDINGS of the man page lists them. An error makes the exit code 4, with {--str
     flags: &[FlagGroup {
         title: "",
         flags: &[
-            &plan::FORMAT,
-            &plan::STRICT,
+            &FORMAT,
+            &STRICT,
             &READ_AS,
             &EXPLAIN,
-            &shared::DEADLINE,
+            &DEADLINE,
             &shared::JSON,
             &shared::QUIET,
         ],
     }],
     run: |invocation, env| run(CheckArgs::resolve(invocation, env)?, env),
+};
+
+static FORMAT: Flag = Flag {
+    takes: Takes::Value("FORMAT", |low, v| {
+        let known = [Format::Text, Format::Json, Format::Github, Format::Sarif];
+        low.format = Some(value::one_of(v, &known)?);
+        Ok(())
+    }),
+    doc: "Form to print in. github is for annotations of a workflow run, sarif for code scanning (2.1.0). The default is text.",
+    choices: &["text", "json", "github", "sarif"],
+    ..plan::FORMAT
+};
+
+static STRICT: Flag = Flag {
+    doc: "Fail for a warning as for an error. The exit code is then 4 for any finding.",
+    ..plan::STRICT
+};
+
+static DEADLINE: Flag = Flag {
+    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
+to 1000h. There is no limit by default.",
+    ..shared::DEADLINE
 };
 
 static READ_AS: Flag = Flag {
@@ -115,9 +137,8 @@ pub(crate) struct CheckArgs {
 impl CheckArgs {
     /// Needs at least one file: a validator that waits for a terminal when a variable was empty helps nobody.
     pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<CheckArgs, UsageError> {
-        const KNOWN: &[Format] = &[Format::Text, Format::Json, Format::Github, Format::Sarif];
         let low = invocation.low;
-        let format = plan::format(&low, KNOWN)?;
+        let format = plan::format(&low)?;
         let inputs = plan::sources(low.positionals)?;
         if low.plan.explain.is_some() && !inputs.is_empty() {
             return Err(UsageError::conflict("--explain", "a FILE"));

@@ -16,7 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::exit::Failure;
 use crate::cli::flags::Invocation;
 use crate::cli::flags::UsageError;
-use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, shared};
 use crate::cli::input::Source;
 use crate::cli::prices;
 use crate::plan::model::Plan;
@@ -44,14 +44,25 @@ what carrying it out may cost, both priced for the same model. Slices are the sa
     flags: &[FlagGroup {
         title: "",
         flags: &[
-            &shared::MODEL,
+            &MODEL,
             &shared::PRICE_FILE,
-            &shared::DEADLINE,
+            &DEADLINE,
             &shared::JSON,
             &shared::QUIET,
         ],
     }],
     run: |invocation, env| run(DiffArgs::resolve(invocation, env)?, env),
+};
+
+static MODEL: Flag = Flag {
+    doc: "Model to price for. The default is kimi-k3; `omk models` lists the others.",
+    ..shared::MODEL
+};
+
+static DEADLINE: Flag = Flag {
+    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
+to 1000h. There is no limit by default.",
+    ..shared::DEADLINE
 };
 
 /// What `omk plan diff` was asked.

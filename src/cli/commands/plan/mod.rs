@@ -31,14 +31,21 @@ use crate::plan::model::WorkEstimate;
 pub(crate) static FORMAT: Flag = Flag {
     long: "format",
     takes: Takes::Value("FORM", |low, v| {
-        low.format = Some(value::word(v)?);
+        low.format = Some(value::one_of(
+            v,
+            &[
+                Format::Text,
+                Format::Json,
+                Format::Markdown,
+                Format::Mermaid,
+                Format::Dot,
+                Format::Csv,
+            ],
+        )?);
         Ok(())
     }),
-    doc: "Form to print in. `omk plan check` knows text, json, github (annotations of a workflow run) and sarif (2.1.0); \
-`omk plan` and `omk plan show` know text, json, markdown, mermaid, dot and csv. The default is text.",
-    choices: &[
-        "text", "json", "markdown", "mermaid", "dot", "csv", "github", "sarif",
-    ],
+    doc: "Form to print in. The default is text.",
+    choices: &["text", "json", "markdown", "mermaid", "dot", "csv"],
     completes: Completes::Choices,
     ..Flag::BLANK
 };
@@ -47,8 +54,7 @@ pub(crate) static FORMAT: Flag = Flag {
 pub(crate) static STRICT: Flag = Flag {
     long: "strict",
     takes: Takes::Nothing(|low| low.strict = true),
-    doc: "Let a warning fail the run as an error does. The exit code is then 4 for any finding, and for a goal that is \
-vague.",
+    doc: "Fail when the goal is vague, or the plan has a warning. The exit code is then 4.",
     ..Flag::BLANK
 };
 
@@ -70,25 +76,15 @@ fn sources(positionals: Vec<OsString>) -> Result<Vec<Source>, UsageError> {
     Ok(positionals.into_iter().map(source).collect())
 }
 
-/// The form to print in, one of those that the command knows.
-fn format(low: &LowArgs, known: &[Format]) -> Result<Format, UsageError> {
-    let format = match (low.format, low.json) {
+/// The form to print in.
+fn format(low: &LowArgs) -> Result<Format, UsageError> {
+    match (low.format, low.json) {
         (Some(format), true) if format != Format::Json => {
-            return Err(UsageError::conflict("--format", "--json").hint("--json is --format json"));
+            Err(UsageError::conflict("--format", "--json").hint("--json is --format json"))
         }
-        (_, true) => Format::Json,
-        (Some(format), false) => format,
-        (None, false) => Format::Text,
-    };
-    if known.contains(&format) {
-        return Ok(format);
+        (_, true) => Ok(Format::Json),
+        (format, false) => Ok(format.unwrap_or(Format::Text)),
     }
-    let names: Vec<&str> = known.iter().map(|format| format.name()).collect();
-    Err(UsageError::new(format!(
-        "--format: `{}` is not for this command",
-        format.name()
-    ))
-    .hint(format!("it knows {}", names.join(", "))))
 }
 
 /// The whole text of an input.

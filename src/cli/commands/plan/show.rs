@@ -13,7 +13,7 @@ use crate::cli::exit::Failure;
 use crate::cli::flags::Invocation;
 use crate::cli::flags::UsageError;
 use crate::cli::flags::value::Format;
-use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
+use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, shared};
 use crate::cli::input::Source;
 use crate::cli::prices;
 use crate::plan::document::PlanDocument;
@@ -46,14 +46,25 @@ of thumb from the plan's own guesses of tokens, or from each slice's difficulty,
         title: "",
         flags: &[
             &plan::FORMAT,
-            &shared::MODEL,
+            &MODEL,
             &shared::PRICE_FILE,
-            &shared::DEADLINE,
+            &DEADLINE,
             &shared::JSON,
             &shared::QUIET,
         ],
     }],
     run: |invocation, env| run(ShowArgs::resolve(invocation, env)?, env),
+};
+
+static MODEL: Flag = Flag {
+    doc: "Model to price for. The default is kimi-k3; `omk models` lists the others.",
+    ..shared::MODEL
+};
+
+static DEADLINE: Flag = Flag {
+    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
+to 1000h. There is no limit by default.",
+    ..shared::DEADLINE
 };
 
 /// What `omk plan show` was asked.
@@ -71,18 +82,10 @@ pub(crate) struct ShowArgs {
 impl ShowArgs {
     /// Needs a file.
     pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<ShowArgs, UsageError> {
-        const KNOWN: &[Format] = &[
-            Format::Text,
-            Format::Json,
-            Format::Markdown,
-            Format::Mermaid,
-            Format::Dot,
-            Format::Csv,
-        ];
         let typed = |flag: &str| invocation.given.contains(&flag);
         let reprices = typed("model") || typed("price-file");
         let low = invocation.low;
-        let format = plan::format(&low, KNOWN)?;
+        let format = plan::format(&low)?;
         let Some(input) = plan::sources(low.positionals)?.pop() else {
             return Err(
                 UsageError::new("plan show needs a FILE").hint("`-` stands for standard input")

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::ask::AskArgs;
 use crate::cli::ask::screen::Show;
 use crate::cli::env::Env;
+use crate::cli::flags::value::{SchemaSource, VarValue};
 use crate::cli::flags::{
     CommandSpec, Completes, Flag, FlagGroup, Invocation, Takes, UsageError, shared, value,
 };
@@ -43,7 +44,10 @@ files of the directory are then all that may be read of it.\n\n\
 A pattern is not a sandbox. It decides on what an agent asks for, by what the request says. A command that was allowed runs the \
 project's own code, such as its tests and build scripts, with all the rights of the user; a list of options is never complete; \
 and between a decision and the agent's own deed a file can change. Where an agent must not be able to do more than it was \
-allowed to, use {--sandbox}.",
+allowed to, use {--sandbox}.\n\n\
+In a loop over lines, keep the loop's input from omk: `while read -r line; do omk prompt \"$line\" < /dev/null; done < lines`. \
+A file that the loop has begun to read is not taken as part of the question, with a warning; a pipe cannot be told from one \
+that is meant for omk.",
     examples: &[
         (
             "omk prompt \"Which of these functions has no test?\" < src/lib.rs",
@@ -74,9 +78,12 @@ allowed to, use {--sandbox}.",
         FlagGroup {
             title: "Input",
             flags: &[
+                &TEMPLATE,
+                &VAR,
                 &SYSTEM,
                 &FILE,
                 &IMAGE,
+                &shared::DIRECTORY,
                 &shared::ALLOW_SECRETS,
                 &shared::LOSSY,
                 &shared::NO_STDIN,
@@ -85,6 +92,7 @@ allowed to, use {--sandbox}.",
         FlagGroup {
             title: "Sending",
             flags: &[
+                &DRY_RUN,
                 &shared::MODEL,
                 &shared::TRANSPORT,
                 &shared::BASE_URL,
@@ -110,8 +118,13 @@ allowed to, use {--sandbox}.",
             title: "Output",
             flags: &[
                 &SCHEMA,
+                &EXTRACT,
+                &RAW,
+                &NO_STREAM,
+                &OUTPUT_LAST_MESSAGE,
                 &shared::JSON,
                 &STREAM_JSON,
+                &VERBOSE,
                 &shared::SHOW_THINKING,
                 &shared::QUIET,
             ],
@@ -142,6 +155,7 @@ allowed to, use {--sandbox}.",
 
 static SYSTEM: Flag = Flag {
     long: "system",
+    short: Some('s'),
     takes: Takes::Value("TEXT", |low, v| {
         low.ask.system = Some(value::name(v)?);
         Ok(())
@@ -149,6 +163,33 @@ static SYSTEM: Flag = Flag {
     doc: "Instructions for the model. Agents have their own and no place for others, so there it goes before the \
 question.",
     configurable: true,
+    ..Flag::BLANK
+};
+
+static TEMPLATE: Flag = Flag {
+    long: "template",
+    short: Some('t'),
+    takes: Takes::Value("NAME|FILE", |low, v| {
+        low.ask.template = Some(v.to_os_string());
+        Ok(())
+    }),
+    doc: "Template of the question. A word names one of `omk templates`, everything else is a path. Its places, such as \
+`NAME` in two pairs of braces, are filled by {--var}; `text` stands for the TEXT and `stdin` for standard input, which \
+otherwise follow it. A JSON object before its text sets model, system, schema, limits and the like, for flags that are not \
+given.",
+    completes: Completes::Files,
+    ..Flag::BLANK
+};
+
+static VAR: Flag = Flag {
+    long: "var",
+    takes: Takes::Value("NAME=VALUE", |low, v| {
+        low.ask.vars.push(value::var(v)?);
+        Ok(())
+    }),
+    doc: "Value for a place of the template. NAME=@FILE takes the content of a file, NAME=@- standard input. Each place needs a \
+value, and each value a place.",
+    repeats: true,
     ..Flag::BLANK
 };
 
@@ -167,6 +208,7 @@ static FILE: Flag = Flag {
 
 static IMAGE: Flag = Flag {
     long: "image",
+    short: Some('i'),
     takes: Takes::Value("FILE", |low, v| {
         low.ask.image.push(PathBuf::from(v));
         Ok(())
@@ -191,6 +233,15 @@ for is denied, the answer is printed, and the exit code is 6. kimi-cli and kimi-
 work tree Kimi Code does not ask before it changes a file; it has to hand the file to omk, which writes what is allowed.",
     repeats: true,
     configurable: true,
+    ..Flag::BLANK
+};
+
+static DRY_RUN: Flag = Flag {
+    long: "dry-run",
+    takes: Takes::Nothing(|low| low.ask.dry_run = true),
+    doc: "Print what would be sent, and send nothing. The destination, tokens, price, worst case and budgets follow on \
+standard error, or all of it as JSON with {--json}; nothing is started, and the exit code is 5 where the prompt would be \
+refused.",
     ..Flag::BLANK
 };
 
@@ -219,15 +270,62 @@ letters, digits, `.`, `_` and `-`. A service keeps none, so over HTTP this is an
 
 static SCHEMA: Flag = Flag {
     long: "schema",
-    takes: Takes::Value("FILE", |low, v| {
-        low.ask.schema = Some(PathBuf::from(v));
+    takes: Takes::Value("FILE|JSON|FIELDS", |low, v| {
+        low.ask.schema = Some(value::schema(v)?);
         Ok(())
     }),
-    doc: "JSON Schema that the answer must satisfy. The answer is checked; one that fails is sent back once with what \
+    doc: "JSON Schema that the answer must satisfy. A file, the schema itself when it begins with a brace, or fields in short: \
+`name, age int, score float, ok bool: is it sound?`. The answer is checked; one that fails is sent back once with what \
 is wrong, and if that does not help the exit code is 4. Checked are type, properties, required, additionalProperties, items, \
 enum, const, anyOf, oneOf, allOf, $ref and $defs within the file, and the bounds on numbers, lengths and items; other \
 keywords are named in a warning.",
     completes: Completes::Files,
+    ..Flag::BLANK
+};
+
+static EXTRACT: Flag = Flag {
+    long: "extract",
+    short: Some('x'),
+    takes: Takes::Nothing(|low| low.ask.extract = true),
+    doc: "Print only the first code block of the answer. The lines between its fences, without them; an answer without a code \
+block goes to standard error, and the exit code is 4.",
+    ..Flag::BLANK
+};
+
+static RAW: Flag = Flag {
+    long: "raw",
+    takes: Takes::Nothing(|low| low.ask.raw = true),
+    doc: "Print the answer as it came, byte for byte. By default an answer that does not end with a newline gets one.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+static NO_STREAM: Flag = Flag {
+    long: "no-stream",
+    short: Some('n'),
+    takes: Takes::Nothing(|low| low.ask.no_stream = true),
+    doc: "Print the answer when it is complete. By default the answer of a service is printed as it comes.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+static OUTPUT_LAST_MESSAGE: Flag = Flag {
+    long: "output-last-message",
+    takes: Takes::Value("FILE", |low, v| {
+        low.ask.output_last_message = Some(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "Write the answer to FILE too. The file is replaced in one step, when there is an answer.",
+    completes: Completes::Files,
+    ..Flag::BLANK
+};
+
+static VERBOSE: Flag = Flag {
+    long: "verbose",
+    short: Some('v'),
+    takes: Takes::Nothing(|low| low.ask.verbose = true),
+    doc: "Print each step to standard error. What is waited for, the session, and the tokens used so far.",
+    configurable: true,
     ..Flag::BLANK
 };
 
@@ -244,12 +342,23 @@ pub(crate) struct PromptArgs {
     pub(super) ask: AskArgs,
     /// The words of the question.
     pub(super) text: String,
+    /// The template that they go into.
+    pub(super) template: Option<String>,
+    pub(super) vars: Vec<(String, VarValue)>,
     /// Standard input belongs to it.
     pub(super) stdin: bool,
     pub(super) files: Vec<PathBuf>,
     pub(super) images: Vec<PathBuf>,
     pub(super) system: Option<String>,
-    pub(super) schema: Option<PathBuf>,
+    pub(super) schema: Option<SchemaSource>,
+    /// Only the first code block is printed.
+    pub(super) extract: bool,
+    /// No newline is added.
+    pub(super) raw: bool,
+    pub(super) no_stream: bool,
+    pub(super) dry_run: bool,
+    pub(super) verbose: bool,
+    pub(super) last_message: Option<PathBuf>,
     pub(super) thinking: Option<crate::cli::flags::value::Thinking>,
     pub(super) temperature: Option<f64>,
     pub(super) max_output_tokens: Option<u64>,
@@ -264,7 +373,7 @@ impl PromptArgs {
     /// # Errors
     ///
     /// Arguments that exclude each other, or no question at all.
-    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<PromptArgs, UsageError> {
+    pub(crate) fn resolve(invocation: Invocation, env: &mut Env) -> Result<PromptArgs, UsageError> {
         let Invocation { mut low, given, .. } = invocation;
         let ask = AskArgs::resolve(&mut low, &given, env)?;
         let mut dashes = 0;
@@ -295,21 +404,57 @@ impl PromptArgs {
         if dashes > 0 && low.no_stdin {
             return Err(UsageError::conflict("--no-stdin", "`-`"));
         }
-        let is_silent = words.is_empty() && low.ask.file.is_empty();
+        let fills_stdin = low
+            .ask
+            .vars
+            .iter()
+            .filter(|(_, value)| *value == VarValue::Stdin);
+        let fills_stdin = fills_stdin.count() > 0;
+        if fills_stdin && low.no_stdin {
+            return Err(UsageError::conflict("--no-stdin", "--var NAME=@-"));
+        }
+        if !low.ask.vars.is_empty() && low.ask.template_body.is_none() {
+            return Err(UsageError::new("--var fills a template, and there is none")
+                .hint("--template NAME or FILE gives one"));
+        }
+        let is_silent =
+            words.is_empty() && low.ask.file.is_empty() && low.ask.template_body.is_none();
         if is_silent && low.no_stdin {
             return Err(
                 UsageError::new("--no-stdin leaves nothing to ask").hint("give a TEXT or a --file")
             );
         }
-        let stdin = !low.no_stdin && (dashes > 0 || is_silent || env.stdin.is_input());
+        if low.ask.dry_run && low.ask.stream_json {
+            return Err(UsageError::conflict("--dry-run", "--stream-json")
+                .hint("--json prints one document"));
+        }
+        let structured = low.json || low.ask.stream_json;
+        if low.ask.extract && (structured || low.ask.schema.is_some()) {
+            let other = match (low.ask.stream_json, low.json) {
+                (true, _) => "--stream-json",
+                (_, true) => "--json",
+                _ => "--schema",
+            };
+            return Err(UsageError::conflict("--extract", other)
+                .hint("--extract prints a code block of the answer, and nothing else"));
+        }
+        let stdin = !low.no_stdin && (dashes > 0 || is_silent || fills_stdin || env.takes_stdin());
         Ok(PromptArgs {
             ask,
             text: words.join(" "),
+            template: low.ask.template_body.take(),
+            vars: std::mem::take(&mut low.ask.vars),
             stdin,
             files: std::mem::take(&mut low.ask.file),
             images: std::mem::take(&mut low.ask.image),
             system: low.ask.system.take(),
             schema: low.ask.schema.take(),
+            extract: low.ask.extract,
+            raw: low.ask.raw,
+            no_stream: low.ask.no_stream,
+            dry_run: low.ask.dry_run,
+            verbose: low.ask.verbose,
+            last_message: low.ask.output_last_message.take(),
             thinking: low.ask.thinking,
             temperature: low.ask.temperature,
             max_output_tokens: low.ask.max_output_tokens,

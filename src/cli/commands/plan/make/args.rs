@@ -48,7 +48,13 @@ that rests. Whom it asks, limits, retries, recordings and the ledger are those o
     flags: &[
         FlagGroup {
             title: "Input",
-            flags: &[&CONTEXT, &NO_CONTEXT, &shared::LOSSY, &shared::NO_STDIN],
+            flags: &[
+                &CONTEXT,
+                &NO_CONTEXT,
+                &shared::DIRECTORY,
+                &shared::LOSSY,
+                &shared::NO_STDIN,
+            ],
         },
         FlagGroup {
             title: "Planning",
@@ -176,18 +182,10 @@ impl MakeArgs {
     /// # Errors
     ///
     /// Arguments that exclude each other, or no goal at all.
-    pub(crate) fn resolve(invocation: Invocation, env: &Env) -> Result<MakeArgs, UsageError> {
-        const KNOWN: &[Format] = &[
-            Format::Text,
-            Format::Json,
-            Format::Markdown,
-            Format::Mermaid,
-            Format::Dot,
-            Format::Csv,
-        ];
+    pub(crate) fn resolve(invocation: Invocation, env: &mut Env) -> Result<MakeArgs, UsageError> {
         let Invocation { mut low, given, .. } = invocation;
         let ask = AskArgs::resolve(&mut low, &given, env)?;
-        let format = plan::format(&low, KNOWN)?;
+        let format = plan::format(&low)?;
         let mut words = Vec::new();
         let mut dashes = 0;
         for word in &low.positionals {
@@ -238,7 +236,7 @@ impl MakeArgs {
         Ok(MakeArgs {
             ask,
             goal: words.join(" "),
-            stdin: !low.no_stdin && (dashes > 0 || words.is_empty() || env.stdin.is_input()),
+            stdin: !low.no_stdin && (dashes > 0 || words.is_empty() || env.takes_stdin()),
             context: low.plan.context,
             tells_repo: !low.plan.no_context,
             dry_run: low.plan.dry_run,
