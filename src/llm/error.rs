@@ -136,6 +136,21 @@ pub enum LlmError {
         /// What was tried.
         detail: String,
     },
+    /// The agent is not logged in, or has no model that it can use.
+    NotLoggedIn {
+        /// What it says.
+        detail: String,
+    },
+    /// The agent's configuration has no such model.
+    ModelNotConfigured {
+        /// What it says.
+        detail: String,
+    },
+    /// The agent cannot read its configuration.
+    AgentConfiguration {
+        /// What it says, with the file and the line where it names them.
+        detail: String,
+    },
     /// The peer broke its protocol.
     Protocol {
         /// What it did.
@@ -184,6 +199,9 @@ impl LlmError {
             | LlmError::BudgetExhausted { .. }
             | LlmError::Io { .. }
             | LlmError::AgentUnavailable { .. }
+            | LlmError::NotLoggedIn { .. }
+            | LlmError::ModelNotConfigured { .. }
+            | LlmError::AgentConfiguration { .. }
             | LlmError::Protocol { .. }
             | LlmError::Runaway { .. }
             | LlmError::Interrupted { .. } => false,
@@ -222,6 +240,9 @@ impl LlmError {
             | LlmError::PermissionDenied { .. }
             | LlmError::ModelNotFound { .. }
             | LlmError::QuotaExhausted { .. }
+            | LlmError::NotLoggedIn { .. }
+            | LlmError::ModelNotConfigured { .. }
+            | LlmError::AgentConfiguration { .. }
             | LlmError::AgentUnavailable { .. } => Charge::No,
         }
     }
@@ -275,6 +296,9 @@ impl LlmError {
             LlmError::BudgetExhausted { .. } => "budget exhausted",
             LlmError::Io { .. } => "input/output",
             LlmError::AgentUnavailable { .. } => "no agent",
+            LlmError::NotLoggedIn { .. } => "not logged in",
+            LlmError::ModelNotConfigured { .. } => "model not configured",
+            LlmError::AgentConfiguration { .. } => "agent configuration",
             LlmError::Protocol { .. } => "protocol",
             LlmError::Runaway { .. } => "runaway agent",
             LlmError::Interrupted { .. } => "interrupted",
@@ -453,6 +477,9 @@ impl LlmError {
             | LlmError::BudgetExhausted { detail, .. }
             | LlmError::Io { detail }
             | LlmError::AgentUnavailable { detail }
+            | LlmError::NotLoggedIn { detail }
+            | LlmError::ModelNotConfigured { detail }
+            | LlmError::AgentConfiguration { detail }
             | LlmError::Protocol { detail } => Some(detail),
             LlmError::MidTurn { cause, .. } => cause.detail_mut(),
             LlmError::Runaway { detail } => Some(detail),
@@ -491,6 +518,9 @@ impl fmt::Display for LlmError {
             | LlmError::Io { detail }
             | LlmError::AgentUnavailable { detail }
             | LlmError::Runaway { detail }
+            | LlmError::NotLoggedIn { detail }
+            | LlmError::ModelNotConfigured { detail }
+            | LlmError::AgentConfiguration { detail }
             | LlmError::Protocol { detail } => write!(f, ": {detail}"),
         }
     }

@@ -705,6 +705,7 @@ fn refused(phase: Phase, error: &RpcError<'_>) -> Failure {
     let kind = match error.code {
         _ if phase == Phase::Initialize => FailureKind::WrongProtocol,
         -32000 => FailureKind::NotConfigured,
+        _ if phase == Phase::Model => FailureKind::UnknownModel,
         jsonrpc::INVALID_PARAMS if error.message.contains("sessionId") => {
             FailureKind::UnknownSession
         }
@@ -1003,6 +1004,26 @@ mod tests {
         };
         assert_eq!(peer.session.as_deref(), Some("s"));
         assert_eq!(peer.version.as_deref(), Some("2.1.0"));
+    }
+
+    #[test]
+    fn a_model_that_is_not_configured_is_told_from_no_login() {
+        let mut acp = Acp::new(Options {
+            model: Some("nosuch".to_string()),
+            ..Options::default()
+        });
+        acp.start();
+        next(&mut acp, "1", &json!({}));
+        next(&mut acp, "2", &json!({"sessionId": "s"}));
+        let details = "Model \"nosuch\" is not configured in config.toml.";
+        let error =
+            json!({"code": -32603, "message": "Internal error", "data": {"details": details}});
+        let signals = receive(&mut acp, &json!({"id": "3", "error": error}));
+        let [Signal::Failed(failure)] = &signals[..] else {
+            panic!("{signals:?}");
+        };
+        assert_eq!(failure.kind, FailureKind::UnknownModel);
+        assert_eq!(failure.message, details);
     }
 
     #[test]

@@ -367,8 +367,10 @@ pub enum Finish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// The agent has no model or no login.
+    /// The agent has no login, or no model that it can use.
     NotConfigured,
+    /// The agent's configuration has no such model.
+    UnknownModel,
     /// The service does not accept the key or login: 401.
     Authentication,
     /// The key does not allow this: 403.

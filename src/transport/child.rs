@@ -35,6 +35,7 @@ use crate::runtime::process as processes;
 use crate::runtime::signal;
 #[cfg(unix)]
 use crate::runtime::text;
+use crate::transport::last_words;
 
 #[cfg(unix)]
 pub use unix::Child;
@@ -109,17 +110,31 @@ pub struct Exit {
     pub stderr: String,
 }
 
+impl Exit {
+    /// The lines of its standard error that say why, at most five.
+    pub fn telling_lines(&self) -> Vec<String> {
+        last_words::telling_lines(&self.stderr)
+    }
+
+    /// Whether its standard error says that a configuration file cannot be used.
+    pub fn blames_configuration(&self) -> bool {
+        let lines = self.telling_lines();
+        lines.iter().any(|line| line.contains("configuration file"))
+    }
+}
+
 impl fmt::Display for Exit {
-    /// `exit code 1: <last line of standard error>`.
+    /// `exit code 1: <the lines of standard error that say why>`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "exit code {code}")?,
             (None, Some(signal)) => write!(f, "ended by signal {signal}")?,
             (None, None) => f.write_str("ended")?,
         }
-        match self.stderr.lines().rfind(|line| !line.trim().is_empty()) {
-            Some(line) => write!(f, ": {}", line.trim()),
-            None => Ok(()),
+        let lines = self.telling_lines();
+        match lines.is_empty() {
+            true => Ok(()),
+            false => write!(f, ": {}", lines.join("; ")),
         }
     }
 }
@@ -818,7 +833,10 @@ mod tests {
         assert!(exit.stderr.ends_with("line 1999\nred \\u{1b}[31m"));
         // Escapes are longer than what they show.
         assert!(exit.stderr.len() as u64 <= STDERR_TAIL + 16);
-        assert_eq!(exit.to_string(), "exit code 0: red \\u{1b}[31m");
+        assert_eq!(
+            exit.to_string(),
+            "exit code 0: line 1998; line 1999; red \\u{1b}[31m"
+        );
     }
 
     #[test]

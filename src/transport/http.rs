@@ -44,6 +44,7 @@ use ureq::unversioned::transport::ConnectionDetails;
 use ureq::unversioned::transport::Connector;
 use ureq::unversioned::transport::NextTimeout;
 use ureq::unversioned::transport::RustlsConnector;
+use ureq::unversioned::transport::SocksConnector;
 use ureq::unversioned::transport::TcpConnector;
 use ureq::unversioned::transport::Transport;
 
@@ -843,7 +844,8 @@ impl fmt::Debug for Http {
 /// What ureq connects with by default, but that waits end when a signal comes.
 fn connector() -> impl Connector<()> {
     ()
-        // The address of a proxy leads to another connection, so it comes first.
+        // The address of a proxy leads to another connection, so these come first.
+        .chain(SocksConnector::default())
         .chain(ConnectProxyConnector::default())
         .chain(TcpConnector::default())
         // Below TLS, which then never sees a wait that was cut into slices.

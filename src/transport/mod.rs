@@ -12,6 +12,7 @@ mod calls;
 pub mod child;
 pub mod http;
 mod jsonrpc;
+mod last_words;
 #[cfg(unix)]
 mod line;
 pub mod link;

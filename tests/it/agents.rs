@@ -119,32 +119,41 @@ impl Stage {
         self.omk(sandbox, url, &format!("prompt {flags}"))
     }
 
-    /// A run in this sandbox that asks the agent, whose model is this service.
-    pub(crate) fn omk(&self, sandbox: &Sandbox, url: &str, line: &str) -> Run {
-        let run = sandbox
-            .omk(line)
-            .arg("--kimi")
-            .arg(&self.program)
-            .env("KIMI_MODEL_NAME", MODEL);
+    /// A run in this sandbox that asks the agent as it is.
+    fn bare(&self, sandbox: &Sandbox, line: &str) -> Run {
+        let run = sandbox.omk(line).arg("--kimi").arg(&self.program);
         match self.kind {
-            Cli | Agent => {
-                let config = format!(
-                    "default_model = \"m\"\n[models.m]\nprovider = \"p\"\nmodel = \"{MODEL}\"\n\
-                     max_context_size = 262144\ncapabilities = [\"thinking\"]\n[providers.p]\ntype = \"kimi\"\n\
-                     base_url = \"{url}\"\napi_key = \"{KEY}\"\n"
-                );
-                std::fs::create_dir_all(sandbox.path("home/.kimi")).unwrap();
-                std::fs::write(sandbox.path("home/.kimi/config.toml"), config).unwrap();
-                run
-            }
+            Cli | Agent => run,
             Code => {
                 let node = agents().join("kimi-code/node_modules/node/bin");
                 let others = std::env::var_os("PATH").unwrap_or_default();
                 let all = [node].into_iter().chain(std::env::split_paths(&others));
                 run.env("PATH", std::env::join_paths(all).unwrap())
-                    .env("KIMI_MODEL_API_KEY", KEY)
-                    .env("KIMI_MODEL_BASE_URL", url)
             }
+        }
+    }
+
+    /// The agent's configuration.
+    fn configure(&self, sandbox: &Sandbox, text: &str) {
+        let home = sandbox.path(match self.kind {
+            Cli | Agent => "home/.kimi",
+            Code => "home/.kimi-code",
+        });
+        std::fs::create_dir_all(&home).unwrap();
+        std::fs::write(home.join("config.toml"), text).unwrap();
+    }
+
+    /// A run in this sandbox that asks the agent, whose model is this service.
+    pub(crate) fn omk(&self, sandbox: &Sandbox, url: &str, line: &str) -> Run {
+        let run = self.bare(sandbox, line).env("KIMI_MODEL_NAME", MODEL);
+        match self.kind {
+            Cli | Agent => {
+                self.configure(sandbox, &configuration("m", &[("m", MODEL)], url));
+                run
+            }
+            Code => run
+                .env("KIMI_MODEL_API_KEY", KEY)
+                .env("KIMI_MODEL_BASE_URL", url),
         }
     }
 
@@ -183,6 +192,21 @@ impl Stage {
         let json = self.once(&[&["--json"], flags].concat(), behaviour);
         [text, json]
     }
+}
+
+/// A configuration with these models, by name and id, at a service.
+fn configuration(default: &str, models: &[(&str, &str)], url: &str) -> String {
+    let mut text = format!("default_model = \"{default}\"\n");
+    for (name, id) in models {
+        text.push_str(&format!(
+            "[models.\"{name}\"]\nprovider = \"p\"\nmodel = \"{id}\"\nmax_context_size = 262144\n\
+             capabilities = [\"thinking\"]\n"
+        ));
+    }
+    text.push_str(&format!(
+        "[providers.p]\ntype = \"kimi\"\nbase_url = \"{url}\"\napi_key = \"{KEY}\"\n"
+    ));
+    text
 }
 
 /// Runs it to its end; afterwards no process of the sandbox is left, and the key is nowhere to be read.
@@ -265,6 +289,7 @@ cases! {
     status_429_once status_429_for_ever status_429_with_retry_after status_500 html_502 refused cut_for_ever
     cut_once clean_early_end empty_answer empty_once overflow slow_first_byte five_mb_each_way usage_missing slash
     conversation schema omk_is_killed prompt_beyond_the_agents_window many_steps repeated_tool
+    background_sub_agent interrupted_turn not_logged_in unknown_model broken_configuration another_name
 }
 
 fn text(text: &'static str) -> impl Fn(&Call) -> Act + Clone {
@@ -1133,4 +1158,174 @@ fn repeated_tool(stage: &Stage) {
     json.outcome
         .check(result["cost"]["charged"] == "yes", "charged");
     billed(&json.outcome, &json.service);
+}
+
+/// Its calls are in a log of its own, and it may work on when the turn is over.
+fn background_sub_agent(stage: &Stage) {
+    if stage.kind == Agent {
+        // It has none.
+        return;
+    }
+    let behaviour = |call: &Call| -> Act {
+        if call.asks("SUBTASK") && !call.asks("Go.") {
+            return match call.tools() {
+                0..3 => Answer::tool(
+                    if call.body.to_string().contains("\"Bash\"") {
+                        "Bash"
+                    } else {
+                        "Shell"
+                    },
+                    json!({"command": format!("echo {}", call.tools())}),
+                )
+                .into(),
+                _ => Answer::text(["sub finished with a long enough summary "; 12]).into(),
+            };
+        }
+        match call.after_tool() {
+            false => {
+                let task = json!({"description": "do sub", "prompt": "SUBTASK please",
+                    "subagent_type": "coder", "run_in_background": true});
+                Answer::tool("Agent", task).into()
+            }
+            true => Answer::text(["main done"]).into(),
+        }
+    };
+    let seen = stage.once(&["--json", "--allow", "all", "Go."], behaviour);
+    let result = seen.outcome.code(0).json();
+    seen.outcome
+        .check(result["text"] == "main done", "the text");
+    // Four calls of the sub-agent's, two of the main agent's; Kimi Code makes one more when the sub-agent is done.
+    assert!(seen.service.calls().len() >= 6);
+    match result["usage"]["unreported"].as_u64() {
+        None => billed(&seen.outcome, &seen.service),
+        // The last call of all may have been cut by the end of the agent.
+        Some(calls) => {
+            seen.outcome.check(calls == 1, "one call");
+            at_least(&seen.outcome, &seen.service);
+        }
+    }
+}
+
+/// A run that is killed in the second call of its turn: that call may be on the bill.
+fn interrupted_turn(stage: &Stage) {
+    let sandbox = stage.sandbox("text");
+    let shell = stage.kind.shell();
+    let service = Service::new(move |call: &Call| match call.after_tool() {
+        false => Act::from(Answer::tool(shell, json!({"command": "echo one"}))),
+        true => Act::Hold(Answer::text(["late"])),
+    });
+    let run = stage.ask(&sandbox, &service.url(), "--allow all --no-stdin Go.");
+    let mut waiting = run.spawn();
+    service.wait_for_calls(2);
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    assert_eq!(left_behind(&sandbox), [""; 0]);
+    let known = service.bill();
+    let check = |what: &str| {
+        let runs = ledger(&sandbox.path("work"));
+        assert_eq!(runs.len(), 1, "{what}");
+        let usage = &runs[0]["usage"];
+        assert_eq!(runs[0]["status"], "unknown", "{what}: {}", runs[0]);
+        assert_eq!(usage["output"], known.output, "{what}");
+        assert_eq!(usage["unreported"], 1, "{what}");
+    };
+    sandbox.omk("cost recover").run().code(0);
+    check("recovered");
+    // The same as a session of someone's own.
+    std::fs::remove_dir_all(sandbox.path("home/.local/state/omk/ledger")).unwrap();
+    sandbox.omk("cost import kimi").run().code(0);
+    check("imported");
+}
+
+fn not_logged_in(stage: &Stage) {
+    let sandbox = stage.sandbox("json");
+    let outcome = finish(stage.bare(&sandbox, "prompt --json Why?"), &sandbox);
+    let result = outcome.code(77).json();
+    outcome.check(result["error"]["kind"] == "not logged in", "the kind");
+    outcome.check(result["cost"]["charged"] == "no", "charged");
+}
+
+fn unknown_model(stage: &Stage) {
+    let sandbox = stage.sandbox("json");
+    let service = Service::new(text("never"));
+    let url = service.url();
+    stage.configure(
+        &sandbox,
+        &configuration("m", &[("m", MODEL), ("other", MODEL)], &url),
+    );
+    let run = stage.bare(&sandbox, "prompt --json -m nosuch Why?");
+    let outcome = finish(run, &sandbox);
+    let result = outcome.code(78).json();
+    outcome.check(
+        result["error"]["kind"] == "model not configured",
+        "the kind",
+    );
+    let message = result["error"]["message"].to_string();
+    outcome.check(
+        message.contains("no model `nosuch`; it has m, other"),
+        &message,
+    );
+    outcome.check(result["cost"]["charged"] == "no", "charged");
+    assert_eq!(service.calls().len(), 0);
+}
+
+fn broken_configuration(stage: &Stage) {
+    let sandbox = stage.sandbox("json");
+    stage.configure(&sandbox, "default_model = \"m\"\n[models.m]\nmodel = \"x\n");
+    let outcome = finish(stage.bare(&sandbox, "prompt --json Why?"), &sandbox);
+    if stage.kind == Code {
+        // It says the same as without any.
+        outcome.code(77);
+        return;
+    }
+    let result = outcome.code(78).json();
+    outcome.check(result["error"]["kind"] == "agent configuration", "the kind");
+    let message = result["error"]["message"].to_string();
+    outcome.check(
+        message.contains("config.toml") && message.contains("line 3"),
+        &message,
+    );
+}
+
+/// A name in the agent's configuration is not the model, and without `-m` the default is.
+fn another_name(stage: &Stage) {
+    for (flags, requested) in [("", "kimi-k3"), ("-m kimi-k2.6", "kimi-k2.6")] {
+        let sandbox = stage.sandbox("json");
+        let service = Service::new(text("fine"));
+        let models = [("kimi-k2.6", "kimi-k3")];
+        stage.configure(
+            &sandbox,
+            &configuration("kimi-k2.6", &models, &service.url()),
+        );
+        let line = format!("prompt --json --max-usd 1 {flags} Why?");
+        let outcome = finish(stage.bare(&sandbox, &line), &sandbox);
+        let result = outcome.code(0).json();
+        outcome.check(result["model"]["requested"] == requested, "requested");
+        outcome.check(
+            result["cost"]["price"]["input"] == 3,
+            "the price of kimi-k3",
+        );
+        billed(&outcome, &service);
+    }
+}
+
+/// A script may start another agent than it did when it was asked for its version.
+#[cfg(unix)]
+#[test]
+fn a_verdict_about_an_agent_is_forgotten_when_it_does_not_start() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let sandbox = Sandbox::new("a_verdict_about_an_agent_is_forgotten_when_it_does_not_start");
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && exec cat version\nexit 1\n";
+    sandbox.file("kimi", script);
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(sandbox.path("work/kimi"), mode).unwrap();
+    for (version, name) in [
+        ("kimi, version 1.51.0", "kimi-cli 1.51.0"),
+        ("2.1.0", "Kimi Code 2.1.0"),
+    ] {
+        sandbox.file("version", version);
+        let outcome = sandbox.omk("prompt --kimi ./kimi --no-stdin Why?").run();
+        outcome.code(69).stderr_contains(name);
+    }
 }

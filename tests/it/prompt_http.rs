@@ -953,6 +953,23 @@ fn http_proxies_are_obeyed() {
 }
 
 #[test]
+fn http_odd_proxies_end_in_an_exit_code() {
+    let sandbox = Sandbox::new("http_odd_proxies_end_in_an_exit_code");
+    for scheme in ["socks5", "socks5h", "socks4", "socks4a"] {
+        let proxy = nobody().replace("http://", &format!("{scheme}://"));
+        let outcome = run(ask_at(
+            &sandbox,
+            "http://model.invalid/v1",
+            "--retries 0 --json Why?",
+        )
+        .env("ALL_PROXY", proxy.trim_end_matches('/')));
+        let result = outcome.code(75).json();
+        outcome.check(result["error"]["kind"] == "network", "the kind");
+        outcome.check(result["cost"]["charged"] == "no", "nothing was sent");
+    }
+}
+
+#[test]
 fn http_the_deadline_covers_waiting_for_the_question() {
     let sandbox = Sandbox::new("http_the_deadline_covers_waiting_for_the_question");
     let service = plain();

@@ -18,6 +18,7 @@ use crate::cost::record::SessionLogRef;
 use crate::llm::client::{
     AcpLlmClient, HttpLlmClient, LlmClient, LlmClientConfig, Place, WireLlmClient,
 };
+use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::run::Run;
 use crate::runtime::text::escape_os;
@@ -48,6 +49,54 @@ pub(super) struct Books {
     session: Option<String>,
     /// Where the session's name and id are to be remembered.
     remember: Option<PathBuf>,
+    /// The program, and where it is kept what it was found to be.
+    program: PathBuf,
+    verdicts: Option<PathBuf>,
+    /// The model that was asked for, by its name in the agent's configuration.
+    model: Option<String>,
+}
+
+impl Books {
+    /// Says what the agent left unsaid: that it has no such model, and which it has. An agent that did not start may not be
+    /// what it was taken for, and is asked again next time.
+    fn explain(&self, error: LlmError) -> LlmError {
+        let file = self.dialect.config_file(&self.home);
+        let models = self.dialect.models(&self.home);
+        let names: Vec<&str> = models.names().collect();
+        match (&error, &self.model) {
+            (LlmError::AgentUnavailable { .. }, _) => {
+                if let Some(verdicts) = &self.verdicts {
+                    peer::forget(verdicts, &self.program);
+                }
+                error
+            }
+            (LlmError::NotLoggedIn { .. } | LlmError::ModelNotConfigured { .. }, Some(model))
+                if !names.is_empty() && !names.contains(&model.as_str()) =>
+            {
+                LlmError::ModelNotConfigured {
+                    detail: format!(
+                        "{} has no model `{model}`; it has {}",
+                        escape_os(&file),
+                        names.join(", ")
+                    ),
+                }
+            }
+            _ => error,
+        }
+    }
+}
+
+/// The id at the service of the model that an agent will ask, by its configuration.
+pub(super) fn configured_model(peer: &Peer, args: &AskArgs, env: &Env) -> Option<String> {
+    let Peer::Agent { agent, .. } = peer else {
+        return None;
+    };
+    let variable = agent.dialect.model_variable;
+    if let Some(name) = variable.and_then(|name| env.variable(name)) {
+        return name.into_string().ok();
+    }
+    let models = agent.dialect.models(&home(agent.dialect, env).ok()?);
+    models.id(model(args)).map(str::to_string)
 }
 
 /// The largest tape: many times the largest answer.
@@ -183,6 +232,14 @@ impl Conversation {
             _ => Ok(()),
         }
     }
+
+    /// The error with what the agent left unsaid.
+    pub(super) fn explain(&self, error: &LlmError) -> LlmError {
+        match &self.books {
+            Some(books) => books.explain(error.root().clone()),
+            None => error.clone(),
+        }
+    }
 }
 
 /// A recorder for what this peer will say.
@@ -274,7 +331,7 @@ fn connect(
         thinking: args.thinking.map(|how| how != Thinking::Off),
         attempts: Some(attempts),
     };
-    let mut program = Program::new(path);
+    let mut program = Program::new(&path);
     program.args = dialect
         .arguments(&settings)
         .into_iter()
@@ -299,6 +356,9 @@ fn connect(
                 home,
                 session: Some(session),
                 remember: None,
+                program: path,
+                verdicts: peer::verdicts(env),
+                model: model(args).map(str::to_string),
             };
             Ok((Box::new(client.recorded(recorder)), Some(books)))
         }
@@ -318,6 +378,9 @@ fn connect(
                 home,
                 session: known,
                 remember: place,
+                program: path,
+                verdicts: peer::verdicts(env),
+                model: model(args).map(str::to_string),
             };
             Ok((Box::new(client.recorded(recorder)), Some(books)))
         }

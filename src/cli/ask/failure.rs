@@ -58,6 +58,16 @@ pub(crate) fn failure(error: &LlmError, who: &str, is_agent: bool, deadline: Dea
             Exit::Failed,
             "it was paid for; the agent's session log shows what it tried",
         ),
+        LlmError::NotLoggedIn { .. } => (
+            Exit::Permission,
+            "run the agent once by hand and log in, and see that its config.toml is valid; or set MOONSHOT_API_KEY to ask \
+             the service",
+        ),
+        LlmError::ModelNotConfigured { .. } => (
+            Exit::Config,
+            "leave -m out for the agent's default, or name one that its config.toml has",
+        ),
+        LlmError::AgentConfiguration { .. } => (Exit::Config, "correct the file that it names"),
         LlmError::Parse { .. } => (Exit::Invalid, ""),
         LlmError::Runaway { .. } => (
             Exit::Denied,

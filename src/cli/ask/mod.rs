@@ -205,14 +205,17 @@ impl Asker {
                 return Err(not_over_http("--session", "it keeps no conversation"));
             }
         }
+        let configured = client::configured_model(&peer, args, env);
         let requested = match (&args.model, &peer) {
             (Some((model, _)), _) => Some(model.clone()),
             (None, Peer::Http { .. }) => Some(DEFAULT_MODEL.to_string()),
             (None, Peer::Tape { model, .. }) => Some(model.clone()),
-            (None, Peer::Agent { .. }) => None,
+            (None, Peer::Agent { .. }) => configured.clone(),
         };
-        // Of an agent whose model is not known yet, only the default's vocabulary and window can be reckoned with.
-        let name = requested.as_deref().unwrap_or(DEFAULT_MODEL);
+        // A name in an agent's configuration may stand for any model. Where that is not known, only the default's vocabulary
+        // and window can be used.
+        let name = configured.as_deref().or(requested.as_deref());
+        let name = name.unwrap_or(DEFAULT_MODEL);
         if let Some(price) = &args.price {
             catalog.set_price(name, price.clone());
         }
@@ -321,6 +324,7 @@ impl Asker {
 
     /// The failure that an error of this run is.
     pub(crate) fn failure(&self, error: &LlmError) -> Failure {
+        let error = &self.conversation.explain(error);
         let failure = failure(error, &self.run.peer(), self.run.is_agent(), self.deadline);
         match self.run.remedy() {
             Some(remedy) => failure.hint(remedy),

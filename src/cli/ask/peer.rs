@@ -281,12 +281,25 @@ struct Verdict {
     version: String,
 }
 
+/// Where it is kept what programs were found to be.
+pub(crate) fn verdicts(env: &Env) -> Option<PathBuf> {
+    let directory = env.base_directory("XDG_CACHE_HOME", ".cache")?;
+    Some(directory.join("agents.json"))
+}
+
+/// Forgets what a program was found to be: it did not start as that. A script of the same name, size and time may start
+/// another agent by now.
+pub(crate) fn forget(verdicts: &Path, program: &Path) {
+    let mut known = read_cache(verdicts);
+    known.retain(|verdict| verdict.path != program);
+    // As below.
+    let _ = serde_json::to_vec(&known).map(|bytes| store(verdicts, &bytes));
+}
+
 /// What a program is: as it was found to be before, or as it says now.
 fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure> {
     let stamp = stamp(path);
-    let cache = env
-        .base_directory("XDG_CACHE_HOME", ".cache")
-        .map(|directory| directory.join("agents.json"));
+    let cache = verdicts(env);
     let mut verdicts = cache.as_deref().map(read_cache).unwrap_or_default();
     let known = verdicts
         .iter()

@@ -253,12 +253,18 @@ impl<L: Launch> Run<'_, L> {
         let (answer, told, grace) = turn.conclude(end);
         let exit = self.launcher.stop(&mut link, grace.stop);
         let answer = self.account(agent, told, distrusted, answer, emitter);
-        match exit.filter(|_| exited) {
-            Some(exit) => {
-                answer.map_err(|error| error.with_detail(|detail| format!("{detail} ({exit})")))
+        answer.map_err(|error| match &exit {
+            Some(exit) if exited => ended(error, exit),
+            // Kimi Code says why only there.
+            Some(exit) if matches!(error, LlmError::NotLoggedIn { .. }) => {
+                let why = exit.telling_lines();
+                match why.is_empty() {
+                    true => error,
+                    false => error.with_detail(|detail| format!("{detail} ({})", why.join("; "))),
+                }
             }
-            None => answer,
-        }
+            _ => error,
+        })
     }
 
     /// Takes in what the agent did until its end, and adds what all of it used to the answer or the error.
@@ -902,6 +908,18 @@ fn not_started(error: LinkError) -> LlmError {
     }
 }
 
+/// The error of an agent that ended, with what it said last.
+fn ended(error: LlmError, exit: &Exit) -> LlmError {
+    match error {
+        LlmError::AgentUnavailable { .. } if exit.blames_configuration() => {
+            LlmError::AgentConfiguration {
+                detail: exit.telling_lines().join("; "),
+            }
+        }
+        error => error.with_detail(|detail| format!("{detail} ({exit})")),
+    }
+}
+
 fn broken(error: LinkError, asked: bool) -> LlmError {
     let detail = error.to_string();
     match error {
@@ -936,9 +954,9 @@ fn failed(failure: Failure, asked: bool) -> LlmError {
         FailureKind::Unsupported | FailureKind::UnknownSession => {
             LlmError::InvalidPrompt { detail, status }
         }
-        FailureKind::NotConfigured | FailureKind::WrongProtocol | FailureKind::Agent => {
-            LlmError::AgentUnavailable { detail }
-        }
+        FailureKind::NotConfigured => LlmError::NotLoggedIn { detail },
+        FailureKind::UnknownModel => LlmError::ModelNotConfigured { detail },
+        FailureKind::WrongProtocol | FailureKind::Agent => LlmError::AgentUnavailable { detail },
         FailureKind::Exited if asked => LlmError::Protocol { detail },
         FailureKind::Exited => LlmError::AgentUnavailable { detail },
         FailureKind::Busy => LlmError::RateLimited {

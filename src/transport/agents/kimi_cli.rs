@@ -32,6 +32,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     home_variable: "KIMI_SHARE_DIR",
     home_directory: ".kimi",
     main_log: "wire.jsonl",
+    model_variable: Some("KIMI_MODEL_NAME"),
     plan_prefix: None,
     version,
     arguments,

@@ -44,6 +44,8 @@ pub static KIMI_CODE: Dialect = Dialect {
     home_variable: "KIMI_CODE_HOME",
     home_directory: ".kimi-code",
     main_log: "agents/main/wire.jsonl",
+    // `KIMI_MODEL_NAME` adds a model, and leaves the others as they are.
+    model_variable: None,
     plan_prefix: Some("kimi-code/"),
     version: |line| {
         let (major, _) = numbers(line)?;

@@ -2,9 +2,10 @@
 //!
 //! A [`Dialect`] is data and functions: how the program is recognised and started, where it keeps its sessions, how its
 //! session log reads, what its tools are called. An agent that speaks Wire or ACP and keeps a log takes one new file and a
-//! line in [`ALL`]. Nothing here runs a program or reads a file. Nobody should run a bare `kimi`: without arguments, the
-//! last kimi-cli downloads and runs an installer.
+//! line in [`ALL`]. Nothing here runs a program. Nobody should run a bare `kimi`: without arguments, the last kimi-cli
+//! downloads and runs an installer.
 
+pub mod config;
 pub mod kimi_agent;
 pub mod kimi_cli;
 pub mod kimi_code;
@@ -16,6 +17,7 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+pub use crate::transport::agents::config::Models;
 pub use crate::transport::agents::kimi_agent::KIMI_AGENT;
 pub use crate::transport::agents::kimi_cli::KIMI_CLI;
 pub use crate::transport::agents::kimi_code::KIMI_CODE;
@@ -52,6 +54,8 @@ pub struct Dialect {
     pub home_directory: &'static str,
     /// The main agent's log in a session's directory.
     pub main_log: &'static str,
+    /// The variable that replaces the id of whichever model is configured.
+    pub model_variable: Option<&'static str>,
     /// How names of models that a subscription pays for begin in its configuration.
     pub plan_prefix: Option<&'static str>,
     /// The version, from the first line of `--version`; `None` for another program's.
@@ -128,6 +132,17 @@ impl Dialect {
             }
         }
         find_session(&home.join("sessions"), session)
+    }
+
+    /// The file in a home that holds its configuration.
+    pub fn config_file(&self, home: &Path) -> PathBuf {
+        home.join("config.toml")
+    }
+
+    /// The models that it is configured with; none where that cannot be read.
+    pub fn models(&self, home: &Path) -> Models {
+        let text = std::fs::read_to_string(self.config_file(home));
+        Models::parse(&text.unwrap_or_default())
     }
 
     /// What a line of a session's log says; `None` for lines that say nothing of interest, broken ones among them.

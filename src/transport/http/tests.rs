@@ -385,6 +385,136 @@ fn a_proxy_is_asked_and_no_proxy_goes_around_it() {
     assert_eq!(proxy.requests().len(), 1);
 }
 
+/// A SOCKS5 proxy that lets one client through to whatever it asks for, and says what that was.
+fn socks_proxy() -> (String, std::thread::JoinHandle<String>) {
+    use std::io::Read;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::net::TcpStream;
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let mut take = |length: usize| {
+            let mut bytes = vec![0; length];
+            client.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let methods = take(2)[1];
+        take(methods.into());
+        client.write_all(&[5, 0]).unwrap();
+        let mut take = |length: usize| {
+            let mut bytes = vec![0; length];
+            client.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let host = match take(4)[3] {
+            1 => take(4)
+                .iter()
+                .map(u8::to_string)
+                .collect::<Vec<_>>()
+                .join("."),
+            _ => {
+                let length = take(1)[0];
+                String::from_utf8(take(length.into())).unwrap()
+            }
+        };
+        let port = take(2);
+        let port = u16::from_be_bytes([port[0], port[1]]);
+        let mut server = TcpStream::connect((host.as_str(), port)).unwrap();
+        client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+        let mut request = [0; 4096];
+        let length = client.read(&mut request).unwrap();
+        server.write_all(&request[..length]).unwrap();
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer).unwrap();
+        client.write_all(&answer).unwrap();
+        format!("{host}:{port}")
+    });
+    (address.to_string(), thread)
+}
+
+#[test]
+fn a_socks_proxy_is_asked_for_the_host() {
+    for scheme in ["socks5", "socks5h", "socks"] {
+        let server = Server::new(|_| ok("200 OK", "", "through"));
+        let (address, asked) = socks_proxy();
+        let proxies = Proxies {
+            all: Some(format!("{scheme}://{address}")),
+            ..Proxies::default()
+        };
+        let http = Http::new(HttpConfig {
+            proxies,
+            ..HttpConfig::default()
+        });
+        let answer = http.unwrap().get(&server.url("/"), None).unwrap();
+        assert_eq!(answer.body, b"through", "{scheme}");
+        assert_eq!(
+            asked.join().unwrap(),
+            format!("127.0.0.1:{}", server.port())
+        );
+    }
+}
+
+/// What an environment can hold must never end the program.
+#[test]
+fn odd_proxies_keys_and_addresses_are_errors() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    for scheme in [
+        "http", "https", "socks", "socks4", "socks4a", "socks5", "socks5h",
+    ] {
+        for rest in [
+            "",
+            "://",
+            ":///",
+            "://é",
+            "://:0",
+            "://[::1",
+            "://127.0.0.1:99999",
+            "://a@b@c",
+            &format!("://{closed}"),
+            &format!("://user:p%zz@{closed}"),
+        ] {
+            for url in ["http://example.invalid/", "https://example.invalid/"] {
+                let config = HttpConfig {
+                    timeout: Duration::from_secs(5),
+                    proxies: Proxies {
+                        all: Some(format!("{scheme}{rest}")),
+                        ..Proxies::default()
+                    },
+                    ..HttpConfig::default()
+                };
+                let answer = Http::new(config).unwrap().get(url, None);
+                assert!(answer.is_err(), "{scheme}{rest} {url}");
+            }
+        }
+    }
+    let server = Server::new(|_| ok("200 OK", "", ""));
+    let http = Http::new(HttpConfig::default()).unwrap();
+    for key in ["sk-é", "sk-\u{7f}", "sk-\n", "sk-\0", "", "字"] {
+        // Sent or refused, but no more than that.
+        let _ = http.get(&server.url("/"), Some(&Secret::new(key)));
+    }
+    for url in [
+        "",
+        "é",
+        "http://",
+        "http://é/",
+        "http://[::1",
+        "http://a b/",
+        "http://127.0.0.1:99999/",
+    ] {
+        assert!(http.get(url, None).is_err(), "{url}");
+    }
+}
+
 #[test]
 fn proxies_are_chosen_by_scheme_and_host() {
     let proxies = Proxies {

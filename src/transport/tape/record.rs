@@ -193,10 +193,9 @@ impl Recorder {
     /// Notes how an agent ended.
     pub fn note_exit(&self, exit: Option<&Exit>) {
         let exit = exit.map(|exit| {
-            let last = exit.stderr.lines().rfind(|line| !line.trim().is_empty());
             Exit {
                 // The rest, which nothing quotes, may be about the machine.
-                stderr: last.unwrap_or_default().to_string(),
+                stderr: exit.telling_lines().join("\n"),
                 ..exit.clone()
             }
         });

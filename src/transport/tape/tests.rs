@@ -83,7 +83,7 @@ fn a_conversation_is_written_line_by_line() {
     recorder.note_exit(Some(&Exit {
         code: Some(1),
         signal: None,
-        stderr: "Traceback\n  File x\nit hurts\n".to_string(),
+        stderr: "Traceback (most recent call last):\n  File x\nit hurts\n".to_string(),
     }));
     let bytes = recorder.take().unwrap();
     let (version, text) = (env!("CARGO_PKG_VERSION"), String::from_utf8(bytes).unwrap());

@@ -420,6 +420,27 @@ fn sub_agents_are_on_the_same_bill() {
 }
 
 #[test]
+fn a_sub_agent_that_works_on_is_waited_for_until_the_deadline() {
+    let case = Case {
+        logs: vec![
+            ("main", "code_subagent"),
+            ("agent-0", "code_unfinished.agent-0"),
+        ],
+        ..Case::of("acp_plain")
+    };
+    let ran = case.run();
+    // The answer is there long before.
+    assert!(ran.seen.contains("answered"), "{}", ran.seen);
+    assert!(
+        ran.waited >= LlmClientConfig::for_model("kimi-k3").timeout,
+        "{:?}",
+        ran.waited
+    );
+    let usage = ran.answer().usage;
+    assert_eq!((usage.output, usage.unreported), (Some(60), 1));
+}
+
+#[test]
 fn an_agent_that_changes_files_in_spite_of_a_no_is_found_out() {
     // It was allowed when this was recorded, so it goes on as no agent should.
     let answer = Case::logged("acp_write_edit", "code_tool").run().answer();
@@ -520,9 +541,12 @@ fn failures_say_what_they_are_and_what_they_may_have_cost() {
             Case::of("wire_max_steps"),
             ("budget exhausted", false, "yes"),
         ),
-        (Case::of("wire_noauth_fresh"), ("no agent", false, "no")),
+        (
+            Case::of("wire_noauth_fresh"),
+            ("not logged in", false, "no"),
+        ),
         (Case::of("acp_err_401"), ("authentication", false, "no")),
-        (Case::of("acp_noauth_fresh"), ("no agent", false, "no")),
+        (Case::of("acp_noauth_fresh"), ("not logged in", false, "no")),
         (
             Case::logged("acp_err_500", "code_server_error"),
             ("server error", true, "unknown"),
