@@ -485,12 +485,12 @@ fn written_in_a_git_tree(stage: &Stage) {
     let new = json!({"content": "new\n"});
     let more = json!({"content": "more\n", "mode": "append"});
     let other = change("here", "there");
-    let elsewhere = "Write(*/another),Edit(*/another)";
+    let elsewhere = "Write(another),Edit(another)";
     for (tool, rules, wants, before, after) in [
         (write, ["", "Write"], &new, None, "new\n"),
         (
             write,
-            [elsewhere, "Write(*/made)"],
+            [elsewhere, "Write(made)"],
             &new,
             Some("old\n"),
             "new\n",
