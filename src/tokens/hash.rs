@@ -6,12 +6,34 @@
 //! well, not to resist an attacker: every hit is verified against the token's own bytes, and
 //! the table never grows or probes, so no input can make it slow.
 
-/// The longest token that a key holds whole; longer ones live in the table's byte store.
-pub(crate) const SHORT: usize = 7;
+/// The longest token that a slot holds whole; longer ones live in the table's byte store.
+pub(crate) const SHORT: usize = 13;
 
 const K1: u64 = 0x9e37_79b9_7f4a_7c15;
 const K2: u64 = 0xd6e8_feb8_6659_fd93;
 const K3: u64 = 0xa076_1d64_78bd_642f;
+
+/// How far the rank stands up in the second word of a slot.
+pub(crate) const RANK_SHIFT: u32 = 46;
+
+/// For each length: which bits of the two words of text belong to the key.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which would stop"
+)]
+const MASKS: [[u64; 2]; 16] = {
+    let mut masks = [[0; 2]; 16];
+    let mut len = 1;
+    while len <= SHORT {
+        masks[len] = if len <= 8 {
+            [u64::MAX >> (64 - 8 * len), 0]
+        } else {
+            [u64::MAX, u64::MAX >> (128 - 8 * len)]
+        };
+        len += 1;
+    }
+    masks
+};
 
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
@@ -19,18 +41,39 @@ fn fold(a: u64, b: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// The key of a short token: its bytes, zero padded, and its length in the top byte, so that
-/// `"a"` and `"a\0"` differ.
-#[inline(always)]
-pub(crate) fn short_key(word: u64, len: usize) -> u64 {
-    let unused = 64 - 8 * len as u32;
-    ((word << unused) >> unused) | ((len as u64) << 56)
+/// A byte string of 1 to [`SHORT`] bytes: the bytes, zero padded to 13, and the length above them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
 }
 
-/// Hash of a short token's key.
-#[inline(always)]
-pub(crate) fn hash_short(key: u64) -> u64 {
-    fold(key ^ K1, K2)
+impl Key {
+    /// The key of the first `len` of these bytes; `len` is at most [`SHORT`].
+    #[inline(always)]
+    pub(crate) fn new(bytes: &[u8; 16], len: usize) -> Key {
+        let [low, high] = MASKS.get(len & 15).copied().unwrap_or_default();
+        let word = u128::from_le_bytes(*bytes);
+        Key {
+            low: word as u64 & low,
+            high: (word >> 64) as u64 & high | (len as u64) << 40,
+        }
+    }
+
+    /// The key of bytes that have nothing behind them to read.
+    #[inline(always)]
+    pub(crate) fn of(bytes: &[u8]) -> Key {
+        let mut padded = [0; 16];
+        for (to, from) in padded.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Key::new(&padded, bytes.len())
+    }
+
+    #[inline(always)]
+    pub(crate) fn hash(self) -> u64 {
+        fold(self.low ^ K1, self.high ^ K2)
+    }
 }
 
 /// Hash of a token of more than [`SHORT`] bytes.
@@ -51,8 +94,8 @@ pub(crate) fn hash_long(bytes: &[u8]) -> u64 {
     hash
 }
 
-/// What the table stores for a long token: a flag, 31 bits of its hash, where its bytes are and
-/// how many. The flag keeps it apart from every short key, whose top byte is at most seven.
+/// What the table stores for a long token: a flag, which no empty slot has, 31 bits of its hash, where
+/// its bytes are and how many.
 #[inline(always)]
 pub(crate) fn long_key(hash: u64, offset: u32, len: usize) -> u64 {
     long_tag(hash) | (u64::from(offset) << 8) | (len as u64 - 1)

@@ -44,7 +44,7 @@ use crate::tokens::table::Table;
 
 /// The most bytes that [`Parts`] merges, and the length of the blocks that a long piece is cut
 /// into. Finding the lowest rank is a scan, so the work for each byte grows with it.
-pub(crate) const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 128;
 
 /// The longest cycle of tokens that is looked for in a repetitive text: a character outside the
 /// vocabulary is up to four, a joined emoji a dozen.
@@ -53,9 +53,6 @@ const LONGEST_CYCLE: usize = 16;
 /// After how many blocks to look for a cycle: a run worth the search is long, and text that does not
 /// repeat should hardly notice it.
 const LOOK_BACK_EVERY: usize = 8;
-
-/// No rank, or no part.
-const NONE: u32 = u32::MAX;
 
 /// A count of basic steps, so that a test can hold the growth of work without a clock.
 #[cfg(test)]
@@ -84,157 +81,333 @@ mod steps {
 
 /// A short piece as the parts it has been joined to so far.
 ///
-/// Fixed arrays on the stack, linked by index: nothing is allocated or moved. A part is named by
-/// the index of its first unit (a byte, or a whole character).
+/// Fixed arrays, linked by index: nothing is allocated, moved or cleared. A part is named by the
+/// index of its first unit (a byte, or a whole character).
 #[allow(
     clippy::indexing_slicing,
-    reason = "every index is below `units`, at most BLOCK, by construction; \
-              the arrays have BLOCK + 1 places"
+    reason = "every index is at most `units`, which is at most BLOCK, by construction"
 )]
 mod parts {
     use super::BLOCK;
-    use super::NONE;
     use super::steps;
+    use crate::tokens::hash;
+    use crate::tokens::hash::Key;
+    use crate::tokens::table::NONE;
     use crate::tokens::table::Table;
 
+    /// Room behind the bytes, so that a key is read in one go wherever it starts.
+    const PADDED: usize = BLOCK + 16;
+
+    /// Up to so many units the least turn is found by looking at all of them.
+    const FEW: usize = 16;
+
+    /// How many turns share one that notes the least of them, where there are more.
+    const GROUP: usize = 8;
+
+    #[derive(Debug)]
     pub(crate) struct Parts {
+        bytes: [u8; PADDED],
         /// Where each unit starts; `begin[units]` is the length of the piece.
-        begin: [u8; BLOCK + 1],
-        next: [u8; BLOCK + 1],
-        previous: [u8; BLOCK + 1],
+        begin: [u8; PADDED],
+        next: [u8; PADDED],
+        previous: [u8; PADDED],
+        /// The token of a part that has been joined.
+        rank: [u32; PADDED],
         /// For each part, the rank of what it and the next part would become, above its own
-        /// index: the least of these numbers is the leftmost pair of lowest rank.
-        turn: [u32; BLOCK + 1],
+        /// index: the least of these numbers is the leftmost pair of lowest rank. All are
+        /// [`NEVER`] when a merge is done, and so they are when the next one begins.
+        turn: [i32; PADDED],
+        /// The least turn of each group.
+        least: [i32; BLOCK / GROUP],
         units: usize,
         count: usize,
     }
 
-    /// Ranks stay below 2^24, indices below 2^7.
-    const INDEX_BITS: u32 = 7;
+    /// Ranks stay below 2^23, indices below 2^8.
+    const INDEX_BITS: u32 = 8;
 
-    impl Parts {
-        /// Merges at most [`BLOCK`] bytes; what is beyond is ignored.
-        #[inline]
-        pub(crate) fn merge(table: &Table, piece: &[u8]) -> Parts {
-            let piece = piece.get(..BLOCK).unwrap_or(piece);
-            let mut parts = Parts {
-                begin: [0; BLOCK + 1],
-                next: [0; BLOCK + 1],
-                previous: [0; BLOCK + 1],
-                turn: [NONE; BLOCK + 1],
+    /// No turn.
+    const NEVER: i32 = i32::MAX;
+
+    impl Default for Parts {
+        fn default() -> Parts {
+            Parts {
+                bytes: [0; PADDED],
+                begin: [0; PADDED],
+                next: [0; PADDED],
+                previous: [0; PADDED],
+                rank: [NONE; PADDED],
+                turn: [NEVER; PADDED],
+                least: [NEVER; BLOCK / GROUP],
                 units: 0,
                 count: 0,
-            };
-            parts.units(table, piece);
-            parts.join_all(table, piece);
-            parts
+            }
         }
+    }
 
-        /// How many tokens the piece has become.
-        #[inline]
-        pub(crate) fn count(&self) -> usize {
+    impl Parts {
+        /// Merges at most [`BLOCK`] bytes; what is beyond is ignored. How many tokens they become.
+        pub(crate) fn merge(&mut self, table: &Table, piece: &[u8]) -> usize {
+            let piece = piece.get(..BLOCK).unwrap_or(piece);
+            self.bytes[..piece.len()].copy_from_slice(piece);
+            if piece.is_ascii() {
+                self.units = piece.len();
+                for unit in 0..=piece.len() {
+                    self.begin[unit] = unit as u8;
+                }
+            } else {
+                self.cut_units(table, piece.len());
+            }
+            for unit in 0..=self.units {
+                self.next[unit] = unit as u8 + 1;
+                self.previous[unit] = (unit as u8).wrapping_sub(1);
+                self.rank[unit] = NONE;
+            }
+            if self.units == piece.len() {
+                // Pairs of bytes, nearly always of ASCII, which have a table of their own.
+                for unit in 1..self.units {
+                    let (first, second) = (self.bytes[unit - 1], self.bytes[unit]);
+                    let rank = if (first | second).is_ascii() {
+                        table.rank_of_pair(first, second)
+                    } else {
+                        self.rank_of(table, unit - 1, unit + 1)
+                    };
+                    self.turn[unit - 1] = turn_of(rank, unit - 1);
+                }
+            } else {
+                for unit in 1..self.units {
+                    let (from, to) = (self.begin[unit - 1], self.begin[unit + 1]);
+                    let rank = self.rank_of(table, usize::from(from), usize::from(to));
+                    self.turn[unit - 1] = turn_of(rank, unit - 1);
+                }
+            }
+            self.count = self.units;
+            if self.units <= FEW {
+                self.join_all::<true>(table);
+            } else {
+                for group in 0..self.units.div_ceil(GROUP) {
+                    self.note_least(group * GROUP);
+                }
+                self.join_all::<false>(table);
+            }
             self.count
         }
 
-        /// The length of each token in bytes.
-        pub(crate) fn lengths(&self) -> impl Iterator<Item = u16> + '_ {
+        /// For each token, from where to where it goes, and its rank if that is known yet.
+        #[inline]
+        fn tokens(&self) -> impl Iterator<Item = (usize, usize, u32)> + '_ {
             let mut at = 0;
             std::iter::from_fn(move || {
                 if at >= self.units {
                     return None;
                 }
-                let start = self.begin[at];
+                let (start, rank) = (self.begin[at], self.rank[at]);
                 at = usize::from(self.next[at]);
-                Some(u16::from(self.begin[at] - start))
+                Some((usize::from(start), usize::from(self.begin[at]), rank))
             })
         }
 
-        /// Cuts the piece into units: whole characters where that cannot change the outcome,
-        /// bytes elsewhere.
-        fn units(&mut self, table: &Table, piece: &[u8]) {
-            let mut at = 0;
-            let mut units = 0;
-            while at < piece.len() {
-                self.begin[units] = at as u8;
-                units += 1;
-                at += whole_character(table, piece, at).unwrap_or(1);
-            }
-            self.begin[units] = piece.len() as u8;
-            self.units = units;
-            self.count = units;
-            for unit in 0..units {
-                self.next[unit] = unit as u8 + 1;
-                self.previous[unit] = unit.wrapping_sub(1) as u8;
-            }
+        /// The length of each token in bytes.
+        #[inline]
+        pub(crate) fn lengths(&self) -> impl Iterator<Item = u16> + '_ {
+            self.tokens().map(|(from, to, _)| (to - from) as u16)
         }
 
-        fn join_all(&mut self, table: &Table, piece: &[u8]) {
-            for unit in 0..self.units.saturating_sub(1) {
-                self.set_turn(table, piece, unit);
-            }
-            loop {
-                steps::add(self.units);
-                let lowest = self.turn[..self.units].iter().copied().min();
-                let Some(lowest) = lowest.filter(|&lowest| lowest != NONE) else {
-                    return;
+        /// The rank of each token.
+        #[inline]
+        pub(crate) fn ranks<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = u32> + 'a {
+            self.tokens().map(|(from, to, rank)| match rank {
+                NONE => table.rank(&self.bytes[from..to]).unwrap_or(NONE),
+                rank => rank,
+            })
+        }
+
+        /// Cuts the first `len` bytes into units: whole characters where that cannot change the
+        /// outcome, bytes elsewhere. A character can be whole if it is a token and no token could
+        /// join a part of it to a neighbour.
+        fn cut_units(&mut self, table: &Table, len: usize) {
+            let mut at = 0;
+            let mut units = 0;
+            let mut crossed = false;
+            while at < len {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|n| u32::from(self.bytes[at + n]));
+                let word = a | b << 8 | c << 16 | d << 24;
+                let (wide, is_token) = if a < 0x80 {
+                    (1, true)
+                } else if word & 0xc0_c0_f0 == 0x80_80_e0 {
+                    let character = (a & 0xf) << 12 | (b & 0x3f) << 6 | c & 0x3f;
+                    (3, table.has_character(character))
+                } else if word & 0xc0_e0 == 0x80_c0 {
+                    (2, table.has_character((a & 0x1f) << 6 | b & 0x3f))
+                } else if word & 0xc0_c0_c0_f8 == 0x80_80_80_f0 {
+                    (4, self.rank_of(table, at, at + 4) != NONE)
+                } else {
+                    (1, true)
                 };
-                let part = (lowest & ((1 << INDEX_BITS) - 1)) as usize;
-                let joined = usize::from(self.next[part]);
-                let after = self.next[joined];
-                self.turn[joined] = NONE;
-                self.next[part] = after;
-                self.previous[usize::from(after)] = part as u8;
-                self.count -= 1;
-                self.set_turn(table, piece, part);
-                if part > 0 {
-                    self.set_turn(table, piece, usize::from(self.previous[part]));
+                let end = at + wide;
+                let crosses = end < len && table.crosses(self.bytes[end - 1], self.bytes[end]);
+                let step = if !is_token || crossed || crosses || end > len {
+                    1
+                } else {
+                    wide
+                };
+                for unit in (at..end.min(len)).step_by(step) {
+                    self.begin[units] = unit as u8;
+                    units += 1;
                 }
+                crossed = crosses;
+                at = end;
             }
+            self.begin[units] = len as u8;
+            self.units = units;
         }
 
         #[inline(always)]
-        fn set_turn(&mut self, table: &Table, piece: &[u8], part: usize) {
-            let next = usize::from(self.next[part]);
-            self.turn[part] = if next < self.units {
-                let from = usize::from(self.begin[part]);
-                let to = usize::from(self.begin[usize::from(self.next[next])]);
-                match table.rank(&piece[from..to]) {
-                    Some(rank) => rank << INDEX_BITS | part as u32,
-                    None => NONE,
+        fn join_all<const ARE_FEW: bool>(&mut self, table: &Table) {
+            loop {
+                let lowest = if ARE_FEW {
+                    steps::add(FEW);
+                    self.turn[..FEW].iter().copied().min()
+                } else {
+                    steps::add(2 * GROUP);
+                    self.least.iter().copied().min()
+                };
+                let lowest = lowest.unwrap_or(NEVER);
+                if lowest == NEVER {
+                    return;
                 }
-            } else {
-                NONE
-            };
+                let part = (lowest & ((1 << INDEX_BITS) - 1)) as usize;
+                let joined = usize::from(self.next[part]);
+                let after = usize::from(self.next[joined]);
+                self.rank[part] = (lowest >> INDEX_BITS) as u32;
+                self.next[part] = after as u8;
+                self.previous[after] = part as u8;
+                self.count -= 1;
+                let from = usize::from(self.begin[part]);
+                let to = usize::from(self.begin[after]);
+                self.turn[joined] = NEVER;
+                self.turn[part] = if after < self.units {
+                    let end = usize::from(self.begin[usize::from(self.next[after])]);
+                    turn_of(self.rank_of(table, from, end), part)
+                } else {
+                    NEVER
+                };
+                if part > 0 {
+                    let before = usize::from(self.previous[part]);
+                    let start = usize::from(self.begin[before]);
+                    self.turn[before] = turn_of(self.rank_of(table, start, to), before);
+                    if !ARE_FEW {
+                        self.note_least(before);
+                    }
+                }
+                if !ARE_FEW {
+                    self.note_least(part);
+                    self.note_least(joined);
+                }
+            }
+        }
+
+        /// Finds the least turn of the group that this part is in.
+        #[inline(always)]
+        fn note_least(&mut self, part: usize) {
+            let from = part & !(GROUP - 1);
+            let turns = self.turn[from..from + GROUP].iter().copied();
+            self.least[part / GROUP] = turns.min().unwrap_or(NEVER);
+        }
+
+        #[inline(always)]
+        fn rank_of(&self, table: &Table, from: usize, to: usize) -> u32 {
+            let len = to - from;
+            match self.bytes[from..].first_chunk() {
+                Some(bytes) if len <= hash::SHORT => {
+                    let key = Key::new(bytes, len);
+                    table.rank_of_key(key, key.hash())
+                }
+                _ => table.rank(&self.bytes[from..to]).unwrap_or(NONE),
+            }
         }
     }
 
-    /// The length of the character at `at`, if it is one of several bytes, is a token, and no
-    /// token could join a part of it to a neighbour.
     #[inline(always)]
-    fn whole_character(table: &Table, piece: &[u8], at: usize) -> Option<usize> {
-        let len = match piece[at] {
-            0xc2..=0xdf => 2,
-            0xe0..=0xef => 3,
-            0xf0..=0xf4 => 4,
-            _ => return None,
-        };
-        let character = piece.get(at..at + len)?;
-        if character[1..].iter().any(|byte| byte & 0xc0 != 0x80) {
-            return None;
+    fn turn_of(rank: u32, part: usize) -> i32 {
+        if rank == NONE {
+            NEVER
+        } else {
+            (rank << INDEX_BITS | part as u32) as i32
         }
-        if at > 0 && table.crosses(piece[at - 1], piece[at]) {
-            return None;
-        }
-        if let Some(&next) = piece.get(at + len)
-            && table.crosses(piece[at + len - 1], next)
-        {
-            return None;
-        }
-        table.rank(character).map(|_| len)
     }
 }
 
-pub(crate) use parts::Parts;
+use parts::Parts;
+
+/// A vocabulary, and the room to merge in.
+#[derive(Debug)]
+pub(crate) struct Merger {
+    pub(crate) table: &'static Table,
+    parts: Parts,
+}
+
+impl Merger {
+    pub(crate) fn new(table: &'static Table) -> Merger {
+        Merger {
+            table,
+            parts: Parts::default(),
+        }
+    }
+
+    /// How many tokens a piece becomes that is not one itself.
+    pub(crate) fn count(&mut self, piece: &[u8]) -> usize {
+        if piece.len() <= BLOCK {
+            self.parts.merge(self.table, piece)
+        } else {
+            self.lengths(piece).count()
+        }
+    }
+
+    /// Adds the ranks of the tokens that a piece becomes which is not one itself.
+    pub(crate) fn ranks(&mut self, piece: &[u8], ranks: &mut Vec<u32>) {
+        if piece.len() <= BLOCK {
+            self.parts.merge(self.table, piece);
+            ranks.extend(self.parts.ranks(self.table));
+            return;
+        }
+        let mut rest = piece;
+        for len in self.lengths(piece).iter() {
+            let (token, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            ranks.extend(self.table.rank(token));
+            rest = after;
+        }
+    }
+
+    /// The tokens of a whole piece, as their lengths.
+    fn lengths(&mut self, piece: &[u8]) -> Lengths {
+        let mut lengths = Lengths::default();
+        lengths.extend(self, piece);
+        lengths
+    }
+
+    /// The lengths of the tokens that any bytes become.
+    fn merge(&mut self, bytes: &[u8]) -> Vec<u16> {
+        if bytes.len() <= BLOCK {
+            self.parts.merge(self.table, bytes);
+            self.parts.lengths().collect()
+        } else {
+            merge_wide(self.table, bytes)
+        }
+    }
+
+    /// Whether the two tokens that meet at `seam` stay two when their bytes are merged.
+    fn is_valid(&mut self, bytes: &[u8], seam: usize, left: u16, right: u16) -> bool {
+        let from = seam - usize::from(left);
+        let pair = bytes.get(from..seam + usize::from(right)).unwrap_or(&[]);
+        if pair.len() <= BLOCK {
+            let count = self.parts.merge(self.table, pair);
+            count == 2 && self.parts.lengths().next() == Some(left)
+        } else {
+            merge_wide(self.table, pair) == [left, right]
+        }
+    }
+}
 
 /// The lengths of the tokens that any stretch of bytes becomes, by the rule itself with a heap:
 /// for windows around a seam that outgrow [`Parts`].
@@ -285,14 +458,6 @@ fn merge_wide(table: &Table, bytes: &[u8]) -> Vec<u16> {
     lengths
 }
 
-fn merge(table: &Table, bytes: &[u8]) -> Vec<u16> {
-    if bytes.len() <= BLOCK {
-        Parts::merge(table, bytes).lengths().collect()
-    } else {
-        merge_wide(table, bytes)
-    }
-}
-
 /// The encoding of the first bytes of a long piece, as the lengths of its tokens, and how it
 /// grows. The bytes stay with the caller, who passes all of them each time.
 #[derive(Clone, Debug, Default)]
@@ -319,7 +484,7 @@ impl Lengths {
     }
 
     /// Makes the encoding of `bytes[..covered]` that of all `bytes`.
-    pub(crate) fn extend(&mut self, table: &Table, bytes: &[u8]) {
+    pub(crate) fn extend(&mut self, merger: &mut Merger, bytes: &[u8]) {
         let mut blocks = 0;
         while self.covered < bytes.len() {
             self.repeat(bytes);
@@ -327,8 +492,12 @@ impl Lengths {
             let Some(block) = bytes.get(self.covered..end).filter(|b| !b.is_empty()) else {
                 return;
             };
-            let block: Vec<u16> = Parts::merge(table, block).lengths().collect();
-            self.append(table, bytes, &block);
+            let mut lengths = [0; BLOCK];
+            let count = merger.parts.merge(merger.table, block);
+            for (to, len) in lengths.iter_mut().zip(merger.parts.lengths()) {
+                *to = len;
+            }
+            self.append(merger, bytes, lengths.get(..count).unwrap_or(&[]));
             blocks += 1;
             if blocks % LOOK_BACK_EVERY == 0 {
                 self.rewind_to_cycle(bytes);
@@ -391,7 +560,7 @@ impl Lengths {
     }
 
     /// Appends the encoding of the bytes that follow, and mends the seam.
-    fn append(&mut self, table: &Table, bytes: &[u8], block: &[u16]) {
+    fn append(&mut self, merger: &mut Merger, bytes: &[u8], block: &[u16]) {
         let seam = self.covered;
         let block_len: usize = block.iter().map(|&token| usize::from(token)).sum();
         self.covered += block_len;
@@ -399,7 +568,7 @@ impl Lengths {
             self.tokens.extend_from_slice(block);
             return;
         };
-        if valid(table, bytes, seam, left, right) {
+        if merger.is_valid(bytes, seam, left, right) {
             self.tokens.extend_from_slice(block);
             return;
         }
@@ -410,16 +579,16 @@ impl Lengths {
             let kept = self.tokens.len() - lefts;
             let from = seam - sum(self.tokens.get(kept..));
             let to = seam + sum(block.get(..rights));
-            let window = merge(table, bytes.get(from..to).unwrap_or(&[]));
+            let window = merger.merge(bytes.get(from..to).unwrap_or(&[]));
             let left_holds = match (
                 kept.checked_sub(1).and_then(|k| self.tokens.get(k)),
                 window.first(),
             ) {
-                (Some(&before), Some(&first)) => valid(table, bytes, from, before, first),
+                (Some(&before), Some(&first)) => merger.is_valid(bytes, from, before, first),
                 _ => true,
             };
             let right_holds = match (window.last(), block.get(rights)) {
-                (Some(&last), Some(&after)) => valid(table, bytes, to, last, after),
+                (Some(&last), Some(&after)) => merger.is_valid(bytes, to, last, after),
                 _ => true,
             };
             if left_holds && right_holds {
@@ -446,12 +615,8 @@ impl Lengths {
     /// before their end, and up to there it is the encoding of `bytes` up to there. So a border
     /// is kept by every continuation if the encodings up to each of the last `longest` bytes
     /// have it: if what each of them puts after it is valid with what stands before it.
-    pub(crate) fn settled(
-        &self,
-        table: &Table,
-        bytes: &[u8],
-        longest: usize,
-    ) -> Option<(usize, usize)> {
+    pub(crate) fn settled(&self, merger: &mut Merger, bytes: &[u8]) -> Option<(usize, usize)> {
+        let longest = merger.table.longest();
         let mut border = self.covered;
         let mut count = self.tokens.len();
         while self.covered - border < 2 * longest {
@@ -462,9 +627,9 @@ impl Lengths {
         let mut tail = Lengths::default();
         let mut accepted = None;
         for end in self.covered + 1 - longest..=self.covered {
-            tail.extend(table, bytes.get(border..end)?);
+            tail.extend(merger, bytes.get(border..end)?);
             let first = *tail.tokens.first()?;
-            if accepted != Some(first) && !valid(table, bytes, border, before, first) {
+            if accepted != Some(first) && !merger.is_valid(bytes, border, before, first) {
                 return None;
             }
             accepted = Some(first);
@@ -495,34 +660,5 @@ fn repeats(bytes: &[u8], at: usize, len: usize) -> bool {
     ) {
         (Some(before), Some(after)) => before == after,
         _ => false,
-    }
-}
-
-/// Whether the two tokens that meet at `seam` stay two when their bytes are merged.
-fn valid(table: &Table, bytes: &[u8], seam: usize, left: u16, right: u16) -> bool {
-    let from = seam - usize::from(left);
-    let pair = bytes.get(from..seam + usize::from(right)).unwrap_or(&[]);
-    if pair.len() <= BLOCK {
-        let merged = Parts::merge(table, pair);
-        merged.count() == 2 && merged.lengths().next() == Some(left)
-    } else {
-        merge_wide(table, pair) == [left, right]
-    }
-}
-
-/// The tokens of a whole piece, as their lengths.
-pub(crate) fn lengths(table: &Table, piece: &[u8]) -> Lengths {
-    let mut lengths = Lengths::default();
-    lengths.extend(table, piece);
-    lengths
-}
-
-/// How many tokens a piece becomes that is not one itself.
-#[inline]
-pub(crate) fn count(table: &Table, piece: &[u8]) -> usize {
-    if piece.len() <= BLOCK {
-        Parts::merge(table, piece).count()
-    } else {
-        lengths(table, piece).count()
     }
 }

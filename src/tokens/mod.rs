@@ -52,6 +52,7 @@ mod special;
 mod split;
 mod table;
 pub mod usage;
+mod window;
 
 #[cfg(test)]
 mod tests;

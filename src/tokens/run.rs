@@ -15,9 +15,9 @@ use crate::tokens::class::NUMBER;
 use crate::tokens::class::SPACE;
 use crate::tokens::class::UPPER;
 use crate::tokens::merge::Lengths;
+use crate::tokens::merge::Merger;
 use crate::tokens::split;
 use crate::tokens::split::Run;
-use crate::tokens::table::Table;
 
 /// Sizes at which the stream changes its ways; tests shrink them to meet every border.
 #[derive(Clone, Copy, Debug)]
@@ -41,16 +41,16 @@ struct Growing {
 impl Growing {
     /// Takes more bytes. They are encoded in batches: the end of a batch is encoded as if the
     /// piece ended there, and that work is for nothing when it goes on.
-    fn push(&mut self, table: &Table, more: &[u8], limits: Limits) {
+    fn push(&mut self, merger: &mut Merger, more: &[u8], limits: Limits) {
         self.bytes.extend_from_slice(more);
         if self.bytes.len() - self.lengths.covered() < limits.settle_at / 4 {
             return;
         }
-        self.lengths.extend(table, &self.bytes);
+        self.lengths.extend(merger, &self.bytes);
         if self.bytes.len() < self.look_at.max(limits.settle_at) {
             return;
         }
-        match self.lengths.settled(table, &self.bytes, table.longest()) {
+        match self.lengths.settled(merger, &self.bytes) {
             Some((count, len)) => {
                 self.lengths.forget(count, len);
                 self.bytes.drain(..len);
@@ -61,8 +61,8 @@ impl Growing {
         }
     }
 
-    fn count(&mut self, table: &Table) -> u64 {
-        self.lengths.extend(table, &self.bytes);
+    fn count(&mut self, merger: &mut Merger) -> u64 {
+        self.lengths.extend(merger, &self.bytes);
         self.settled + self.lengths.count() as u64
     }
 }
@@ -98,23 +98,25 @@ impl LongRun {
 
     /// Takes what belongs to the run from the front of `text`. The number of bytes taken, and
     /// whether the run has ended there; the rest is for the next call, or for the splitter.
-    pub(crate) fn feed(&mut self, table: &Table, text: &[u8], last: bool) -> (usize, bool) {
+    pub(crate) fn feed(&mut self, merger: &mut Merger, text: &[u8], last: bool) -> (usize, bool) {
         match self.kind {
-            Run::Class(classes) => self.feed_class(table, text, classes, last),
-            Run::Cased { han } => self.feed_cased(table, text, han, last),
-            Run::Marks { line_ends, slash } => self.feed_marks(table, text, line_ends, slash, last),
+            Run::Class(classes) => self.feed_class(merger, text, classes, last),
+            Run::Cased { han } => self.feed_cased(merger, text, han, last),
+            Run::Marks { line_ends, slash } => {
+                self.feed_marks(merger, text, line_ends, slash, last)
+            }
             Run::Space {
                 line_ends,
                 all_at_end,
-            } => self.feed_space(table, text, line_ends, all_at_end, last),
+            } => self.feed_space(merger, text, line_ends, all_at_end, last),
         }
     }
 
     /// How many tokens the run is, once it has ended.
-    pub(crate) fn count(&mut self, table: &Table) -> u64 {
+    pub(crate) fn count(&mut self, merger: &mut Merger) -> u64 {
         match &mut self.split {
-            Some((before, after)) => *before + after.count(table),
-            None => self.whole.count(table),
+            Some((before, after)) => *before + after.count(merger),
+            None => self.whole.count(merger),
         }
     }
 
@@ -126,25 +128,25 @@ impl LongRun {
     }
 
     /// Adds `text`, of which all up to `border` belongs to one piece with what came before.
-    fn grow(&mut self, table: &Table, text: &[u8], border: Option<usize>) {
+    fn grow(&mut self, merger: &mut Merger, text: &[u8], border: Option<usize>) {
         let (sure, open) = text
             .split_at_checked(border.unwrap_or(0))
             .unwrap_or((text, &[]));
         if border.is_some() {
             self.split = None;
             self.confirmed = true;
-            self.whole.push(table, sure, self.limits);
+            self.whole.push(merger, sure, self.limits);
         }
         if open.is_empty() {
             return;
         }
         if self.confirmed {
             let whole = &mut self.whole;
-            let start = || (whole.count(table), Growing::default());
+            let start = || (whole.count(merger), Growing::default());
             let (_, after) = self.split.get_or_insert_with(start);
-            after.push(table, open, self.limits);
+            after.push(merger, open, self.limits);
         }
-        self.whole.push(table, open, self.limits);
+        self.whole.push(merger, open, self.limits);
     }
 
     /// The length of the first character, which belongs to the run whatever its class.
@@ -155,14 +157,26 @@ impl LongRun {
         class::at(text, 0).map_or(0, |(_, len)| len)
     }
 
-    fn feed_class(&mut self, table: &Table, text: &[u8], classes: u8, last: bool) -> (usize, bool) {
+    fn feed_class(
+        &mut self,
+        merger: &mut Merger,
+        text: &[u8],
+        classes: u8,
+        last: bool,
+    ) -> (usize, bool) {
         let start = self.skip_first(text);
         let end = split::class_end(text, start, classes, true).unwrap_or(text.len());
-        self.grow(table, text.get(..end).unwrap_or(text), Some(end));
+        self.grow(merger, text.get(..end).unwrap_or(text), Some(end));
         (end, last || end < text.len())
     }
 
-    fn feed_cased(&mut self, table: &Table, text: &[u8], han: bool, last: bool) -> (usize, bool) {
+    fn feed_cased(
+        &mut self,
+        merger: &mut Merger,
+        text: &[u8],
+        han: bool,
+        last: bool,
+    ) -> (usize, bool) {
         let is_cased = |class: u8| split::is_cased(class, han);
         let mut end = 0;
         let mut border = None;
@@ -186,12 +200,12 @@ impl LongRun {
             None
         };
         let taken = contraction.unwrap_or(end);
-        self.grow(table, text.get(..end).unwrap_or(text), border);
+        self.grow(merger, text.get(..end).unwrap_or(text), border);
         if taken > end {
             let suffix = text.get(end..taken).unwrap_or(&[]);
             match &mut self.split {
-                Some((_, after)) => after.push(table, suffix, self.limits),
-                None => self.whole.push(table, suffix, self.limits),
+                Some((_, after)) => after.push(merger, suffix, self.limits),
+                None => self.whole.push(merger, suffix, self.limits),
             }
         }
         (taken, contraction.is_some())
@@ -199,7 +213,7 @@ impl LongRun {
 
     fn feed_marks(
         &mut self,
-        table: &Table,
+        merger: &mut Merger,
         text: &[u8],
         line_ends: bool,
         slash: bool,
@@ -216,13 +230,13 @@ impl LongRun {
             }
             end += len;
         }
-        self.grow(table, text.get(..end).unwrap_or(text), Some(end));
+        self.grow(merger, text.get(..end).unwrap_or(text), Some(end));
         (end, last || end < text.len())
     }
 
     fn feed_space(
         &mut self,
-        table: &Table,
+        merger: &mut Merger,
         text: &[u8],
         line_ends: bool,
         all_at_end: bool,
@@ -243,7 +257,7 @@ impl LongRun {
         }
         let at_end = end == text.len();
         if at_end && last && all_at_end {
-            self.grow(table, text, Some(end));
+            self.grow(merger, text, Some(end));
             return (end, true);
         }
         // The last character belongs to what follows, unless it is a line end or all there is.
@@ -253,7 +267,7 @@ impl LongRun {
             last_char
         };
         let border = border.filter(|&border| border <= taken);
-        self.grow(table, text.get(..taken).unwrap_or(text), border);
+        self.grow(merger, text.get(..taken).unwrap_or(text), border);
         (taken, last || !at_end)
     }
 }

@@ -29,6 +29,10 @@ use crate::tokens::class::LOWER;
 use crate::tokens::class::NUMBER;
 use crate::tokens::class::SPACE;
 use crate::tokens::class::UPPER;
+use crate::tokens::window;
+use crate::tokens::window::Rules;
+use crate::tokens::window::Starts;
+use crate::tokens::window::WINDOW;
 
 /// A family of splitting expressions.
 pub(crate) trait Pattern {
@@ -36,6 +40,9 @@ pub(crate) trait Pattern {
     /// without it, `None` means that the text read so far does not decide. `at` is a character's
     /// first byte and less than the length of `text`, which is UTF-8.
     fn end(text: &[u8], at: usize, last: bool) -> Option<usize>;
+
+    /// The starts of pieces that can be seen at once in the window that opens at the start of one.
+    fn starts(window: &[u8; WINDOW]) -> Starts;
 
     /// What the piece that starts `text` is, once it has outgrown every buffer.
     fn run(text: &[u8]) -> Run;
@@ -67,6 +74,16 @@ pub(crate) struct Cl100k;
 
 /// p50k and r50k.
 pub(crate) struct P50k;
+
+impl<const KIMI: bool> Rules for Cased<KIMI> {
+    const CASED: bool = true;
+    const SLASH: bool = !KIMI;
+}
+
+impl Rules for Cl100k {
+    const CASED: bool = false;
+    const SLASH: bool = false;
+}
 
 impl<const KIMI: bool> Cased<KIMI> {
     #[inline(always)]
@@ -110,11 +127,7 @@ impl<const KIMI: bool> Cased<KIMI> {
 }
 
 impl<const KIMI: bool> Pattern for Cased<KIMI> {
-    #[inline(always)]
     fn end(text: &[u8], at: usize, last: bool) -> Option<usize> {
-        if let Some(end) = ascii::<true, KIMI>(text, at) {
-            return Some(end);
-        }
         let (first, len) = class::at(text, at)?;
         if KIMI && first & HAN != 0 {
             return class_end(text, at + len, HAN, last);
@@ -147,6 +160,11 @@ impl<const KIMI: bool> Pattern for Cased<KIMI> {
             return marks(text, start, true, !KIMI, last);
         }
         space(text, at, true, false, last)
+    }
+
+    #[inline(always)]
+    fn starts(window: &[u8; WINDOW]) -> Starts {
+        window::starts::<Self>(window)
     }
 
     fn run(text: &[u8]) -> Run {
@@ -189,11 +207,7 @@ impl<const KIMI: bool> Cased<KIMI> {
 }
 
 impl Pattern for Cl100k {
-    #[inline(always)]
     fn end(text: &[u8], at: usize, last: bool) -> Option<usize> {
-        if let Some(end) = ascii::<false, true>(text, at) {
-            return Some(end);
-        }
         let (first, len) = class::at(text, at)?;
         let next = at + len;
         let after = contraction(text, at, last)?;
@@ -219,6 +233,11 @@ impl Pattern for Cl100k {
             return marks(text, start, true, false, last);
         }
         space(text, at, true, true, last)
+    }
+
+    #[inline(always)]
+    fn starts(window: &[u8; WINDOW]) -> Starts {
+        window::starts::<Self>(window)
     }
 
     fn run(text: &[u8]) -> Run {
@@ -269,6 +288,15 @@ impl Pattern for P50k {
             marks(text, start, false, false, last)
         } else {
             space(text, at, false, true, last)
+        }
+    }
+
+    /// Its two users are models of the past: no window for them.
+    #[inline(always)]
+    fn starts(_: &[u8; WINDOW]) -> Starts {
+        Starts {
+            bits: 0,
+            is_hard: true,
         }
     }
 
@@ -416,134 +444,6 @@ fn contraction_after(text: &[u8], at: usize, last: bool) -> Option<usize> {
     Some(at + len)
 }
 
-/// The end of a piece that is ASCII and ends before an ASCII character, which is nearly every
-/// piece of code and of prose in Latin script; `None` where the general scanners must look.
-///
-/// This is what throughput rests on: a word of up to seven letters is found with one load and no
-/// loop, so its length, which no processor can predict, costs no wrong guess. `CASED` picks the
-/// rules of Kimi and o200k over those of cl100k, `PLAIN` leaves slashes out after marks.
-#[inline(always)]
-fn ascii<const CASED: bool, const PLAIN: bool>(text: &[u8], at: usize) -> Option<usize> {
-    let first = *text.get(at)?;
-    let mut start = at;
-    if !first.is_ascii_alphabetic() {
-        if first.is_ascii_digit() {
-            return ascii_number(text, at);
-        }
-        let next = *text.get(at + 1)?;
-        if !first.is_ascii() || !next.is_ascii() || !CASED && first == b'\'' {
-            return None;
-        }
-        if !next.is_ascii_alphabetic() || matches!(first, b'\r' | b'\n') {
-            return if !is_ascii_space(first) {
-                ascii_marks::<PLAIN>(text, at + 1)
-            } else if first == b' ' && !next.is_ascii_digit() && !is_ascii_space(next) {
-                ascii_marks::<PLAIN>(text, at + 2)
-            } else {
-                ascii_space(text, at)
-            };
-        }
-        start += 1;
-    }
-    let mut end = start;
-    if CASED {
-        let upper = leading(in_range::<b'A', b'Z'>(word_at(text, end)?));
-        if upper == 8 {
-            return None;
-        }
-        end += upper;
-    }
-    loop {
-        let word = word_at(text, end)?;
-        let folded = if CASED { word } else { word | (EACH * 0x20) };
-        let letters = leading(in_range::<b'a', b'z'>(folded));
-        end += letters;
-        if letters < 8 {
-            break;
-        }
-    }
-    let next = *text.get(end)?;
-    (next.is_ascii() && !(CASED && next == b'\'')).then_some(end)
-}
-
-/// `\p{N}{1,3}`, the first digit being at `at`.
-#[inline(always)]
-fn ascii_number(text: &[u8], at: usize) -> Option<usize> {
-    let end = at + leading(in_range::<b'0', b'9'>(word_at(text, at)?)).min(3);
-    (end == at + 3 || text.get(end)?.is_ascii()).then_some(end)
-}
-
-/// The rest of `X+` and what may follow it.
-#[inline(always)]
-fn ascii_marks<const PLAIN: bool>(text: &[u8], mut at: usize) -> Option<usize> {
-    while is_ascii_mark(*text.get(at)?) {
-        at += 1;
-    }
-    loop {
-        match text.get(at)? {
-            b'\r' | b'\n' => at += 1,
-            b'/' if !PLAIN => at += 1,
-            next => return next.is_ascii().then_some(at),
-        }
-    }
-}
-
-/// White space that ends before an ASCII character, and is not all there is.
-#[inline(always)]
-fn ascii_space(text: &[u8], at: usize) -> Option<usize> {
-    let mut end = at;
-    let mut after_line_end = None;
-    loop {
-        let next = *text.get(end)?;
-        if !is_ascii_space(next) {
-            let one_less = end - usize::from(end > at + 1);
-            return next
-                .is_ascii()
-                .then_some(after_line_end.unwrap_or(one_less));
-        }
-        end += 1;
-        if matches!(next, b'\r' | b'\n') {
-            after_line_end = Some(end);
-        }
-    }
-}
-
-/// The ASCII part of `\s`; std's own leaves out the vertical tab.
-#[inline(always)]
-fn is_ascii_space(byte: u8) -> bool {
-    matches!(byte, b'\t'..=b'\r' | b' ')
-}
-
-#[inline(always)]
-fn is_ascii_mark(byte: u8) -> bool {
-    byte.is_ascii() && !byte.is_ascii_alphanumeric() && !is_ascii_space(byte)
-}
-
-#[inline(always)]
-fn word_at(text: &[u8], at: usize) -> Option<u64> {
-    text.get(at..)?
-        .first_chunk()
-        .map(|b| u64::from_le_bytes(*b))
-}
-
-const HIGH: u64 = 0x8080_8080_8080_8080;
-const EACH: u64 = 0x0101_0101_0101_0101;
-
-/// The high bit of each byte of `word` that lies between `LOW` and `LAST`, both ASCII.
-#[inline(always)]
-fn in_range<const LOW: u8, const LAST: u8>(word: u64) -> u64 {
-    let seven = word & !HIGH;
-    let reaches = seven + EACH * (0x80 - LOW as u64);
-    let exceeds = seven + EACH * (0x7f - LAST as u64);
-    reaches & !exceeds & !word & HIGH
-}
-
-/// How many bytes, from the first on, have their high bit set.
-#[inline(always)]
-fn leading(high_bits: u64) -> usize {
-    ((!high_bits & HIGH).trailing_zeros() / 8) as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -633,13 +533,5 @@ mod tests {
         check::<P50k>("it's'S'll", &["it", "'s", "'", "S", "'ll"]);
         check::<P50k>("'ſ", &["'", "ſ"]);
         check::<Cl100k>("'ſx", &["'ſ", "x"]);
-    }
-
-    #[test]
-    fn the_word_trick_finds_ranges() {
-        let word = u64::from_le_bytes(*b"az`{AZ\x80\xff");
-        assert_eq!(in_range::<b'a', b'z'>(word), 0x8080);
-        assert_eq!(leading(0x0080_8080), 3);
-        assert_eq!(leading(HIGH), 8);
     }
 }

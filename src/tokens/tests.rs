@@ -4,6 +4,10 @@
 
 use super::*;
 use crate::tokens::run::Limits;
+use crate::tokens::split::Cased;
+use crate::tokens::split::Cl100k;
+use crate::tokens::split::Pattern;
+use crate::tokens::window::WINDOW;
 
 /// A small generator of reproducible randomness (xorshift*): a million texts in a few seconds.
 struct Random(u64);
@@ -133,10 +137,27 @@ fn random_char(random: &mut Random) -> char {
     }
 }
 
+/// One of the characters that the rules of windows tell apart.
+fn random_ascii(random: &mut Random) -> char {
+    let all = b"abeltrsvmd ABS  \n\r\t\x0b\x0c0123/.'_;\0\x7f";
+    let few = b"aB 1.\n'/";
+    if random.below(2) == 0 {
+        char::from(random.pick(all))
+    } else {
+        char::from(random.pick(few))
+    }
+}
+
 fn random_text(random: &mut Random) -> String {
     let mut text = String::new();
-    let style = random.below(6);
-    for _ in 0..random.below(if style == 5 { 90 } else { 24 }) {
+    let style = random.below(8);
+    let most = match style {
+        5 => 90,
+        // Long enough for windows.
+        6 | 7 => 300,
+        _ => 24,
+    };
+    for _ in 0..random.below(most) {
         match style {
             0 => text.push(random_char(random)),
             1 => text.push(char::from(random.below(128) as u8)),
@@ -148,6 +169,13 @@ fn random_text(random: &mut Random) -> String {
                 }
             }
             4 if random.below(3) == 0 => text.push(random_char(random)),
+            6 => text.push(random_ascii(random)),
+            7 => {
+                let atom = random.pick::<&str>(ATOMS);
+                if atom.is_ascii() || random.below(30) == 0 {
+                    text.push_str(atom);
+                }
+            }
             _ => text.push_str(random.pick::<&str>(ATOMS)),
         }
     }
@@ -266,6 +294,44 @@ fn random_texts_count_as_the_reference_p50k() {
 #[test]
 fn random_texts_count_as_the_reference_r50k() {
     differential(Vocabulary::R50k, 5);
+}
+
+/// The starts that a window claims are those that the scanners find, and it claims all up to where it stops.
+fn check_windows<P: Pattern>(seed: u64) {
+    let texts = std::env::var("OMK_DIFFERENTIAL").map_or(20_000, |n| n.parse::<usize>().unwrap());
+    let mut random = Random(seed);
+    let mut claimed = 0;
+    for _ in 0..texts {
+        let mut text = String::new();
+        let one_kind = random.below(4) == 0;
+        let kind = random_ascii(&mut random);
+        while text.len() < 2 * WINDOW {
+            match random.below(200) {
+                0 => text.push(random_char(&mut random)),
+                1 => text.push_str(random.pick::<&str>(ATOMS)),
+                2.. if one_kind && random.below(8) > 0 => text.push(kind),
+                _ => text.push(random_ascii(&mut random)),
+            }
+        }
+        let bytes = text.as_bytes();
+        let starts = P::starts(bytes.first_chunk().unwrap());
+        let (mut at, mut bits) = (0, 0);
+        while bits < starts.bits {
+            at = P::end(bytes, at, true).unwrap();
+            bits |= 1u64.checked_shl(at as u32).unwrap_or(0);
+        }
+        assert_eq!(bits, starts.bits, "{text:?}");
+        assert!(bits != 0 || starts.is_hard, "{text:?}");
+        claimed += bits.count_ones();
+    }
+    assert!(claimed as usize > 5 * texts, "{claimed} starts claimed");
+}
+
+#[test]
+fn windows_find_the_pieces_that_scanners_find() {
+    check_windows::<Cased<true>>(40);
+    check_windows::<Cased<false>>(41);
+    check_windows::<Cl100k>(42);
 }
 
 /// Pieces that only a run can hold: long, of one class, with inner borders.
