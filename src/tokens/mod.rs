@@ -7,24 +7,24 @@
 //!
 //! - **What is compiled in** (`table`, made by the build script in `src/build`). Each vocabulary is
 //!   a perfect hash table in read-only memory: a *pilot* for each small bucket of tokens, found at
-//!   build time, sends each token to a slot of its own. A token of up to seven bytes is its own
-//!   key; a longer one has a key with part of its hash and the place of its bytes. The build
+//!   build time, sends each token to a slot of its own. A token of up to thirteen bytes stands
+//!   in its slot, with its rank; a longer one has part of its hash there and the place of its bytes. The build
 //!   script asks the reference tokenizers for every token, so no vocabulary file is downloaded or
 //!   kept, and the system reads from disk only the pages that a text touches.
-//! - **How a piece ends** (`split`). The expressions are few and fixed, so they are hand-written
-//!   scanners. Nearly all text takes one path through them that finds the end of a word with one
-//!   eight-byte load and no loop.
-//! - **How a piece is found**. Most pieces are whole tokens: one pilot, one slot, one comparison
-//!   of the very bytes, and the count is one higher. The hash only says where to look, so it can
-//!   cost time and never exactness.
+//! - **How a piece ends** (`split`, `window`). The expressions are few and fixed, so they are
+//!   hand-written scanners. Nearly all text in Latin script does not need them: the pieces of 64 bytes
+//!   are found at once, as masks of classes that the rules shift and combine.
+//! - **How a piece is found** (`cache`, `table`). What a piece became a while ago is remembered, in
+//!   memory close to the processor. Otherwise most pieces are whole tokens: one pilot, one slot, one
+//!   comparison of the very bytes, and the count is one higher. The hash only says where to look, so
+//!   it can cost time and never exactness.
 //! - **How a piece that is no token is counted** (`merge`). Pairs are joined in the order of their
 //!   ranks, by looking up the joined bytes in the same table. Only byte strings that stand in the
 //!   piece are ever looked up, which is why no other part of a vocabulary matters to a count.
-//!   What has been merged is remembered (`cache`).
 //! - **Why it cannot go quadratic**. The rule is quadratic in the length of a piece, and a piece
 //!   can be the whole input. A sequence of tokens is the encoding of its text exactly if each
 //!   neighbouring pair is what its own bytes encode to (proved in `merge`), so long pieces are
-//!   merged in blocks of 64 bytes, and only the seams between blocks are looked at again. A test
+//!   merged in blocks of 128 bytes, and only the seams between blocks are looked at again. A test
 //!   holds the growth of work in steps.
 //! - **Why it needs no memory** (`count`, `run`). Text is counted as it streams by. A piece longer
 //!   than any buffer is counted as it grows, and what no continuation can change is forgotten.
