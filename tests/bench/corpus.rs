@@ -3,7 +3,7 @@
 
 use crate::sources;
 
-const ENGLISH: &str = include_str!("../fixtures/text/english.txt");
+pub(crate) const ENGLISH: &str = include_str!("../fixtures/text/english.txt");
 const CHINESE: &str = include_str!("../fixtures/text/chinese.txt");
 const RUST: &str = include_str!("../../src/tokens/count.rs");
 
@@ -31,7 +31,7 @@ impl Random {
         Random(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -42,7 +42,7 @@ impl Random {
         (self.next() >> 33) as usize % n
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 }
@@ -83,19 +83,40 @@ pub(crate) fn rust(bytes: usize) -> String {
 /// Text and code as they come: the sources of the dependencies, in an order that mixes the packages
 /// and is the same everywhere.
 pub(crate) fn mixed(bytes: usize) -> String {
+    let text = every_source();
+    if text.len() < bytes {
+        return repeat(text, bytes);
+    }
+    cut(text, bytes).to_string()
+}
+
+/// One part after another of the same, none of them twice as long as there is one.
+pub(crate) fn mixed_part(number: usize, bytes: usize) -> String {
+    let text = every_source();
+    let mut from = number * bytes % (text.len() - bytes.min(text.len() - 1));
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    cut(&text[from..], bytes).to_string()
+}
+
+/// All of them, put together once.
+fn every_source() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(read_every_source)
+}
+
+fn read_every_source() -> String {
     let mut sources = sources::all();
     sources.retain(|source| EXTENSIONS.iter().any(|end| source.name.ends_with(end)));
     sources.sort_by_key(|source| fnv1a(source.name.as_bytes()));
-    let mut text = String::with_capacity(bytes);
+    let mut text = String::new();
     for source in sources {
-        if text.len() >= bytes {
-            break;
-        }
         // NUL is no text to `omk`.
         let part = source.text().filter(|text| !text.contains('\0'));
         text.push_str(&part.unwrap_or_default());
     }
-    repeat(&text, bytes)
+    text
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -107,11 +128,16 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 /// Chinese prose: the essay first, then its clauses recombined, most of them with words put in or
 /// exchanged. Left as they were, a cache of pieces would know nearly all of them.
 pub(crate) fn chinese(bytes: usize) -> String {
+    chinese_of(20, bytes)
+}
+
+/// The same from this seed.
+pub(crate) fn chinese_of(seed: u64, bytes: usize) -> String {
     let stops = ['。', '？', '！', '；', '，', '：', '\n'];
     let clauses = CHINESE.split(stops).filter(|clause| clause.len() > 6);
     let clauses: Vec<Vec<char>> = clauses.map(|clause| clause.chars().collect()).collect();
     let words: Vec<&str> = CHINESE_WORDS.split_whitespace().collect();
-    let mut random = Random::new(20);
+    let mut random = Random::new(seed);
     let mut is_first = true;
     grow(bytes, |text| {
         if std::mem::take(&mut is_first) {
@@ -137,7 +163,12 @@ pub(crate) fn chinese(bytes: usize) -> String {
 
 /// Characters from all of Unicode, low ones more often; no NUL, which is no text to `omk`.
 pub(crate) fn unicode(bytes: usize) -> String {
-    let mut random = Random::new(21);
+    unicode_of(0, bytes)
+}
+
+/// The same from this seed.
+pub(crate) fn unicode_of(seed: u64, bytes: usize) -> String {
+    let mut random = Random::new(21 + seed);
     grow(bytes, |text| {
         let limit = random.pick(&[0x80, 0x800, 0x3000, 0xa000, 0x1_0000, 0x3_0000, 0x11_0000]);
         text.extend(char::from_u32(1 + random.below(limit - 1) as u32));
@@ -146,8 +177,13 @@ pub(crate) fn unicode(bytes: usize) -> String {
 
 /// JSON as an interface answers it: records of ids, numbers, dates and short texts.
 pub(crate) fn json(bytes: usize) -> String {
+    json_of(22, bytes)
+}
+
+/// The same from this seed.
+pub(crate) fn json_of(seed: u64, bytes: usize) -> String {
     let words: Vec<&str> = ENGLISH.split_whitespace().collect();
-    let mut random = Random::new(22);
+    let mut random = Random::new(seed);
     grow(bytes, |text| {
         let id = format!("{:016x}", random.next());
         let said: Vec<&str> = (0..random.below(12)).map(|_| random.pick(&words)).collect();

@@ -17,11 +17,13 @@
 )]
 
 mod corpus;
+mod kinds;
 mod ledger;
 mod memory;
 mod merge;
 mod process;
 mod report;
+mod rivals;
 #[path = "../it/sources.rs"]
 mod sources;
 mod start;

@@ -15,7 +15,7 @@ use crate::report::Contender;
 const GNU_TIME: &str = "/usr/bin/time";
 
 /// Everything generated is below the target directory.
-fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
     std::fs::create_dir_all(&directory).unwrap();
     directory.join(name)
