@@ -162,12 +162,8 @@ pub(crate) fn chinese_of(seed: u64, bytes: usize) -> String {
 }
 
 /// Characters from all of Unicode, low ones more often; no NUL, which is no text to `omk`.
-pub(crate) fn unicode(bytes: usize) -> String {
-    unicode_of(0, bytes)
-}
-
-/// The same from this seed.
 pub(crate) fn unicode_of(seed: u64, bytes: usize) -> String {
+    // No seed may be zero.
     let mut random = Random::new(21 + seed);
     grow(bytes, |text| {
         let limit = random.pick(&[0x80, 0x800, 0x3000, 0xa000, 0x1_0000, 0x3_0000, 0x11_0000]);
@@ -176,11 +172,6 @@ pub(crate) fn unicode_of(seed: u64, bytes: usize) -> String {
 }
 
 /// JSON as an interface answers it: records of ids, numbers, dates and short texts.
-pub(crate) fn json(bytes: usize) -> String {
-    json_of(22, bytes)
-}
-
-/// The same from this seed.
 pub(crate) fn json_of(seed: u64, bytes: usize) -> String {
     let words: Vec<&str> = ENGLISH.split_whitespace().collect();
     let mut random = Random::new(seed);

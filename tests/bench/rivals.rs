@@ -13,18 +13,16 @@ use crate::process::scratch;
 /// A process that answers each path on its input with the number of tokens in that file and the
 /// nanoseconds that encoding took, reading not included.
 pub(crate) struct Rival {
-    pub(crate) name: &'static str,
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
 impl Rival {
-    fn start(name: &'static str, command: &mut Command) -> Option<Rival> {
+    fn start(command: &mut Command) -> Option<Rival> {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().ok()?;
         Some(Rival {
-            name,
             input: child.stdin.take(),
             output: BufReader::new(child.stdout.take()?),
             child,
@@ -48,7 +46,7 @@ impl Rival {
             Vocabulary::Kimi => "kimi_k2",
             other => other.name(),
         };
-        Rival::start("splintr 0.22", Command::new(splintr()?).arg(name))
+        Rival::start(Command::new(splintr()?).arg(name))
     }
 
     /// `gigatoken` from PyPI, where Python has it. It is given the vocabulary as a file of ranks.
@@ -71,7 +69,7 @@ impl Rival {
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/programs/gigatoken.py");
         let mut command = Command::new(python);
         command.arg(script).arg(ranks(vocabulary)).arg(split);
-        Rival::start("gigatoken 0.10", &mut command)
+        Rival::start(&mut command)
     }
 }
 
