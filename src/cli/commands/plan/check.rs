@@ -319,7 +319,7 @@ fn text(looked: &[Looked]) -> String {
 /// The line of an offset with a caret under the place; of a long line the part around it.
 fn snippet(text: &str, at: usize, number: usize) -> String {
     const BEFORE: usize = 30;
-    const AFTER: usize = 40;
+    const WIDTH: usize = 72;
     let at = at.min(text.len());
     let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
     let before = before.rsplit('\n').next().unwrap_or_default();
@@ -331,7 +331,7 @@ fn snippet(text: &str, at: usize, number: usize) -> String {
     let before: String = before.chars().skip(skipped).collect();
     let mark = if skipped > 0 { "…" } else { "" };
     let before = format!("{mark}{}", escape(&before));
-    let after = truncate(after, AFTER);
+    let after = truncate(after, WIDTH.saturating_sub(before.chars().count()));
     let number = number.to_string();
     let margin = " ".repeat(number.len());
     format!(
@@ -556,6 +556,8 @@ plan.json: omk plan, 2 slices: 1 error
             "here"
         );
         assert_eq!(snippet("", 0, 1), "");
+        let from_the_start = snippet(&"x".repeat(100), 0, 1);
+        assert_eq!(from_the_start.matches('x').count(), 71, "{from_the_start}");
         assert_eq!(snippet("a\nb", 2, 2), "  2 | b\n    | ^\n");
     }
 
