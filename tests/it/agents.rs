@@ -913,7 +913,7 @@ fn slow_first_byte(stage: &Stage) {
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(
         (output.status.code(), output.stdout.as_slice()),
-        (Some(0), &b"late"[..]),
+        (Some(0), &b"late\n"[..]),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
