@@ -12,7 +12,7 @@ use crate::cost::fingerprint::fingerprint;
 use crate::fleet::address::Address;
 use crate::fleet::etcd::{Etcd, Login};
 use crate::fleet::git::Git;
-use crate::fleet::member::Member;
+use crate::fleet::member::{Member, Refusal};
 use crate::fleet::store::{Store, StoreError, Trouble};
 use crate::runtime::secret::Secret;
 
@@ -72,7 +72,7 @@ pub(crate) fn address(env: &Env) -> Result<Option<Address>, Failure> {
 /// # Errors
 ///
 /// Exit 78 for a variable that cannot be used, 74 without a place for the ledger.
-pub(crate) fn member(low: &LowCost, env: &Env) -> Result<Option<Member>, Failure> {
+pub(crate) fn member(timeout: Option<Duration>, env: &Env) -> Result<Option<Member>, Failure> {
     let Some(address) = address(env)? else {
         return Ok(None);
     };
@@ -92,7 +92,7 @@ pub(crate) fn member(low: &LowCost, env: &Env) -> Result<Option<Member>, Failure
     let directory = ledger
         .join("fleet")
         .join(fingerprint([address.to_string()]));
-    let timeout = low.fleet_timeout.unwrap_or(TIMEOUT);
+    let timeout = timeout.unwrap_or(TIMEOUT);
     let store: Box<dyn Store> = match address {
         Address::Git { remote, prefix } => {
             Box::new(Git::new(remote, prefix, directory.join("git")))
@@ -144,7 +144,7 @@ pub(crate) fn member(low: &LowCost, env: &Env) -> Result<Option<Member>, Failure
 ///
 /// Exit 2 without `OMK_FLEET`.
 pub(crate) fn needed(low: &LowCost, env: &Env) -> Result<Member, Failure> {
-    member(low, env)?.ok_or_else(|| {
+    member(low.fleet_timeout, env)?.ok_or_else(|| {
         UsageError::new("there is no fleet: OMK_FLEET is not set")
             .hint("OMK_FLEET=git+origin or OMK_FLEET=etcd+https://HOST:2379/NAME names one; see omk-fleet(7)")
             .into()
@@ -175,6 +175,20 @@ pub(crate) fn exit_of(trouble: Trouble) -> Exit {
     }
 }
 
+/// The failure of a run that may not be sent.
+pub(crate) fn refused(refusal: &Refusal) -> Failure {
+    let exit = match refusal {
+        Refusal::Over { .. } | Refusal::Unbounded(_) => Exit::Budget,
+        Refusal::Store(error) => exit_of(error.trouble),
+        Refusal::Outbox(_) => Exit::Io,
+    };
+    let failure = Failure::new(exit, "fleet", refusal.to_string());
+    match refusal.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +198,7 @@ mod tests {
     fn a_fleet_is_what_the_environment_says() {
         let of = |variables: &[(&str, &str)]| {
             let (env, ..) = world(variables, b"");
-            member(&LowCost::default(), &env).map(|member| member.map(|member| member.place()))
+            member(None, &env).map(|member| member.map(|member| member.place()))
         };
         assert_eq!(of(&[]), Ok(None));
         let home = ("HOME", "/h");

@@ -27,9 +27,12 @@ use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::SinkError;
 use crate::cost::tracker::CostTracker;
+use crate::fleet::member::Admission;
+use crate::fleet::member::Refusal as FleetRefusal;
 use crate::llm::client::Request;
 use crate::llm::error::LlmError;
 use crate::run::account::Account;
+use crate::run::fleet::Fleet;
 use crate::runtime::clock::Clock;
 use crate::runtime::clock::SystemTimer;
 use crate::runtime::clock::format_rfc3339;
@@ -86,6 +89,8 @@ pub(crate) struct Store<S: CostSink> {
     /// The first thing that went wrong with the ledger, which causes the rest.
     pub(crate) trouble: Option<SinkError>,
     pub(crate) budgets: Vec<Budget>,
+    /// The budget that several machines share.
+    pub(crate) fleet: Option<Box<dyn Fleet>>,
     pub(crate) clock: Clock,
 }
 
@@ -99,6 +104,10 @@ pub(crate) struct Journal<S: CostSink> {
     opened: bool,
     /// How to fix what a budget or the ledger refused.
     remedy: Option<String>,
+    /// What the fleet holds for the run; `None` before it is asked.
+    in_fleet: Option<Option<Usd>>,
+    fleet_refusal: Option<FleetRefusal>,
+    fleet_warning: Option<String>,
     /// How long the model's answers were so far.
     expected: Option<Expected>,
     /// What it could cost at most before any of it was sent.
@@ -120,6 +129,9 @@ impl<S: CostSink> Journal<S> {
             store,
             opened: false,
             remedy: None,
+            in_fleet: None,
+            fleet_refusal: None,
+            fleet_warning: None,
             expected,
             first_bound: None,
         };
@@ -206,11 +218,87 @@ impl<S: CostSink> Journal<S> {
         }
         self.note();
         self.first_bound = self.first_bound.or(self.record.worst_case_usd);
-        if !self.opened && self.has_budgets() {
-            return self.reserve();
+        let is_first = !self.opened;
+        if is_first {
+            self.announce()?;
         }
-        self.save();
-        self.held(false)
+        let reserved = if is_first && self.has_budgets() {
+            self.reserve()
+        } else {
+            self.save();
+            self.held(false)
+        };
+        match (reserved, &mut self.store.fleet) {
+            (Ok(()), _) => self.reserve_in_fleet(),
+            (Err(error), Some(fleet)) if is_first => {
+                fleet.withdraw(&self.record);
+                Err(error)
+            }
+            (refused, _) => refused,
+        }
+    }
+
+    /// Tells the fleet of the run before it is in the ledger, so that neither is forgotten when the process is killed.
+    fn announce(&mut self) -> Result<(), LlmError> {
+        let Some(fleet) = &mut self.store.fleet else {
+            return Ok(());
+        };
+        match fleet.announce(&self.record) {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.not_in_fleet(refusal)),
+        }
+    }
+
+    /// Reserves in the fleet what the run can cost now, unless that is reserved there.
+    fn reserve_in_fleet(&mut self) -> Result<(), LlmError> {
+        let Some(fleet) = &mut self.store.fleet else {
+            return Ok(());
+        };
+        let bound = self.record.worst_case_usd;
+        let is_held = self
+            .in_fleet
+            .is_some_and(|held| held == bound || bound.is_some_and(|bound| held >= Some(bound)));
+        if is_held {
+            return Ok(());
+        }
+        match fleet.reserve(&self.record) {
+            Ok(Admission::Granted) => {
+                self.in_fleet = Some(bound);
+                Ok(())
+            }
+            Ok(Admission::Offline(error)) => {
+                self.in_fleet = Some(bound);
+                self.record
+                    .tags
+                    .insert("fleet".to_string(), "offline".to_string());
+                self.fleet_warning = Some(format!(
+                    "sent without the fleet, as OMK_FLEET_OFFLINE allows: {error}"
+                ));
+                self.save();
+                Ok(())
+            }
+            Err(refusal) => Err(self.not_in_fleet(refusal)),
+        }
+    }
+
+    fn not_in_fleet(&mut self, refusal: FleetRefusal) -> LlmError {
+        let error = LlmError::BudgetExhausted {
+            detail: refusal.to_string(),
+            begun: false,
+        };
+        self.remedy = refusal.hint();
+        self.fleet_refusal = Some(refusal);
+        error
+    }
+
+    /// Why the fleet did not admit the run.
+    pub(crate) fn fleet_refusal(&self) -> Option<&FleetRefusal> {
+        self.fleet_refusal.as_ref()
+    }
+
+    /// What of the run the fleet has not heard.
+    pub(crate) fn fleet_warning(&self) -> Option<&str> {
+        self.fleet_warning.as_deref()
     }
 
     /// Opens the record if every budget has that much left.
@@ -293,6 +381,16 @@ impl<S: CostSink> Journal<S> {
         }
     }
 
+    /// Holds a bound that has grown in the middle of a turn against the budgets, the fleet's too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Journal::held`], and what the fleet refuses.
+    pub(crate) fn still_held(&mut self) -> Result<(), LlmError> {
+        self.held(true)?;
+        self.reserve_in_fleet()
+    }
+
     /// Whoever answered is known now.
     pub(crate) fn answered_by(&mut self, reported: &str) {
         self.record.model.reported = Some(reported.to_string());
@@ -342,6 +440,13 @@ impl<S: CostSink> Journal<S> {
             self.record.exit = Some(exit);
             self.record.ended_at = Some(format_rfc3339(now));
             self.update();
+        }
+        if let Some(fleet) = &mut self.store.fleet
+            && let Err(error) = fleet.settle(&self.record)
+        {
+            self.fleet_warning = Some(format!(
+                "the fleet has not heard of the end of this run, which waits for the next run or `omk cost sync`: {error}"
+            ));
         }
         self.store.trouble.take()
     }

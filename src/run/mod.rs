@@ -23,6 +23,7 @@
 //! ```
 
 pub mod account;
+pub mod fleet;
 mod journal;
 pub(crate) mod limits;
 
@@ -49,6 +50,7 @@ use crate::cost::record::Transport;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::SinkError;
 use crate::cost::tracker::CostTracker;
+use crate::fleet::member::Refusal;
 use crate::llm::client::Event;
 use crate::llm::client::LlmClient;
 use crate::llm::client::Observer;
@@ -60,6 +62,7 @@ use crate::llm::retry::Retry;
 use crate::llm::types::Denial;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::TokenBudget;
+use crate::run::fleet::Fleet;
 use crate::run::journal::Journal;
 use crate::run::journal::Rates;
 use crate::run::journal::Store;
@@ -89,6 +92,7 @@ pub struct RunConfig {
     limits: Limits,
     budgets: Vec<Budget>,
     expected: Option<Expected>,
+    fleet: Option<Box<dyn Fleet>>,
     is_replay: bool,
     clock: Clock,
     started: Instant,
@@ -126,6 +130,7 @@ impl RunConfig {
             limits: Limits::default(),
             budgets: Vec::new(),
             expected: None,
+            fleet: None,
             is_replay: false,
             clock,
             started: Instant::now(),
@@ -144,6 +149,13 @@ impl RunConfig {
     #[must_use]
     pub fn budgets(mut self, budgets: Vec<Budget>) -> RunConfig {
         self.budgets = budgets;
+        self
+    }
+
+    /// With a budget that several machines share, asked after the machine's own.
+    #[must_use]
+    pub fn fleet(mut self, fleet: Box<dyn Fleet>) -> RunConfig {
+        self.fleet = Some(fleet);
         self
     }
 
@@ -285,6 +297,7 @@ impl<S: CostSink> Run<S> {
                 true => Vec::new(),
                 false => config.budgets,
             },
+            fleet: config.fleet.filter(|_| !is_replay),
             clock: config.clock,
         };
         let is_priced = (config.record.model.requested.is_some() || config.fixed_price)
@@ -420,6 +433,16 @@ impl<S: CostSink> Run<S> {
     /// How to fix what a budget or the ledger refused, if it did.
     pub fn remedy(&self) -> Option<&str> {
         self.journal.remedy()
+    }
+
+    /// Why the fleet did not admit the run, if it did not.
+    pub fn fleet_refusal(&self) -> Option<&Refusal> {
+        self.journal.fleet_refusal()
+    }
+
+    /// What of the run the fleet has not heard, and why.
+    pub fn fleet_warning(&self) -> Option<&str> {
+        self.journal.fleet_warning()
     }
 
     /// Settles the record as answered, and returns it.
@@ -604,7 +627,8 @@ impl<S: CostSink> Observer for Watch<'_, S> {
                 let bound = limits::next_call(tokens, self.run.journal.model());
                 self.run.journal.account_mut().next_call(Some(bound));
                 self.run.journal.update();
-                if let Err(LlmError::BudgetExhausted { detail, .. }) = self.run.journal.held(true) {
+                if let Err(LlmError::BudgetExhausted { detail, .. }) = self.run.journal.still_held()
+                {
                     return ControlFlow::Break(Stop::Budget(detail));
                 }
             }

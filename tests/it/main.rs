@@ -24,6 +24,7 @@ mod exit_codes;
 mod fake_agent;
 mod familiar;
 mod flags;
+mod fleet;
 mod fleet_store;
 mod help;
 mod hostile;

@@ -24,16 +24,20 @@ use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
 use crate::cli::flags::{LowArgs, UsageError};
+use crate::cli::fleet;
 use crate::cli::history::expected_outputs;
 use crate::cli::prices;
 use crate::cost::budget::TagFilter;
 use crate::cost::file_sink::{Fold, JsonFileCostSink};
 use crate::cost::record::{SessionStatus, SessionType};
+use crate::cost::tracker::CostTracker;
+use crate::fleet::member::Member;
 use crate::llm::client::{LlmClient, LlmClientConfig, Observer, Permissions, Request};
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::secrets;
 use crate::llm::types::{LlmResponse, TokenBudget};
+use crate::run::fleet::Membership;
 use crate::run::{LONGEST, Limits, Run, RunConfig};
 use crate::transport::Transport;
 use crate::transport::sandbox::Mode;
@@ -44,6 +48,9 @@ pub(crate) use crate::cli::ask::report::ResultReport;
 
 /// The model of a service when neither a flag nor a variable nor the config file names one.
 const DEFAULT_MODEL: &str = "kimi-k3";
+/// Runs of others that one run delivers to the fleet when it is over.
+const DELIVERED_AT_ONCE: usize = 16;
+
 /// What was said about how to ask, by any command that asks.
 #[derive(Debug)]
 pub(crate) struct AskArgs {
@@ -73,6 +80,7 @@ pub(crate) struct AskArgs {
     pub(crate) replay: Option<PathBuf>,
     pub(crate) name: Option<String>,
     pub(crate) tags: Vec<(String, String)>,
+    pub(crate) fleet_timeout: Option<Duration>,
 }
 
 impl AskArgs {
@@ -146,6 +154,7 @@ impl AskArgs {
             replay: ask.replay.take(),
             name: ask.name.take(),
             tags: std::mem::take(&mut ask.tag),
+            fleet_timeout: low.cost.fleet_timeout,
         })
     }
 
@@ -179,6 +188,8 @@ pub(crate) struct Asker {
     conversation: Conversation,
     deadline: Deadline,
     idle_timeout: Duration,
+    /// What earlier runs left for the fleet is delivered by this.
+    courier: Option<Member>,
 }
 
 impl Asker {
@@ -239,7 +250,17 @@ impl Asker {
             };
         }
         let idle_timeout = config.idle_timeout;
-        let run = run_config(args, session_type, &peer, (requested, catalog, model), env)?;
+        let mut run = run_config(args, session_type, &peer, (requested, catalog, model), env)?;
+        let mut courier = None;
+        if args.replay.is_none()
+            && let Some(member) = fleet::member(args.fleet_timeout, env)?
+        {
+            let budgets = crate::cli::ledger::budgets(env)?;
+            let longest = args.deadline.length().unwrap_or(LONGEST);
+            let membership = Membership::new(member, budgets, env.clock, longest);
+            run = run.fleet(Box::new(membership));
+            courier = fleet::member(args.fleet_timeout, env)?;
+        }
         let (client, conversation) =
             Conversation::begin(args, (peer, player), config, run.id(), env)?;
         let ledger = crate::cli::ledger::open(env).map(|tracker| tracker.into_sink());
@@ -250,6 +271,7 @@ impl Asker {
             conversation,
             deadline: args.deadline,
             idle_timeout,
+            courier,
         })
     }
 
@@ -290,6 +312,7 @@ impl Asker {
     pub(crate) fn warnings(&self, is_answered: bool) -> Vec<String> {
         let run = &self.run;
         let mut warnings = run.progress().warnings.clone();
+        warnings.extend(run.fleet_warning().map(str::to_string));
         let record = run.record();
         if is_answered && record.price.is_none() {
             let name = record.model.best().unwrap_or("the agent's model");
@@ -315,7 +338,17 @@ impl Asker {
     }
 
     /// Keeps the ledger in order, once the answer is out, so that nobody waits for it.
-    pub(crate) fn tidy(&self) {
+    pub(crate) fn tidy(&mut self) {
+        if let Some(courier) = self
+            .courier
+            .as_mut()
+            .filter(|courier| courier.has_waiting())
+            && let Some(ledger) = self.run.ledger()
+        {
+            // Whatever it cannot deliver waits for the next run.
+            let mut ledger = CostTracker::new(ledger.clone());
+            let _ = courier.sync(&mut ledger, DELIVERED_AT_ONCE, std::time::SystemTime::now());
+        }
         if let Some(ledger) = self.run.ledger() {
             // A later run does what this one could not, and `omk cost` says what is wrong.
             let _ = ledger.fold(Fold::IfDue);
@@ -324,6 +357,9 @@ impl Asker {
 
     /// The failure that an error of this run is.
     pub(crate) fn failure(&self, error: &LlmError) -> Failure {
+        if let Some(refusal) = self.run.fleet_refusal() {
+            return fleet::refused(refusal);
+        }
         let error = &self.conversation.explain(error);
         let failure = failure(error, &self.run.peer(), self.run.is_agent(), self.deadline);
         match self.run.remedy() {

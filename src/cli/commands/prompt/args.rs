@@ -112,6 +112,7 @@ that is meant for omk.",
                 &shared::MAX_TOKENS,
                 &shared::MAX_OUTPUT_TOKENS,
                 &shared::DEADLINE,
+                &crate::cli::fleet::FLEET_TIMEOUT,
             ],
         },
         FlagGroup {

@@ -83,6 +83,7 @@ that rests. Whom it asks, limits, retries, recordings and the ledger are those o
                 &shared::MAX_TOKENS,
                 &shared::MAX_OUTPUT_TOKENS,
                 &shared::DEADLINE,
+                &crate::cli::fleet::FLEET_TIMEOUT,
             ],
         },
         FlagGroup {
