@@ -2,6 +2,7 @@
 //!
 //! Never imports `llm`: this floor is handed figures and does not care which agent made them.
 
+pub mod amend;
 pub mod attempt;
 pub mod budget;
 pub mod estimator;

@@ -22,6 +22,7 @@ use crate::catalog::Tier;
 pub use crate::catalog::money::Charge;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
+use crate::cost::amend::Amendment;
 use crate::cost::attempt::Attempt;
 use crate::runtime::clock;
 use crate::runtime::process;
@@ -239,6 +240,9 @@ pub struct SessionCost {
     /// The attempts, in order; none in records of omk 0.6 and of imported sessions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
+    /// Settlements by hand, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amendments: Vec<Amendment>,
     /// What is known of its cost: the price of what was reported. `None` when nothing was, or no price is known.
     #[serde(with = "exact_option")]
     pub actual_usd: Option<Usd>,
@@ -284,6 +288,7 @@ impl SessionCost {
             worst_case_usd: None,
             reservation: Reservation::Granted,
             attempts: Vec::new(),
+            amendments: Vec::new(),
             actual_usd: None,
             kind: CostKind::Unknown,
             price: None,

@@ -319,7 +319,7 @@ fn a_list_is_of_the_newest_and_of_what_was_asked_for() {
     let runs = mixed();
     keep(&sandbox, &runs);
     let open = omk(&sandbox, "cost list --status open").run();
-    open.code(0).stdout_contains("<= $0.50");
+    open.code(0).stdout_contains("at most $0.50");
     assert_eq!(open.stdout_text().lines().count(), 2);
     let two = omk(&sandbox, "cost list --limit 2").run();
     two.code(0)

@@ -32,6 +32,7 @@ mod input;
 mod ledger;
 mod ledger_loss;
 mod models;
+mod money;
 mod plan;
 mod plan_agents;
 mod plan_ask;

@@ -453,10 +453,11 @@ fn tags(args: &AskArgs, env: &Env) -> BTreeMap<String, String> {
 }
 
 /// How a run ended that an error ended: by someone's will, or by itself.
-pub(crate) fn status_of(error: &LlmError) -> SessionStatus {
+pub(crate) fn status_of(error: &LlmError, exit: Exit) -> SessionStatus {
     match error.root() {
-        LlmError::Timeout { .. }
-        | LlmError::BudgetExhausted { begun: true, .. }
+        // The deadline is the caller's; silence until --idle-timeout is the peer's failure.
+        LlmError::Timeout { .. } if exit == Exit::Deadline => SessionStatus::Interrupted,
+        LlmError::BudgetExhausted { begun: true, .. }
         | LlmError::Runaway { .. }
         | LlmError::Interrupted { .. } => SessionStatus::Interrupted,
         _ => SessionStatus::Failed,

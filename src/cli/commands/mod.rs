@@ -34,6 +34,7 @@ pub(crate) static TABLE: Table = Table {
         &cost::show::EXPLAIN,
         &cost::check::SPEC,
         &cost::budget::SPEC,
+        &cost::settle::SPEC,
         &cost::recover::SPEC,
         &cost::import::SPEC,
         &cost::export::SPEC,

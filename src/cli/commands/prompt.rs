@@ -162,7 +162,7 @@ fn conclude(
     let status = match (&answered, &gone) {
         (_, Some(_)) => SessionStatus::Interrupted,
         (Ok(_), None) => SessionStatus::Settled,
-        (Err(error), None) => status_of(error),
+        (Err(error), None) => status_of(error, exit),
     };
     let lost = asker.close(status, exit);
     if let Some(gone) = gone {

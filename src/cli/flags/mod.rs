@@ -315,6 +315,12 @@ pub(crate) struct LowCost {
     pub(crate) model: Option<String>,
     pub(crate) fleet: bool,
     pub(crate) fleet_timeout: Option<Duration>,
+    pub(crate) settle_usd: Option<Usd>,
+    pub(crate) void: bool,
+    pub(crate) note: Option<String>,
+    pub(crate) force: bool,
+    pub(crate) allow_unknown: bool,
+    pub(crate) unknown: bool,
 }
 
 /// The command line is wrong.

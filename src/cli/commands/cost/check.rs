@@ -9,8 +9,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
 use crate::cli::fleet;
-use crate::cost::budget::{self, Budget, Standing, parse_budgets};
-use crate::runtime::text::escape_os;
+use crate::cli::ledger;
+use crate::cost::budget::{self, Budget, Standing};
 
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
@@ -20,8 +20,9 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     at_most: 0,
     summary: "fail when a budget is spent: a gate for scripts",
     doc: "Holds the ledger against the budgets of {--max-usd}, else of OMK_BUDGET. It prints nothing and ends with 0 while \
-all hold; otherwise the exit code is 5 and the message says limit, spent and reserved. What runs that are open can cost \
-at most is reserved; what a subscription paid for does not count.",
+all hold; otherwise the exit code is 5 and the message says limit, spent and reserved. A run counts with the most that it \
+can have cost: what is not known to be spent is reserved. A run of unknown cost fails the check, unless {--allow-unknown} \
+is given. What a subscription paid for does not count.",
     examples: &[
         (
             "omk cost check --max-usd 5/day",
@@ -39,6 +40,7 @@ at most is reserved; what a subscription paid for does not count.",
             &MAX_USD,
             &fleet::FLEET,
             &fleet::FLEET_TIMEOUT,
+            &ALLOW_UNKNOWN,
             &shared::JSON,
             &shared::QUIET,
         ],
@@ -55,6 +57,14 @@ static MAX_USD: Flag = Flag {
     doc: "Fail when runs cost more than this together. An amount in USD over a day, a week from Monday, or a month, in \
 UTC: 5/day, 40/month, tag:ci=1/day; several with commas between them. The default is OMK_BUDGET.",
     repeats: true,
+    ..Flag::BLANK
+};
+
+static ALLOW_UNKNOWN: Flag = Flag {
+    long: "allow-unknown",
+    takes: Takes::Nothing(|low| low.cost.allow_unknown = true),
+    doc: "Pass although runs in the period have an unknown cost: without a price, or killed without a bound. They are \
+not counted.",
     ..Flag::BLANK
 };
 
@@ -84,21 +94,23 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let now = env.clock.now();
     let (standings, notes) = budget::standings(&ledger, &budgets, now, None).map_err(trouble)?;
     warn(&notes, env);
-    for standing in standings.iter().filter(|standing| standing.unknown > 0) {
-        env.output.warning(format!(
-            "{}: {} of which neither amount nor bound is known: they are not counted",
-            standing.budget,
-            counted(standing.unknown, "run")
-        ));
-    }
     let over: Vec<&Standing> = standings
         .iter()
-        .filter(|standing| is_over(standing))
+        .filter(|standing| is_over(standing) || (standing.unknown > 0 && !low.cost.allow_unknown))
         .collect();
+    if low.cost.allow_unknown {
+        for standing in standings.iter().filter(|standing| standing.unknown > 0) {
+            let runs = counted(standing.unknown, "run");
+            env.output.warning(format!(
+                "{}: {runs} of unknown cost not counted",
+                standing.budget
+            ));
+        }
+    }
     let failure = (!over.is_empty()).then(|| {
         let details: Vec<String> = over.iter().map(|standing| describe(standing)).collect();
         Failure::new(Exit::Budget, "budget", details.join("; "))
-            .hint("`omk cost report` shows what it was spent on; `omk cost recover` settles what killed runs reserved")
+            .hint("`omk cost report` shows what it was spent on; `omk cost recover` settles what killed runs reserved, `omk cost settle` what the provider's bill knows")
     });
     let exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
     if let Some(failure) = &failure {
@@ -120,20 +132,8 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
 /// The budgets that were given, else those of the environment, for the runs with the label that was given.
 fn budgets(low: &LowArgs, env: &Env) -> Result<Vec<Budget>, Failure> {
     let mut budgets = low.cost.budgets.clone();
-    if budgets.is_empty()
-        && let Some(text) = env.variable("OMK_BUDGET")
-    {
-        let wrong = |detail: String| {
-            Failure::new(
-                Exit::Config,
-                "configuration",
-                format!("OMK_BUDGET: {detail}"),
-            )
-        };
-        let text = text
-            .into_string()
-            .map_err(|text| wrong(format!("`{}` is not UTF-8", escape_os(text))))?;
-        budgets = parse_budgets(&text).map_err(|error| wrong(error.to_string()))?;
+    if budgets.is_empty() {
+        budgets = ledger::budgets(env)?;
     }
     if budgets.is_empty() {
         return Err(UsageError::new("there is no budget to check")
@@ -173,13 +173,19 @@ fn describe(standing: &Standing) -> String {
         budget,
         spent,
         reserved,
+        unknown,
         ..
     } = standing;
-    format!(
+    let mut text = format!(
         "{budget}: spent {spent}, reserved {reserved}, limit {} a {}",
         budget.limit,
         budget.per.name()
-    )
+    );
+    if *unknown > 0 {
+        let runs = counted(*unknown, "run");
+        text.push_str(&format!(", and {runs} of unknown cost"));
+    }
+    text
 }
 
 fn report(standing: &Standing) -> BudgetReport {

@@ -134,9 +134,12 @@ impl Item {
     fn amount(&self) -> String {
         let is_final = !matches!(self.status, SessionStatus::Open | SessionStatus::Unknown);
         match self.amount {
+            (Some(usd), Some(most)) if is_final && usd < most => {
+                format!("{usd} (at most {most})")
+            }
             (Some(usd), _) if is_final => usd.to_string(),
             (None, _) if is_final && self.charged == Charge::No => Usd::ZERO.to_string(),
-            (_, Some(bound)) => format!("<= {bound}"),
+            (_, Some(bound)) => format!("at most {bound}"),
             (_, None) => "unknown".to_string(),
         }
     }

@@ -15,6 +15,7 @@ pub(crate) mod list;
 pub(crate) mod push;
 pub(crate) mod recover;
 pub(crate) mod report;
+pub(crate) mod settle;
 pub(crate) mod show;
 mod source;
 pub(crate) mod sync;

@@ -8,6 +8,8 @@ use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::LowArgs;
 use crate::cli::flags::{CommandSpec, Completes, FlagGroup, shared};
+use crate::cost::amend::Amendment;
+use crate::cost::attempt::Attempt;
 use crate::cost::explain::{Explanation, Line};
 use crate::cost::record::Transport;
 use crate::cost::record::{CostKind, PriceUsed, SessionCost, SessionStatus};
@@ -224,6 +226,8 @@ struct Explained<'a> {
     tier_above: Option<u64>,
     price: Option<&'a PriceUsed>,
     notes: &'a [String],
+    attempts: &'a [Attempt],
+    amendments: &'a [Amendment],
 }
 
 #[derive(Serialize)]
@@ -263,10 +267,60 @@ pub(super) fn explain(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             tier_above: explanation.tier_above,
             price: run.price.as_ref(),
             notes: &explanation.notes,
+            attempts: &run.attempts,
+            amendments: &run.amendments,
         },
         None,
     )?;
     Ok(Exit::Done)
+}
+
+/// One line for each attempt, where they say more than the sum: several, or one that did not report everything.
+fn attempts(run: &SessionCost) -> String {
+    let is_plain = match &run.attempts[..] {
+        [] => true,
+        [only] => only.known_usd == only.at_most_usd,
+        _ => false,
+    };
+    if is_plain {
+        return String::new();
+    }
+    let mut table = Table::new(vec![
+        ("attempt", Align::Right),
+        ("end", Align::Left),
+        ("billed", Align::Left),
+        ("known", Align::Right),
+        ("at least", Align::Right),
+        ("at most", Align::Right),
+    ]);
+    let exact = |usd: Option<Usd>| usd.map_or("unknown".to_string(), Usd::exact_decimal);
+    for (number, attempt) in run.attempts.iter().enumerate() {
+        table.row(vec![
+            (number + 1).to_string(),
+            attempt.end.clone().unwrap_or_else(|| "running".to_string()),
+            attempt.charged.name().to_string(),
+            exact(attempt.known_usd),
+            exact(attempt.at_least_usd),
+            exact(attempt.at_most_usd),
+        ]);
+    }
+    format!("{}\n", table.render())
+}
+
+/// A settlement by hand in one line.
+fn amended(amendment: &Amendment) -> String {
+    let bound = |usd: Option<Usd>| usd.map_or("unknown".to_string(), |usd| usd.to_string());
+    let mut text = format!(
+        "settled by hand on {} by {}: {} instead of at most {}",
+        amendment.at,
+        escape(&amendment.by),
+        bound(amendment.after.usd),
+        bound(amendment.before.at_most_usd)
+    );
+    if !amendment.note.is_empty() {
+        text.push_str(&format!(" ({})", escape(&amendment.note)));
+    }
+    text
 }
 
 fn text(run: &SessionCost, explanation: &Explanation) -> String {
@@ -327,6 +381,10 @@ fn text(run: &SessionCost, explanation: &Explanation) -> String {
         ]);
         text.push_str(&table.render());
         text.push('\n');
+    }
+    text.push_str(&attempts(run));
+    for amendment in &run.amendments {
+        text.push_str(&format!("{}\n", amended(amendment)));
     }
     if let Some(above) = explanation.tier_above {
         text.push_str(&format!("tier: prompts above {above} tokens\n"));

@@ -214,7 +214,10 @@ fn conclude<T>(
             (SessionStatus::Settled, Exit::Invalid)
         }
         Ok(_) => (SessionStatus::Settled, Exit::Done),
-        Err(failed) => (status_of(&failed.error), asker.failure(&failed.error).exit),
+        Err(failed) => {
+            let exit = asker.failure(&failed.error).exit;
+            (status_of(&failed.error, exit), exit)
+        }
     };
     let lost = asker.close(status, exit).map(|lost| match lost.kind {
         "replay" if args.tells_repo => lost.hint(
