@@ -31,6 +31,7 @@ pub(crate) const NAMES: &[&str] = &[
     "cost-recover",
     "cost-repair",
     "cost-report",
+    "cost-settle",
     "cost-sync",
     "cost-verify",
     "error",

@@ -63,8 +63,8 @@ UTC: 5/day, 40/month, tag:ci=1/day; several with commas between them. The defaul
 static ALLOW_UNKNOWN: Flag = Flag {
     long: "allow-unknown",
     takes: Takes::Nothing(|low| low.cost.allow_unknown = true),
-    doc: "Pass although runs in the period have an unknown cost: without a price, or killed without a bound. They are \
-not counted.",
+    doc: "Pass although runs have an unknown cost. Those ran without a known price, or were killed without a \
+bound; they are not counted.",
     ..Flag::BLANK
 };
 

@@ -61,7 +61,7 @@ static NOTE: Flag = Flag {
         low.cost.note = Some(value::name(v)?);
         Ok(())
     }),
-    doc: "Why, for `omk cost explain`.",
+    doc: "Why it cost that. Shown by `omk cost explain`.",
     ..Flag::BLANK
 };
 
