@@ -61,14 +61,14 @@ static NOTE: Flag = Flag {
         low.cost.note = Some(value::name(v)?);
         Ok(())
     }),
-    doc: "Why it cost that. Shown by `omk cost explain`.",
+    doc: "Why it cost that. It is shown by `omk cost explain`.",
     ..Flag::BLANK
 };
 
 static FORCE: Flag = Flag {
     long: "force",
     takes: Takes::Nothing(|low| low.cost.force = true),
-    doc: "Settle an open run of another machine, which may still be at work.",
+    doc: "Settle an open run of another machine. It may still be at work.",
     ..Flag::BLANK
 };
 
