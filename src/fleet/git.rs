@@ -6,7 +6,7 @@
 //! instead of three, and one process to write it.
 //!
 //! Records are lines of commits at `refs/omk/NAME/runs/DAY/SEGMENT`. A machine adds to a segment of its own until that has
-//! [`SEGMENT_RUNS`] runs; one push moves the document and the segment, or neither (`--atomic`). A segment is known by a
+//! `SEGMENT_RUNS` runs; one push moves the document and the segment, or neither (`--atomic`). A segment is known by a
 //! file beside the local ledger. Without it, or when the segment is not as expected, a new one with a random name is begun,
 //! so two machines never wait for each other's segments.
 //!
