@@ -956,7 +956,7 @@ fn usage_missing(stage: &Stage) {
         .outcome
         .code(0)
         .stdout("fine\n")
-        .stderr_contains("omk: warning: the usage was not told, so the cost is not known\n");
+        .stderr_contains("the usage was not reported, so the cost is not known: at most $");
     good(stage, &json, "fine", 1);
     unknown(&json.outcome);
 }
@@ -1146,7 +1146,7 @@ fn repeated_tool(stage: &Stage) {
     };
     let [plain, json] = stage.both(&["--allow", "all", "Go."], behaviour);
     if stage.kind == Agent {
-        plain.outcome.code(0).stdout("done");
+        plain.outcome.code(0).stdout("done\n");
         return;
     }
     plain

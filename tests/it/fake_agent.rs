@@ -100,10 +100,10 @@ fn a_plain_turn() {
     ask(&sandbox, &agent, "Why?")
         .run()
         .code(0)
-        .stdout("Hello")
+        .stdout("Hello\n")
         .stderr_contains("no price of the agent's model is known");
     let outcome = ask(&sandbox, &agent, "--show-thinking -q Why?").run();
-    outcome.code(0).stdout("Hello").stderr("hmm\n");
+    outcome.code(0).stdout("Hello\n").stderr("hmm\n");
     let outcome = ask(&sandbox, &agent, "--json -m kimi-k2.6 Why?").run();
     let result = outcome.code(0).json();
     outcome.check(
@@ -248,7 +248,7 @@ fn a_stream_that_was_cut_is_repaired_again_from_the_tape() {
     ask(&sandbox, &agent, "-m kimi-k2.6 --replay cut.tape Go.")
         .run()
         .code(0)
-        .stdout("whole");
+        .stdout("whole\n");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_tool_is_denied_or_allowed() {
     let sandbox = Sandbox::new("a_tool_is_denied_or_allowed");
     let agent = install(&sandbox, "wire_reject_feedback");
     let outcome = ask(&sandbox, &agent, "Go.").run();
-    outcome.code(6).stdout("after reject");
+    outcome.code(6).stdout("after reject\n");
     outcome.stderr_contains("hint: --allow 'Shell(");
     let outcome = ask(&sandbox, &agent, "--json Go.").run();
     let result = outcome.code(6).json();
@@ -264,7 +264,7 @@ fn a_tool_is_denied_or_allowed() {
     // An agent that ends the turn over a refusal is told the reason by a second prompt, and answers then.
     let agent = install(&sandbox, "rust_reject");
     let outcome = ask(&sandbox, &agent, "-m kimi-k2.6 Go.").run();
-    outcome.code(6).stdout("Hello wörld, all of it.");
+    outcome.code(6).stdout("Hello wörld, all of it.\n");
     outcome.stderr_contains("Let me run it.\nomk: denied: Shell: ");
     let outcome = ask(&sandbox, &agent, "--json Go.").run();
     let result = outcome.code(6).json();
@@ -275,7 +275,7 @@ fn a_tool_is_denied_or_allowed() {
     ask(&sandbox, &agent, "--allow Shell -q Go.")
         .run()
         .code(0)
-        .stdout("done");
+        .stdout("done\n");
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn what_an_agent_is_is_found_out_once() {
         ask(&sandbox, &agent, "-q Why?")
             .run()
             .code(0)
-            .stdout("Hello");
+            .stdout("Hello\n");
         let versions = std::fs::read_to_string(sandbox.path("versions")).unwrap();
         versions.lines().count()
     };

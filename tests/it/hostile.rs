@@ -77,7 +77,7 @@ fn a_key_in_a_prompt_is_found_before_anything_is_sent_and_never_shown() {
     prompt("--allow-secrets -f notes.txt Go.")
         .run()
         .code(0)
-        .stdout("ok");
+        .stdout("ok\n");
 }
 
 #[test]
@@ -221,7 +221,7 @@ while read -r line; do :; done"#,
         );
         let flags = format!("--sandbox {mode} --allow all -q -m kimi-k2.6 Go.");
         let outcome = with_path(&sandbox, &agent, &flags).run();
-        outcome.code(0).stdout("done");
+        outcome.code(0).stdout("done\n");
         let report = std::fs::read_to_string(sandbox.path("home/.kimi/report")).unwrap();
         let mut expected = vec!["wrote to its own /tmp", "sees its own processes"];
         if writes {

@@ -925,8 +925,9 @@ fn http_proxies_are_obeyed() {
     let sandbox = Sandbox::new("http_proxies_are_obeyed");
     let proxy = plain();
     let address = proxy.url().replace("/v1", "");
-    let through =
-        run(ask_at(&sandbox, "http://model.invalid/v1", "Why?").env("HTTP_PROXY", &address));
+    let through = run(
+        ask_at(&sandbox, "http://model.invalid/v1", "--insecure Why?").env("HTTP_PROXY", &address),
+    );
     through.code(0).stdout("The answer.\n");
     assert_eq!(proxy.calls()[0].header("host"), "model.invalid");
     assert_eq!(proxy.others(), ["CONNECT model.invalid:80 HTTP/1.1"]);
@@ -960,7 +961,7 @@ fn http_odd_proxies_end_in_an_exit_code() {
         let outcome = run(ask_at(
             &sandbox,
             "http://model.invalid/v1",
-            "--retries 0 --json Why?",
+            "--insecure --retries 0 --json Why?",
         )
         .env("ALL_PROXY", proxy.trim_end_matches('/')));
         let result = outcome.code(75).json();

@@ -379,7 +379,7 @@ fn runs_that_start_at_once_do_not_pass_a_budget() {
         let stdout = String::from_utf8(output.stdout).unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         match output.status.code() {
-            Some(0) => assert_eq!((stdout.as_str(), stderr.as_str()), ("The answer.", "")),
+            Some(0) => assert_eq!((stdout.as_str(), stderr.as_str()), ("The answer.\n", "")),
             _ => {
                 assert_eq!(stdout, "");
                 for word in ["limit $", "spent $", "reserved $", "needed $"] {

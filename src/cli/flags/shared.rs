@@ -100,7 +100,7 @@ allowed; the exit code is 5. There is no limit by default.",
 pub(crate) static BASE_URL: Flag = Flag {
     long: "base-url",
     takes: Takes::Value("URL", |low, v| {
-        low.base_url = Some(value::url(v)?);
+        low.base_url = Some(value::base_url(v)?);
         Ok(())
     }),
     doc: "Address of the service to ask. It ends before /chat/completions, as in https://host/v1, and means HTTP. The default is \

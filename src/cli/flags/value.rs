@@ -201,6 +201,17 @@ pub(crate) fn one_of<T: Word>(value: &OsStr, words: &[T]) -> Result<T, String> {
     choice(value, &known)
 }
 
+/// The address of a service, to which a path is added: without a query or a fragment.
+pub(crate) fn base_url(value: &OsStr) -> Result<String, String> {
+    let url = url(value)?;
+    match url.split_once(['?', '#']) {
+        Some((before, _)) => Err(format!(
+            "`{before}` has a query or a fragment, and a path is added to it; leave out what follows `?` or `#`"
+        )),
+        None => Ok(url),
+    }
+}
+
 /// An address that starts with `http://` or `https://`.
 pub(crate) fn url(value: &OsStr) -> Result<String, String> {
     let value = text(value)?;
@@ -208,10 +219,6 @@ pub(crate) fn url(value: &OsStr) -> Result<String, String> {
         .strip_prefix("https://")
         .or_else(|| value.strip_prefix("http://"));
     match rest {
-        Some(_) if value.contains(['?', '#']) => Err(format!(
-            "`{}` has a query or a fragment, and a path is added to it; leave out what follows `?` or `#`",
-            value.split(['?', '#']).next().unwrap_or_default()
-        )),
         Some(rest) if !rest.is_empty() && !value.contains(char::is_whitespace) => {
             Ok(value.to_string())
         }

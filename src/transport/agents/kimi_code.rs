@@ -224,8 +224,11 @@ impl Step {
             "tool.call" => Some(Fact::Tool { turn }),
             "step.end" => {
                 // A step that broke has no reason of the model's.
+                // Kimi Code makes up an end of the turn where the service gave no reason: what the service said is the raw one.
+                let is_raw = self.raw_finish_reason.is_some();
                 let finish = match self.raw_finish_reason.or(self.finish_reason)?.as_str() {
                     "error" | "interrupted" => return None,
+                    "end_turn" if !is_raw => Finish::Untold,
                     "stop" | "end_turn" => Finish::Stop,
                     "length" | "max_tokens" => Finish::Length,
                     "content_filter" | "filtered" => Finish::Filtered,

@@ -61,7 +61,7 @@ is 5m.",
 static OTLP: Flag = Flag {
     long: "otlp",
     takes: Takes::Value("URL", |low, v| {
-        low.cost.otlp = Some(value::url(v)?);
+        low.cost.otlp = Some(value::base_url(v)?);
         Ok(())
     }),
     doc: "Address of the collector. /v1/traces is added where it does not end so; the default is \
@@ -183,7 +183,7 @@ fn endpoint(given: Option<&str>, env: &Env) -> Result<String, Failure> {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", true),
     ] {
         if let Some(url) = env.variable(name) {
-            let url = value::url(&url).map_err(|error| {
+            let url = value::base_url(&url).map_err(|error| {
                 Failure::new(Exit::Config, "configuration", format!("{name}: {error}"))
             })?;
             return Ok(if is_base { traces(&url) } else { url });
