@@ -809,7 +809,10 @@ mod tests {
                 Unknown,
             ),
             (http(429, "", ""), No),
-            (http(500, "", ""), Unknown),
+            (http(500, "", ""), No),
+            (http(503, "", ""), No),
+            (http(502, "", ""), Unknown),
+            (http(504, "", ""), Unknown),
             (http(401, "", ""), No),
             (
                 LlmError::Parse {

@@ -23,7 +23,7 @@ broke off, whose cost the provider's bill knows and the ledger does not: until t
 that it can have cost. What the record said before is kept and shown by `omk cost explain`. ID is as in `omk cost show`.",
     examples: &[
         (
-            "omk cost settle last --usd 0.42 --note \"bill of November\"",
+            "omk cost settle last --usd 0.42 --note refund",
             "The newest run cost 42 cents.",
         ),
         (
