@@ -25,6 +25,10 @@ struct Source {
 /// Links the release program for size. At a fixed address it needs no relocations, which take room in the file and time at
 /// start; it aborts on a panic, so nothing reads tables for unwinding; and functions that compile to the same code need one
 /// copy. Only where the linker that comes with Rust is known to understand this.
+#[allow(
+    clippy::print_stdout,
+    reason = "this is how a build script talks to cargo"
+)]
 fn slim_down() {
     let is = |name: &str, value: &str| std::env::var(name).as_deref() == Ok(value);
     if !(is("PROFILE", "release")
