@@ -16,6 +16,7 @@ use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
 
+use crate::catalog::Model;
 use crate::catalog::Price;
 use crate::catalog::Rates;
 use crate::catalog::Tier;
@@ -421,6 +422,19 @@ impl RatesRow {
             cache_write: self.cache_write.as_ref().map(read).transpose()?,
             cache_write_1h: self.cache_write_1h.as_ref().map(read).transpose()?,
             output: read(&self.output)?,
+        })
+    }
+}
+
+impl PriceUsed {
+    /// The rates of a row of the catalog; `None` where it has none.
+    pub fn of(model: &Model) -> Option<PriceUsed> {
+        Some(PriceUsed {
+            model: model.id.to_string(),
+            price: model.price.clone()?,
+            as_of: model.as_of.to_string(),
+            source: model.source.to_string(),
+            origin: model.origin.to_string(),
         })
     }
 }

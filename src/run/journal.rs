@@ -72,14 +72,7 @@ impl Rates {
 
     /// The rates for the record, where it is known whose they are.
     fn used(&self, known: bool) -> Option<PriceUsed> {
-        let price = self.model.price.clone().filter(|_| known || self.fixed)?;
-        Some(PriceUsed {
-            model: self.model.id.to_string(),
-            price,
-            as_of: self.model.as_of.to_string(),
-            source: self.model.source.to_string(),
-            origin: self.model.origin.to_string(),
-        })
+        PriceUsed::of(&self.model).filter(|_| known || self.fixed)
     }
 }
 
@@ -353,29 +346,20 @@ impl<S: CostSink> Journal<S> {
         }
         let now = self.store.clock.now();
         let own = Some(self.record.id.as_str());
-        let refusal = match (
-            standings(tracker, &self.store.budgets, now, own),
-            self.record.worst_case_usd,
-        ) {
-            (Err(error), _) => Some(Refusal::Ledger(error)),
-            (Ok((standings, _)), _) if standings.iter().any(|s| s.unknown > 0) => {
-                standings.iter().find_map(Standing::uncounted)
-            }
-            (Ok((standings, _)), None) => {
-                let budget = standings.into_iter().next().map(|standing| standing.budget);
-                budget.map(Refusal::Unbounded)
-            }
-            (Ok((standings, _)), Some(needed)) => {
-                let over = standings
-                    .into_iter()
-                    .find(|standing| !standing.fits(needed));
-                over.map(|standing| Refusal::Over {
-                    standing: Box::new(standing),
-                    needed,
-                })
-            }
+        let standings = match standings(tracker, &self.store.budgets, now, own) {
+            Ok((standings, _)) => standings,
+            Err(error) => return Err(self.refused(&Refusal::Ledger(error), begun)),
         };
-        match refusal {
+        let needed = self.record.worst_case_usd;
+        let refusal = |standing: &Standing| match needed {
+            None => Some(Refusal::Unbounded(standing.budget.clone())),
+            Some(needed) => (!standing.fits(needed)).then(|| Refusal::Over {
+                standing: Box::new(standing.clone()),
+                needed,
+            }),
+        };
+        let uncounted = standings.iter().find_map(Standing::uncounted);
+        match uncounted.or_else(|| standings.iter().find_map(refusal)) {
             Some(refusal) => Err(self.refused(&refusal, begun)),
             None => Ok(()),
         }

@@ -627,9 +627,8 @@ impl<S: CostSink> Observer for Watch<'_, S> {
                 let bound = limits::next_call(tokens, self.run.journal.model());
                 self.run.journal.account_mut().next_call(Some(bound));
                 self.run.journal.update();
-                if let Err(LlmError::BudgetExhausted { detail, .. }) = self.run.journal.still_held()
-                {
-                    return ControlFlow::Break(Stop::Budget(detail));
+                if let Err(error) = self.run.journal.still_held() {
+                    return ControlFlow::Break(stop(error));
                 }
             }
             Event::Retry(retry) => {
@@ -661,19 +660,24 @@ impl<S: CostSink> Observer for Watch<'_, S> {
     }
 
     fn before_attempt(&mut self, attempt: u32) -> ControlFlow<Stop, Option<u64>> {
-        if attempt <= 1 {
-            return ControlFlow::Continue(None);
-        }
-        if self.run.is_agent() {
+        // The first attempt was admitted with the request, and an agent's further ones belong to its turn.
+        if attempt <= 1 || self.run.is_agent() {
             return ControlFlow::Continue(None);
         }
         match self.run.admit(self.request) {
             Ok(max_output) => ControlFlow::Continue(max_output),
-            Err(LlmError::BudgetExhausted { detail, .. }) => {
-                ControlFlow::Break(Stop::Budget(detail))
-            }
-            Err(error) => ControlFlow::Break(Stop::Output(error.to_string())),
+            Err(error) => ControlFlow::Break(stop(error)),
         }
+    }
+}
+
+/// What ends a run whose next attempt or call is not admitted.
+fn stop(error: LlmError) -> Stop {
+    match error {
+        LlmError::BudgetExhausted { detail, .. } => Stop::Budget(detail),
+        // Such as a ledger that cannot be read: a budget that cannot be checked is not kept.
+        LlmError::Io { detail } => Stop::Output(detail),
+        error => Stop::Output(error.to_string()),
     }
 }
 

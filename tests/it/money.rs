@@ -180,6 +180,8 @@ fn a_run_of_unknown_cost_closes_budgets_until_it_is_settled() {
         .code(5)
         .stderr_contains("omk cost settle");
     assert_eq!(service.calls().len(), 1);
+    let listed = sandbox.omk("cost list --unknown --json").run();
+    assert_eq!(listed.code(0).json()["matching"], 1);
     let records = ledger(&sandbox.path("work"));
     let run = records.iter().find(|run| run["charged"] == "yes").unwrap();
     let id = run["id"].as_str().unwrap();

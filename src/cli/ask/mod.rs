@@ -174,12 +174,6 @@ impl AskArgs {
             _ => Ok(()),
         }
     }
-
-    /// The budget of the run in tokens.
-    pub(crate) fn budget(&self) -> TokenBudget {
-        self.max_tokens
-            .map_or(TokenBudget::unlimited(), TokenBudget::new)
-    }
 }
 
 /// The run of a command that asks, with the conversation that it is part of.

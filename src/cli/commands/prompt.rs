@@ -74,7 +74,7 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         Show::Text if schema.is_none() => Prints::AsItComes,
         _ => Prints::Never,
     };
-    let mut budget = args.ask.budget();
+    let mut budget = asker.so_far().token_budget();
     let silence = asker.silence();
     let mut screen = Screen::new(
         args.show,

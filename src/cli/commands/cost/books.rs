@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::catalog::money::Usd;
 use crate::catalog::{Billing, Catalog, Model, TokenCounts};
-use crate::cost::record::{CostKind, PriceUsed, SessionCost, Usage, UsageSource};
+use crate::cost::record::{CostKind, SessionCost, Usage, UsageSource};
 use crate::transport::agent::Usage as CallUsage;
 use crate::transport::agents::{self, Dialect};
 use crate::transport::session_log;
@@ -108,17 +108,6 @@ fn counts(usage: CallUsage) -> TokenCounts {
         cache_write: usage.cache_write,
         output: usage.output,
     }
-}
-
-/// The rates of a row, as a record keeps them.
-pub(super) fn price_used(row: &Model) -> Option<PriceUsed> {
-    Some(PriceUsed {
-        model: row.id.to_string(),
-        price: row.price.clone()?,
-        as_of: row.as_of.to_string(),
-        source: row.source.to_string(),
-        origin: row.origin.to_string(),
-    })
 }
 
 /// Whether a subscription pays for a model of that name in an agent's configuration.

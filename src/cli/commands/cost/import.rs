@@ -29,6 +29,7 @@ use crate::cli::flags::{LowArgs, UsageError, value};
 use crate::cli::prices;
 use crate::cost::file_sink::{Fold, Folded};
 use crate::cost::fingerprint::fingerprint;
+use crate::cost::record::PriceUsed;
 use crate::cost::record::Transport;
 use crate::cost::record::{self, Charge, SessionCost, SessionStatus, SessionType};
 use crate::cost::report::Sums;
@@ -450,7 +451,7 @@ impl Import<'_> {
                 .first()
                 .and_then(|call| books::row(call, self.model, &self.catalog));
             run.kind = books::kind(alias, row);
-            run.price = row.and_then(books::price_used);
+            run.price = row.and_then(PriceUsed::of);
             run.actual_usd = books::cost(calls.iter().copied(), |_| row?.price.clone());
             let is_told = calls.iter().all(|call| call.usage.is_some());
             run.status = if is_told {

@@ -47,6 +47,7 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
             &super::SINCE,
             &super::UNTIL,
             &STATUS,
+            &UNKNOWN,
             &LIMIT,
             &fleet::FLEET,
             &fleet::FLEET_TIMEOUT,
@@ -65,6 +66,13 @@ static STATUS: Flag = Flag {
     }),
     doc: "Only runs of this status. open, settled, failed, interrupted or unknown; several with commas between them.",
     repeats: true,
+    ..Flag::BLANK
+};
+
+static UNKNOWN: Flag = Flag {
+    long: "unknown",
+    takes: Takes::Nothing(|low| low.cost.unknown = true),
+    doc: "Only runs of unknown cost. Nothing bounds what they may have cost, so budgets refuse until they are settled.",
     ..Flag::BLANK
 };
 
@@ -162,6 +170,10 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let mut matching = 0_u64;
     scan(&ledger, &filter, env, &mut |run| {
         if !low.cost.status.is_empty() && !low.cost.status.contains(&run.status) {
+            return;
+        }
+        let is_unknown = run.kind != CostKind::ListPriceEquivalent && run.at_most_usd().is_none();
+        if low.cost.unknown && !is_unknown {
             return;
         }
         matching += 1;

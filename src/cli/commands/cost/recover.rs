@@ -18,6 +18,7 @@ use crate::cli::flags::LowArgs;
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared};
 use crate::cli::prices;
 use crate::cost::file_sink::Found;
+use crate::cost::record::PriceUsed;
 use crate::cost::record::{SessionCost, SessionStatus};
 use crate::cost::recover::{Evidence, Recovery, Stays, recover};
 use crate::cost::view::Period;
@@ -286,7 +287,7 @@ fn evidence(run: &SessionCost, catalog: &Catalog) -> std::io::Result<Option<Foun
     Ok(Some(FoundLog {
         price: match fixed.is_some() {
             true => None,
-            false => row.and_then(books::price_used),
+            false => row.and_then(PriceUsed::of),
         },
         evidence: Evidence {
             usage,

@@ -87,7 +87,7 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
         return dry_run(&args, &brief, env);
     }
     let mut asker = Asker::open(&args.ask, SessionType::Plan, env)?;
-    let mut budget = args.ask.budget();
+    let mut budget = asker.so_far().token_budget();
     let silence = asker.silence();
     let mut screen = Screen::new(
         Show::Json,
