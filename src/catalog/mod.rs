@@ -567,7 +567,6 @@ struct BuiltinRow {
     #[serde(default)]
     aliases: Vec<&'static str>,
     provider: &'static str,
-    #[serde(deserialize_with = "vocabulary_by_name")]
     vocabulary: Vocabulary,
     exact: bool,
     template: Template,
@@ -610,11 +609,6 @@ impl<'de> Deserialize<'de> for BuiltinRate {
             .map(BuiltinRate)
             .map_err(D::Error::custom)
     }
-}
-
-fn vocabulary_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vocabulary, D::Error> {
-    let name = <&str>::deserialize(deserializer)?;
-    Vocabulary::from_name(name).ok_or_else(|| D::Error::custom("unknown vocabulary"))
 }
 
 impl From<BuiltinRow> for Model {

@@ -256,13 +256,10 @@ fn read_row(value: &Value) -> Result<PriceRow, String> {
         ));
     }
     let vocabulary = match string(row, "vocabulary")? {
-        Some(name) => Some(Vocabulary::from_name(name).ok_or_else(|| {
-            let names = Vocabulary::ALL.map(Vocabulary::name).join(", ");
-            format!(
-                "vocabulary: expected one of {names}, found {}",
-                quoted(name)
-            )
-        })?),
+        Some(name) => Some(
+            name.parse()
+                .map_err(|error| format!("{error}, found {}", quoted(name)))?,
+        ),
         None => None,
     };
     let status = match string(row, "status")? {

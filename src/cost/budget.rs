@@ -888,6 +888,13 @@ mod tests {
                 Ok(())
             }
 
+            fn remove(
+                &mut self,
+                before: SystemTime,
+            ) -> Result<crate::cost::sink::Removed, SinkError> {
+                self.0.borrow_mut().remove(before)
+            }
+
             fn load(
                 &self,
                 visit: &mut dyn FnMut(&SessionCost) -> ControlFlow<()>,

@@ -5,36 +5,38 @@
 //! that stop at their end, so any input whatever gives a finite answer that never falls when an input rises; it refuses
 //! nothing, reads nothing and asks nobody.
 
-use std::fmt;
-use std::str::FromStr;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
+use crate::runtime::words::words;
 
 /// Tokens that one worker moves in a minute, read and written together.
 const TOKENS_PER_MINUTE: u128 = 1000;
 /// An estimate below this many tokens would be noise: saying hello to an agent costs as much.
 const MIN_TOKENS: u128 = 500;
 
-/// How dear the models of a session are. The names stand for a class of models, not for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PricingTier {
-    /// 2 USD per 1M output tokens.
-    Budget,
-    /// 8 USD per 1M output tokens.
-    Standard,
-    /// 24 USD per 1M output tokens.
-    Premium,
+words! {
+    /// How expensive the models of a session are. The names stand for a class of models, not for one.
+    PricingTier, "tier" {
+        /// 2 USD per 1M output tokens.
+        Budget = "budget",
+        /// 8 USD per 1M output tokens.
+        Standard = "standard",
+        /// 24 USD per 1M output tokens.
+        Premium = "premium",
+    }
+}
+
+impl Default for PricingTier {
+    /// The middle one, which an unknown role is priced by too.
+    fn default() -> PricingTier {
+        PricingTier::Standard
+    }
 }
 
 impl PricingTier {
-    /// Every tier, cheapest first.
-    pub const ALL: [PricingTier; 3] = [
-        PricingTier::Budget,
-        PricingTier::Standard,
-        PricingTier::Premium,
-    ];
-
     /// What a million output tokens cost.
     pub const fn output_rate(self) -> Rate {
         Rate::from_usd(match self {
@@ -47,44 +49,6 @@ impl PricingTier {
     /// What a million input tokens cost: a quarter of the output.
     pub const fn input_rate(self) -> Rate {
         self.output_rate().quarter()
-    }
-
-    /// The name on the command line and in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            PricingTier::Budget => "budget",
-            PricingTier::Standard => "standard",
-            PricingTier::Premium => "premium",
-        }
-    }
-}
-
-impl fmt::Display for PricingTier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// A text is not the name of a [`PricingTier`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownTier;
-
-impl fmt::Display for UnknownTier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected budget, standard or premium")
-    }
-}
-
-impl std::error::Error for UnknownTier {}
-
-impl FromStr for PricingTier {
-    type Err = UnknownTier;
-
-    fn from_str(name: &str) -> Result<PricingTier, UnknownTier> {
-        let known = PricingTier::ALL
-            .into_iter()
-            .find(|tier| tier.name() == name);
-        known.ok_or(UnknownTier)
     }
 }
 
@@ -123,8 +87,8 @@ pub fn tier_for_role(role: &str) -> Option<PricingTier> {
         .map(|(_, tier)| *tier)
 }
 
-/// An estimate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An estimate. The default is one of nothing: 0 tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CostEstimate {
     input_tokens: u64,
     output_tokens: u64,
@@ -365,7 +329,7 @@ mod tests {
             assert_eq!(tier.output_rate().exact_decimal(), output);
             assert_eq!(tier.input_rate().exact_decimal(), input);
         }
-        assert_eq!("Premium".parse::<PricingTier>(), Err(UnknownTier));
+        assert!("Premium".parse::<PricingTier>().is_err());
     }
 
     fn any_u64() -> impl Strategy<Value = u64> {

@@ -1,6 +1,6 @@
-//! Floor 3: what work should cost and what it did cost.
+//! Layer 3: what work should cost and what it did cost.
 //!
-//! Never imports `llm`: this floor is handed figures and does not care which agent made them.
+//! Never imports `llm`: figures come in as numbers, whichever client made them.
 
 pub mod amend;
 pub mod attempt;
@@ -19,3 +19,15 @@ pub mod sink;
 pub mod sums;
 pub mod tracker;
 pub mod view;
+
+pub use crate::cost::estimator::CostEstimate;
+pub use crate::cost::estimator::PricingTier;
+pub use crate::cost::estimator::estimate_autopilot_cost;
+pub use crate::cost::estimator::estimate_cost;
+pub use crate::cost::estimator::estimate_ralph_cost;
+pub use crate::cost::estimator::estimate_team_cost;
+pub use crate::cost::file_sink::JsonFileCostSink;
+pub use crate::cost::record::SessionCost;
+pub use crate::cost::sink::CostSink;
+pub use crate::cost::sink::InMemoryCostSink;
+pub use crate::cost::tracker::CostTracker;

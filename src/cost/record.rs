@@ -25,6 +25,7 @@ use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
 use crate::cost::amend::Amendment;
 use crate::cost::attempt::Attempt;
+use crate::cost::estimator::CostEstimate;
 use crate::runtime::clock;
 use crate::runtime::process;
 use crate::runtime::words::words;
@@ -41,6 +42,12 @@ words! {
         Plan = "plan",
         /// A session that was not omk's, read from an agent's own log.
         Import = "import",
+        /// Several agents in one role, started by a program that records here.
+        Team = "team",
+        /// One agent that takes a task through its phases by itself.
+        Autopilot = "autopilot",
+        /// One agent in a loop until all stories are done.
+        Ralph = "ralph",
     }
 }
 
@@ -100,6 +107,17 @@ pub struct Forecast {
     /// The price of both.
     #[serde(with = "exact_option")]
     pub usd: Option<Usd>,
+}
+
+impl From<CostEstimate> for Forecast {
+    /// The estimate of a session, by which its record is compared later.
+    fn from(estimate: CostEstimate) -> Forecast {
+        Forecast {
+            input_tokens: estimate.input_tokens(),
+            output_tokens: Some(estimate.output_tokens()),
+            usd: Some(estimate.usd()),
+        }
+    }
 }
 
 /// The rates that an amount was made with, and where they come from.

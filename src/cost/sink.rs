@@ -6,9 +6,11 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::catalog::money::Usd;
 use crate::cost::record::SessionCost;
+use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
 use crate::cost::record::Transport;
 use crate::cost::sums::Group;
@@ -17,6 +19,7 @@ use crate::cost::sums::Sums;
 use crate::cost::view::Period;
 use crate::cost::view::RecordView;
 use crate::cost::view::with_view;
+use crate::runtime::clock;
 
 /// The whole of a record whose columns are shown, read when it is asked for. `None` when it cannot be read, of which a
 /// warning tells.
@@ -205,6 +208,15 @@ impl<'a> Runs<'a> {
     }
 }
 
+/// What clearing removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// How many records.
+    pub records: usize,
+    /// What was skipped and why, or is damaged.
+    pub warnings: Vec<String>,
+}
+
 /// Keeps records.
 pub trait CostSink {
     /// Adds a record whose id is new.
@@ -220,6 +232,13 @@ pub trait CostSink {
     ///
     /// The record is kept as it was before, or nobody can be sure that it is as given.
     fn save(&mut self, record: &SessionCost) -> Result<(), SinkError>;
+
+    /// Removes the records of runs that are over and began before this moment. Open runs stay.
+    ///
+    /// # Errors
+    ///
+    /// Some of them may still be there.
+    fn remove(&mut self, before: SystemTime) -> Result<Removed, SinkError>;
 
     /// Shows every record once, in its latest version and in no particular order, until the visitor has enough. Returns
     /// what was set aside and why, and what is damaged.
@@ -323,6 +342,18 @@ impl CostSink for InMemoryCostSink {
             None => return Err(SinkError::new(format!("there is no record {}", record.id))),
         }
         Ok(())
+    }
+
+    fn remove(&mut self, before: SystemTime) -> Result<Removed, SinkError> {
+        let known = self.records.len();
+        self.records.retain(|record| {
+            let started = clock::parse_rfc3339(&record.started_at);
+            record.status == SessionStatus::Open || !started.is_ok_and(|started| started < before)
+        });
+        Ok(Removed {
+            records: known - self.records.len(),
+            warnings: Vec::new(),
+        })
     }
 
     fn load(

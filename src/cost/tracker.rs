@@ -4,10 +4,14 @@
 //! Refuses to know where records are kept; that is the [`CostSink`]'s part.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::Notes;
+use crate::cost::sink::Removed;
 use crate::cost::sink::Runs;
 use crate::cost::sink::SinkError;
 use crate::cost::sink::Whole;
@@ -67,6 +71,25 @@ impl<S: CostSink> CostTracker<S> {
             return Err(SinkError::new(format!("the run {} is still open", run.id)));
         }
         self.sink.save(run)
+    }
+
+    /// Removes every run that is over. Open runs stay: their money may still be in flight.
+    ///
+    /// # Errors
+    ///
+    /// Some of them may still be there.
+    pub fn clear(&mut self) -> Result<Removed, SinkError> {
+        // Later than any record can say that it began.
+        self.clear_before(UNIX_EPOCH + Duration::from_secs(253_402_300_800))
+    }
+
+    /// Removes the runs that are over and began before this moment.
+    ///
+    /// # Errors
+    ///
+    /// Some of them may still be there.
+    pub fn clear_before(&mut self, before: SystemTime) -> Result<Removed, SinkError> {
+        self.sink.remove(before)
     }
 
     /// Shows the columns of every run that began in the period, in no order, until the visitor has enough. Returns
@@ -163,5 +186,33 @@ mod tests {
             })
             .unwrap();
         assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn clear_removes_what_is_over_and_keeps_what_is_open() {
+        let mut tracker = CostTracker::new(InMemoryCostSink::default());
+        for (id, started, status) in [
+            ("old", "2026-11-19T00:00:00Z", SessionStatus::Settled),
+            ("new", "2026-11-21T00:00:00Z", SessionStatus::Failed),
+            ("open", "2026-11-19T00:00:00Z", SessionStatus::Open),
+        ] {
+            let mut run = SessionCost::open(id, SessionType::Prompt, started);
+            run.status = status;
+            tracker.record(&run).unwrap();
+        }
+        let left = |tracker: &CostTracker<InMemoryCostSink>| {
+            let mut left = Vec::new();
+            let visit = &mut |run: &RecordView<'_>| {
+                left.push(run.id.to_string());
+                ControlFlow::Continue(())
+            };
+            tracker.report(Period::default(), visit).unwrap();
+            left
+        };
+        let noon = clock::parse_rfc3339("2026-11-20T00:00:00Z").unwrap();
+        assert_eq!(tracker.clear_before(noon).unwrap().records, 1);
+        assert_eq!(left(&tracker), ["new", "open"]);
+        assert_eq!(tracker.clear().unwrap().records, 1);
+        assert_eq!(left(&tracker), ["open"]);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use crate::cost::record::Charge;
 use crate::cost::record::CostKind;
@@ -17,6 +18,7 @@ use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::Notes;
+use crate::cost::sink::Removed;
 use crate::cost::sink::SinkError;
 use crate::cost::sink::Whole;
 use crate::cost::view::Period;
@@ -107,6 +109,11 @@ impl CostSink for FleetSink {
 
     fn save(&mut self, record: &SessionCost) -> Result<(), SinkError> {
         Err(read_only(record))
+    }
+
+    fn remove(&mut self, _before: SystemTime) -> Result<Removed, SinkError> {
+        Err(SinkError::new("the records of a fleet are removed by day")
+            .hint("`omk cost clear --fleet --before DATE` removes them"))
     }
 
     fn load(

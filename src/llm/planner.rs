@@ -78,7 +78,7 @@ impl Rounds {
 
     /// The templates, in order, as a plan records them.
     pub fn templates(&self) -> Vec<String> {
-        let ids = self.0.iter().map(|round| round.template.id().to_string());
+        let ids = self.0.iter().map(|round| round.template.name().to_string());
         ids.collect()
     }
 }
@@ -541,7 +541,7 @@ impl MockPlanner {
 
 fn next<T>(outcomes: &mut VecDeque<PlanResult<T>>, template: Template) -> PlanResult<T> {
     outcomes.pop_front().unwrap_or_else(|| {
-        let detail = format!("the mock has no answer to {}", template.id());
+        let detail = format!("the mock has no answer to {}", template.name());
         Err(LlmError::AgentUnavailable { detail }.into())
     })
 }
@@ -698,10 +698,10 @@ mod tests {
     #[test]
     fn a_repair_that_cannot_be_asked_for_says_why_and_keeps_the_answer() {
         let client = MockLlmClient::default()
-            .outcome(answer("no", 100, 1))
+            .outcome(answer("no", 5000, 1))
             .reply(GOOD);
         let mut planner = LlmPlanner::new(client);
-        let mut budget = TokenBudget::new(50);
+        let mut budget = TokenBudget::new(5000);
         let failed = planner
             .plan(&Brief::new("x"), &mut budget, &mut ())
             .unwrap_err();
@@ -710,7 +710,7 @@ mod tests {
             LlmError::BudgetExhausted { begun: false, .. }
         ));
         assert_eq!(failed.rounds.last_answer(), Some("no"));
-        assert_eq!(failed.rounds.usage().unwrap().total(), 101);
+        assert_eq!(failed.rounds.usage().unwrap().total(), 5001);
         assert_eq!(failed.rounds.charged(), Charge::Yes);
         // An observer may end it between the two.
         let client = MockLlmClient::default()

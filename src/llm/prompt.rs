@@ -21,48 +21,26 @@ use crate::llm::types::RepoContext;
 use crate::llm::types::Stopped;
 use crate::plan::finding::Findings;
 use crate::plan::finding::line_and_column;
+use crate::runtime::words::words;
 
 /// The most bytes of a refused answer that the repair shows the model again; what is missing is said.
 const MAX_QUOTED_ANSWER: usize = 64 * 1024;
 
-/// A template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Template {
-    /// Kind, confidence, testability.
-    Classify,
-    /// A plan for a goal whose kind is known, without criteria.
-    Decompose,
-    /// Acceptance criteria.
-    Criteria,
-    /// Score and hours.
-    Complexity,
-    /// All of it in one answer.
-    Plan,
-    /// Once more, with what was wrong.
-    Repair,
-}
-
-impl Template {
-    /// Every template.
-    pub const ALL: &'static [Template] = &[
-        Template::Classify,
-        Template::Decompose,
-        Template::Criteria,
-        Template::Complexity,
-        Template::Plan,
-        Template::Repair,
-    ];
-
-    /// Name and version, as a plan records them.
-    pub const fn id(self) -> &'static str {
-        match self {
-            Template::Classify => "classify/1",
-            Template::Decompose => "decompose/1",
-            Template::Criteria => "criteria/1",
-            Template::Complexity => "complexity/1",
-            Template::Plan => "plan/1",
-            Template::Repair => "repair/1",
-        }
+words! {
+    /// A template, by the name and version that a plan records.
+    Template, "template" {
+        /// Kind, confidence, testability.
+        Classify = "classify/1",
+        /// A plan for a goal whose kind is known, without criteria.
+        Decompose = "decompose/1",
+        /// Acceptance criteria.
+        Criteria = "criteria/1",
+        /// Score and hours.
+        Complexity = "complexity/1",
+        /// All of it in one answer.
+        Plan = "plan/1",
+        /// Once more, with what was wrong.
+        Repair = "repair/1",
     }
 }
 
@@ -534,7 +512,7 @@ mod tests {
             .iter()
             .map(|p| {
                 (
-                    p.template.id(),
+                    p.template.name(),
                     hash(&format!("{}\n{}\n{}", p.system, p.text, p.schema.schema)),
                 )
             })

@@ -20,6 +20,7 @@ pub use crate::plan::repo::context::RepoContext;
 pub use crate::plan::repo::context::Stopped;
 
 pub use crate::tokens::usage::Usage;
+pub use crate::tokens::usage::Usage as LlmUsage;
 pub use crate::tokens::usage::UsageSource;
 
 use crate::llm::retry::Retry;

@@ -62,50 +62,28 @@ pub use special::Special;
 
 use table::Table;
 
+use crate::runtime::words::words;
+
 use tiktoken_rs::tokenizer::Tokenizer;
 use tiktoken_rs::tokenizer::get_tokenizer;
 
-/// A byte-pair vocabulary compiled into the library.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Vocabulary {
-    /// Kimi K2 and K3 (and every `moonshot-*` model): 163,584 tokens.
-    Kimi,
-    /// OpenAI `o200k_base`: GPT-4o and everything after it.
-    O200k,
-    /// OpenAI `cl100k_base`: GPT-4 and GPT-3.5 Turbo.
-    Cl100k,
-    /// OpenAI `p50k_base`: Codex and `text-davinci-003`.
-    P50k,
-    /// OpenAI `r50k_base`: GPT-3, the same as GPT-2.
-    R50k,
+words! {
+    /// A byte-pair vocabulary compiled into the library.
+    Vocabulary, "vocabulary" {
+        /// Kimi K2 and K3 (and every `moonshot-*` model): 163,584 tokens.
+        Kimi = "kimi",
+        /// OpenAI `o200k_base`: GPT-4o and everything after it.
+        O200k = "o200k_base",
+        /// OpenAI `cl100k_base`: GPT-4 and GPT-3.5 Turbo.
+        Cl100k = "cl100k_base",
+        /// OpenAI `p50k_base`: Codex and `text-davinci-003`.
+        P50k = "p50k_base",
+        /// OpenAI `r50k_base`: GPT-3, the same as GPT-2.
+        R50k = "r50k_base",
+    }
 }
 
 impl Vocabulary {
-    /// Every vocabulary, in the order the documentation lists them.
-    pub const ALL: [Vocabulary; 5] = [
-        Vocabulary::Kimi,
-        Vocabulary::O200k,
-        Vocabulary::Cl100k,
-        Vocabulary::P50k,
-        Vocabulary::R50k,
-    ];
-
-    /// The name on the command line and in JSON: `kimi`, `o200k_base`, `cl100k_base`, `p50k_base`, `r50k_base`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Vocabulary::Kimi => "kimi",
-            Vocabulary::O200k => "o200k_base",
-            Vocabulary::Cl100k => "cl100k_base",
-            Vocabulary::P50k => "p50k_base",
-            Vocabulary::R50k => "r50k_base",
-        }
-    }
-
-    /// The vocabulary of that name, if there is one.
-    pub fn from_name(name: &str) -> Option<Vocabulary> {
-        Vocabulary::ALL.into_iter().find(|v| v.name() == name)
-    }
-
     /// The vocabulary that OpenAI's model of this name reads, by OpenAI's own rules; `None` for a name they do not cover.
     ///
     /// The one use of tiktoken-rs at run time: it keeps those rules current, and its tokenizers are not touched, so none of

@@ -373,7 +373,7 @@ fn long_runs_count_as_the_reference_however_they_arrive() {
     let mut random = Random(6);
     for _ in 0..texts {
         let text = random_run(&mut random);
-        for vocabulary in Vocabulary::ALL {
+        for &vocabulary in Vocabulary::ALL {
             check(vocabulary, &text);
             let parts = count_in_parts(vocabulary, &text, &mut random);
             assert_eq!(
@@ -429,7 +429,7 @@ fn worst_cases() -> Vec<(&'static str, TextOf)> {
 
 #[test]
 fn twice_the_text_is_about_twice_the_work() {
-    for vocabulary in Vocabulary::ALL {
+    for &vocabulary in Vocabulary::ALL {
         for (name, text) in worst_cases() {
             let work = |n: usize| {
                 let text = text(n);
@@ -486,7 +486,7 @@ fn special_tokens_are_text_unless_asked_for() {
 #[test]
 fn special_tokens_are_found_however_the_text_is_cut() {
     let mut random = Random(12);
-    for vocabulary in Vocabulary::ALL {
+    for &vocabulary in Vocabulary::ALL {
         let special = Special::of(vocabulary, "kimi-k2.6");
         for _ in 0..300 {
             let mut text = String::new();

@@ -64,7 +64,7 @@ fn each_language_counts_as_the_reference_from_a_file_and_from_a_pipe() {
     let sandbox = Sandbox::new("counts_languages");
     for path in fixtures() {
         let text = read(&path);
-        for vocabulary in Vocabulary::ALL {
+        for &vocabulary in Vocabulary::ALL {
             let count = format!("{}\n", reference(vocabulary, &text).len());
             let line = format!("estimate --count --vocabulary {}", vocabulary.name());
             sandbox.omk(&line).arg(&path).run().code(0).stdout(&count);
@@ -79,7 +79,7 @@ fn each_language_has_the_ids_of_the_reference() {
     let sandbox = Sandbox::new("counts_ids");
     for path in fixtures() {
         let text = read(&path);
-        for vocabulary in Vocabulary::ALL {
+        for &vocabulary in Vocabulary::ALL {
             let ids = reference(vocabulary, &text);
             let ids: String = ids.iter().map(|id| format!("{id}\n")).collect();
             let line = format!("estimate --ids --vocabulary {}", vocabulary.name());
@@ -94,7 +94,7 @@ fn each_language_has_the_ids_of_the_reference() {
 fn every_file_of_the_repository_counts_as_the_reference() {
     let sandbox = Sandbox::new("counts_repository");
     let files: Vec<PathBuf> = fixtures().into_iter().chain(own_files()).collect();
-    for vocabulary in Vocabulary::ALL {
+    for &vocabulary in Vocabulary::ALL {
         // A model of no known window: the repository has outgrown those that are known.
         let line = format!(
             "estimate --json --model claude-opus-5-5 --vocabulary {}",
@@ -148,7 +148,7 @@ fn every_file_of_the_dependencies_counts_as_the_reference() {
             too_large += 1;
             continue;
         }
-        for vocabulary in Vocabulary::ALL {
+        for &vocabulary in Vocabulary::ALL {
             if !has_reference(vocabulary, &text) {
                 unjudged += 1;
                 continue;

@@ -31,6 +31,7 @@ mod hostile;
 mod input;
 mod ledger;
 mod ledger_loss;
+mod library;
 mod models;
 mod money;
 mod plan;

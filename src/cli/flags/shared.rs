@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::flags::value::{self, Thinking};
+use crate::cli::flags::value;
 use crate::cli::flags::{Completes, Flag, Takes};
 use crate::cost::record::Transport;
 use crate::transport::sandbox::Mode;
@@ -148,8 +148,7 @@ pub(crate) static KIMI: Flag = Flag {
 pub(crate) static THINKING: Flag = Flag {
     long: "thinking",
     takes: Takes::Value("HOW", |low, v| {
-        let kinds = Thinking::ALL.map(|kind| (kind.name(), kind));
-        low.ask.thinking = Some(value::choice(v, &kinds)?);
+        low.ask.thinking = Some(value::word(v)?);
         Ok(())
     }),
     doc: "Whether, or how hard, the model reasons before it answers. What a model has no setting for is left out \

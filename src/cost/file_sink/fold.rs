@@ -28,6 +28,7 @@ use crate::cost::file_sink::segment::parse_name;
 use crate::cost::file_sink::segment::segment_name;
 use crate::cost::record::SessionCost;
 use crate::cost::sink::Notes;
+use crate::cost::sink::Removed;
 use crate::cost::sink::SinkError;
 use crate::cost::view::Period;
 use crate::runtime::atomic;
@@ -65,15 +66,6 @@ pub enum Folded {
         /// What was left aside and why, or is damaged.
         warnings: Vec<String>,
     },
-}
-
-/// What clearing removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// How many records.
-    pub records: usize,
-    /// What was left aside and why, or is damaged.
-    pub warnings: Vec<String>,
 }
 
 /// Records by their ids: the revision and the line.

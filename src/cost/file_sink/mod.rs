@@ -74,6 +74,7 @@ use crate::cost::record::SessionStatus;
 use crate::cost::sink::CostSink;
 use crate::cost::sink::Damage;
 use crate::cost::sink::Notes;
+use crate::cost::sink::Removed;
 use crate::cost::sink::Runs;
 use crate::cost::sink::SinkError;
 use crate::cost::sink::Whole;
@@ -99,7 +100,6 @@ mod tests;
 
 pub use fold::Fold;
 pub use fold::Folded;
-pub use fold::Removed;
 pub use repair::PutAside;
 pub use repair::Verified;
 
@@ -510,6 +510,10 @@ impl<F: FileSystem> JsonFileCostSink<F> {
 }
 
 impl<F: FileSystem> CostSink for JsonFileCostSink<F> {
+    fn remove(&mut self, before: SystemTime) -> Result<Removed, SinkError> {
+        JsonFileCostSink::remove(self, before)
+    }
+
     /// Looks for the id among loose records only: an id with time and chance in it is new, and a search of the segments
     /// would cost more the more there are. Who makes ids in another way asks [`JsonFileCostSink::contains`] first.
     fn append(&mut self, record: &SessionCost) -> Result<(), SinkError> {

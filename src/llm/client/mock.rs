@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 
+use crate::catalog::money::Charge;
 use crate::llm::client::Emitter;
 use crate::llm::client::Event;
 use crate::llm::client::LlmClient;
+use crate::llm::client::LlmClientConfig;
 use crate::llm::client::Observer;
 use crate::llm::client::Phase;
 use crate::llm::client::Request;
@@ -66,21 +68,22 @@ impl LlmClient for MockLlmClient {
         budget: &mut TokenBudget,
         observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
-        if budget.is_exhausted() {
-            return Err(LlmError::BudgetExhausted {
-                detail: format!("all {} tokens are used", budget.max_tokens()),
-                begun: false,
-            });
-        }
-        self.calls.push(request.clone());
+        let config = LlmClientConfig::for_model("kimi-k3");
+        let allowance = config.allowance(request, budget)?;
         let mut emitter = Emitter::new(observer);
+        emitter.before_attempt()?;
+        self.calls.push(request.clone());
         emitter.emit(Event::Phase(Phase::Waiting))?;
         let Some(reply) = self.replies.pop_front() else {
             return Err(LlmError::AgentUnavailable {
                 detail: format!("the mock has no reply for call {}", self.calls.len()),
             });
         };
-        let response = reply?;
+        let response = reply.inspect_err(|error| {
+            if error.may_have_charged() != Charge::No {
+                budget.record_usage(allowance.at_most());
+            }
+        })?;
         budget.record_usage(response.usage.total());
         emitter.emit(Event::Text(&response.text))?;
         emitter.emit(Event::Usage(&response.usage))?;

@@ -42,6 +42,7 @@ use crate::llm::types::Role;
 use crate::llm::types::TokenBudget;
 use crate::llm::types::Usage;
 use crate::runtime::signal;
+use crate::runtime::words::words;
 
 /// Someone who answers prompts.
 pub trait LlmClient {
@@ -208,40 +209,19 @@ impl Request {
     }
 }
 
-/// Whether, or how hard, a model reasons before it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thinking {
-    /// It does.
-    On,
-    /// It does not.
-    Off,
-    /// A little.
-    Low,
-    /// Thoroughly.
-    High,
-    /// As much as it can.
-    Max,
-}
-
-impl Thinking {
-    /// Every value, in the order of the documentation.
-    pub const ALL: [Thinking; 5] = [
-        Thinking::On,
-        Thinking::Off,
-        Thinking::Low,
-        Thinking::High,
-        Thinking::Max,
-    ];
-
-    /// The name, for people and for services.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Thinking::On => "on",
-            Thinking::Off => "off",
-            Thinking::Low => "low",
-            Thinking::High => "high",
-            Thinking::Max => "max",
-        }
+words! {
+    /// Whether, or how hard, a model reasons before it answers.
+    Thinking, "thinking" {
+        /// It does.
+        On = "on",
+        /// It does not.
+        Off = "off",
+        /// A little.
+        Low = "low",
+        /// Thoroughly.
+        High = "high",
+        /// As much as it can.
+        Max = "max",
     }
 }
 

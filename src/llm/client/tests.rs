@@ -74,11 +74,19 @@ fn the_mock_keeps_to_budget_and_observer_as_the_real_ones_do() {
     );
     let error = client.complete("hi", &mut budget).unwrap_err();
     assert_eq!(error.may_have_charged().name(), "no");
-    assert_eq!(
-        error.to_string(),
-        "budget exhausted: all 42 tokens are used"
+    assert!(
+        matches!(error, LlmError::BudgetExhausted { begun: false, .. }),
+        "{error}"
     );
     assert_eq!((client.calls().len(), client.remaining()), (1, 1));
+    // What failed and may be billed counts with all that it was allowed.
+    let lost = LlmError::Incomplete {
+        detail: "cut".to_string(),
+    };
+    let mut client = MockLlmClient::default().outcome(Err(lost));
+    let mut budget = TokenBudget::new(1000);
+    client.complete("hi", &mut budget).unwrap_err();
+    assert!(budget.is_exhausted());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Where a report's runs come from: this machine's ledger, or the store of its fleet.
 
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use crate::cli::commands::cost::trouble;
 use crate::cli::env::Env;
@@ -9,7 +10,7 @@ use crate::cli::flags::LowCost;
 use crate::cli::{fleet, ledger};
 use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::record::SessionCost;
-use crate::cost::sink::{CostSink, Notes, Runs, SinkError, Whole};
+use crate::cost::sink::{CostSink, Notes, Removed, Runs, SinkError, Whole};
 use crate::cost::sums::Labels;
 use crate::cost::tracker::CostTracker;
 use crate::cost::view::{Period, RecordView};
@@ -49,6 +50,13 @@ impl CostSink for Source {
         match self {
             Source::Machine(sink) => sink.save(record),
             Source::Fleet(sink) => sink.save(record),
+        }
+    }
+
+    fn remove(&mut self, before: SystemTime) -> Result<Removed, SinkError> {
+        match self {
+            Source::Machine(sink) => CostSink::remove(sink, before),
+            Source::Fleet(sink) => sink.remove(before),
         }
     }
 

@@ -189,7 +189,7 @@ static IDS: Flag = Flag {
 static VOCABULARY: Flag = Flag {
     long: "vocabulary",
     takes: Takes::Value("NAME", |low, v| {
-        low.vocabulary = Some(value::choice(v, &Vocabulary::ALL.map(|v| (v.name(), v)))?);
+        low.vocabulary = Some(value::word(v)?);
         Ok(())
     }),
     doc: "Count with this vocabulary, whatever the model. The default is the model's own.",
@@ -277,8 +277,7 @@ static ROLE: Flag = Flag {
 static TIER: Flag = Flag {
     long: "tier",
     takes: Takes::Value("CLASS", |low, v| {
-        let tiers = PricingTier::ALL.map(|tier| (tier.name(), tier));
-        low.tier = Some(value::choice(v, &tiers)?);
+        low.tier = Some(value::word(v)?);
         Ok(())
     }),
     doc: "Price class of the session's model. They stand for 2, 8 and 24 USD per 1M output tokens, and a quarter of \

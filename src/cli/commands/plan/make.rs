@@ -174,7 +174,7 @@ fn dry_run(args: &MakeArgs, brief: &Brief, env: &mut Env) -> Result<Exit, Failur
     let usd = estimate.usd();
     if args.format == Format::Json {
         let document = json!({
-            "schema": "omk.request/1", "ok": true, "exit": 0, "template": prompt.template.id(),
+            "schema": "omk.request/1", "ok": true, "exit": 0, "template": prompt.template.name(),
             "system": prompt.system, "text": prompt.text, "response_schema": prompt.schema.schema,
             "model": estimate.model.id, "input_tokens": tokens, "output_tokens": args.max_output_tokens,
             "usd": usd, "warnings": env.output.warnings(), "error": Value::Null,
