@@ -301,6 +301,31 @@ pub(crate) mod exact {
     }
 }
 
+/// An amount as the string of its exact decimal, or null.
+pub(crate) mod exact_option {
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serialize;
+    use serde::Serializer;
+
+    use crate::catalog::money::Usd;
+
+    pub(crate) fn serialize<S: Serializer>(
+        usd: &Option<Usd>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        usd.map(Usd::exact_decimal).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Usd>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .map(|text| Usd::parse(&text).map_err(serde::de::Error::custom))
+            .transpose()
+    }
+}
+
 /// Reads a decimal as a whole number of units, `decimals` of them to the dollar.
 fn parse_scaled(text: &str, decimals: u32) -> Result<u128, AmountError> {
     decimal::parse(text, decimals).map_err(|error| match error {

@@ -104,17 +104,13 @@ fn from_template(invocation: &mut Invocation, env: &Env) -> Result<Vec<&'static 
     Ok(set)
 }
 
-/// The directory of omk's own files: `$XDG_CONFIG_HOME/omk`, else `$HOME/.config/omk`. `None` when
-/// neither is set; a relative `XDG_CONFIG_HOME` is ignored, as its specification asks.
-pub(crate) fn directory(env: &Env) -> Option<PathBuf> {
-    env.base_directory("XDG_CONFIG_HOME", ".config")
-}
-
 /// The config file, and whether `OMK_CONFIG` named it.
 fn path(env: &Env) -> Option<(PathBuf, bool)> {
     match env.variable("OMK_CONFIG") {
         Some(path) => Some((path.into(), true)),
-        None => directory(env).map(|directory| (directory.join("config.json"), false)),
+        None => env
+            .config_directory()
+            .map(|directory| (directory.join("config.json"), false)),
     }
 }
 
@@ -348,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_directory_follows_xdg() {
-        let directory = |variables: &[(&str, &str)]| directory(&world(variables, b"").0);
+        let directory = |variables: &[(&str, &str)]| world(variables, b"").0.config_directory();
         assert_eq!(
             directory(&[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")]),
             Some("/x/omk".into())

@@ -166,6 +166,11 @@ impl Env {
         Some(base.join("omk"))
     }
 
+    /// The directory of omk's configuration: `$XDG_CONFIG_HOME/omk`, else `$HOME/.config/omk`.
+    pub(crate) fn config_directory(&self) -> Option<PathBuf> {
+        self.base_directory("XDG_CONFIG_HOME", ".config")
+    }
+
     /// The variable of that name. An empty one counts as unset, as in most programs: `OMK_MODEL=
     /// omk ...` unsets it.
     pub(crate) fn variable(&self, name: &str) -> Option<OsString> {

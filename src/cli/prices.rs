@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::catalog::price_file::PriceFile;
 use crate::catalog::{Catalog, Model, Price};
-use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::input::{read_file, stopped};
@@ -22,7 +21,7 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// Where `omk models update` keeps what it fetched; `None` without a config directory.
 pub(crate) fn snapshot(env: &Env) -> Option<PathBuf> {
-    Some(config::directory(env)?.join("models.dev.json"))
+    Some(env.config_directory()?.join("models.dev.json"))
 }
 
 /// The models and rates in force.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::cli::config;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::flags::value;
 use crate::runtime::text::{escape_os, nearest};
 
 /// A template is a page of text.
@@ -51,7 +51,8 @@ pub(crate) struct Template {
 
 /// The directory of the templates that are kept by name.
 pub(crate) fn directory(env: &Env) -> Option<PathBuf> {
-    config::directory(env).map(|directory| directory.join("templates"))
+    env.config_directory()
+        .map(|directory| directory.join("templates"))
 }
 
 /// The file of a template: a word is a name, everything else is a path.
@@ -150,7 +151,7 @@ fn parts(body: &str) -> Vec<Part<'_>> {
         let open = at + open;
         let inside = body.get(open + 2..).unwrap_or_default();
         let name = inside.split_once("}}").map(|(name, _)| name);
-        match name.filter(|name| is_name(name.trim())) {
+        match name.filter(|name| value::is_name(name.trim())) {
             Some(name) => {
                 parts.push(Part::Text(body.get(from..open).unwrap_or_default()));
                 parts.push(Part::Place(name.trim()));
@@ -162,14 +163,6 @@ fn parts(body: &str) -> Vec<Part<'_>> {
     }
     parts.push(Part::Text(body.get(from..).unwrap_or_default()));
     parts
-}
-
-/// A name of letters, digits, `-` and `_` that begins with a letter.
-pub(crate) fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// The names of the places of a body, each once.

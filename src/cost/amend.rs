@@ -6,55 +6,12 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::Serialize;
-
 use crate::catalog::money::Charge;
 use crate::catalog::money::Usd;
+pub use crate::cost::record::Amendment;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
-use crate::cost::record::exact_option;
-
-/// What a record said of its cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stated {
-    /// How far the run was.
-    pub status: SessionStatus,
-    /// Whether it may be billed.
-    pub charged: Charge,
-    /// The known amount.
-    #[serde(with = "exact_option")]
-    pub usd: Option<Usd>,
-    /// What it could have cost at most.
-    #[serde(with = "exact_option")]
-    pub at_most_usd: Option<Usd>,
-}
-
-impl Stated {
-    fn of(run: &SessionCost) -> Stated {
-        Stated {
-            status: run.status,
-            charged: run.charged,
-            usd: run.actual_usd,
-            at_most_usd: run.at_most_usd(),
-        }
-    }
-}
-
-/// A settlement by hand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Amendment {
-    /// When, RFC 3339 in UTC.
-    pub at: String,
-    /// Who: the user and the machine; empty where the system does not say.
-    pub by: String,
-    /// Why, in the words of whoever did it; empty for none.
-    pub note: String,
-    /// What the record said before.
-    pub before: Stated,
-    /// And after.
-    pub after: Stated,
-}
+use crate::cost::record::Stated;
 
 /// What a run is settled to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +44,15 @@ impl fmt::Display for AmendError {
 
 impl std::error::Error for AmendError {}
 
+fn stated(run: &SessionCost) -> Stated {
+    Stated {
+        status: run.status,
+        charged: run.charged,
+        usd: run.actual_usd,
+        at_most_usd: run.at_most_usd(),
+    }
+}
+
 /// Settles a run. `owner` is [`crate::cost::record::Owner::is_alive`]'s answer; a person who knows better passes
 /// `Some(false)`.
 ///
@@ -106,7 +72,7 @@ pub fn settle(
             Some(false) => {}
         }
     }
-    let before = Stated::of(run);
+    let before = stated(run);
     let (charged, usd) = match to {
         Settlement::Cost(usd) => (Charge::Yes, usd),
         Settlement::Void => (Charge::No, Usd::ZERO),
@@ -118,7 +84,7 @@ pub fn settle(
         run.status = SessionStatus::Settled;
         run.ended_at.get_or_insert_with(|| at.clone());
     }
-    let after = Stated::of(run);
+    let after = stated(run);
     run.amendments.push(Amendment {
         at,
         by,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::catalog::money::Charge;
 use crate::catalog::money::Usd;
-use crate::cost::record::exact_option;
+use crate::catalog::money::exact_option;
 use crate::tokens::usage::Usage;
 
 /// One attempt: a request to a service, or a turn of an agent with all its calls.

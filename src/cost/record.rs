@@ -23,7 +23,7 @@ use crate::catalog::Tier;
 pub use crate::catalog::money::Charge;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
-use crate::cost::amend::Amendment;
+use crate::catalog::money::exact_option;
 use crate::cost::attempt::Attempt;
 use crate::cost::estimator::CostEstimate;
 use crate::runtime::clock;
@@ -220,6 +220,36 @@ pub fn random() -> u64 {
     RandomState::new().hash_one(())
 }
 
+/// What a record said of its cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    /// How far the run was.
+    pub status: SessionStatus,
+    /// Whether it may be billed.
+    pub charged: Charge,
+    /// The known amount.
+    #[serde(with = "exact_option")]
+    pub usd: Option<Usd>,
+    /// What it could have cost at most.
+    #[serde(with = "exact_option")]
+    pub at_most_usd: Option<Usd>,
+}
+
+/// A settlement by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amendment {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Who: the user and the machine; empty where the system does not say.
+    pub by: String,
+    /// Why, in the words of whoever did it; empty for none.
+    pub note: String,
+    /// What the record said before.
+    pub before: Stated,
+    /// And after.
+    pub after: Stated,
+}
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCost {
@@ -366,26 +396,6 @@ fn transport<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Transp
     name.filter(|name| !name.is_empty())
         .map(|name| name.parse().map_err(serde::de::Error::custom))
         .transpose()
-}
-
-/// An amount as the string of its exact decimal, or null.
-pub(crate) mod exact_option {
-    use super::*;
-
-    pub(crate) fn serialize<S: Serializer>(
-        usd: &Option<Usd>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        usd.map(Usd::exact_decimal).serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Usd>, D::Error> {
-        Option::<String>::deserialize(deserializer)?
-            .map(|text| Usd::parse(&text).map_err(serde::de::Error::custom))
-            .transpose()
-    }
 }
 
 /// The rates as the ledger writes them: decimal strings of USD per 1M tokens.

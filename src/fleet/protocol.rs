@@ -26,9 +26,35 @@ use crate::fleet::document::Document;
 use crate::fleet::document::DocumentError;
 use crate::fleet::document::Hold;
 use crate::fleet::document::Standing;
-use crate::fleet::store::Current;
-use crate::fleet::store::Entry;
-use crate::fleet::store::Put;
+
+/// The document as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What a conditional write names, as the engine has it.
+    pub version: String,
+}
+
+/// What came of a conditional write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is written, as this version.
+    Done(String),
+    /// Another version is there, which the engine may hand over if it costs nothing.
+    Conflict(Option<Option<Current>>),
+}
+
+/// The record of a run, to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The day on which the run began, `2026-11-20`.
+    pub day: String,
+    /// Its id.
+    pub run: String,
+    /// The record: JSON on one line.
+    pub bytes: Vec<u8>,
+}
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

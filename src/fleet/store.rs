@@ -10,40 +10,15 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+pub use crate::fleet::protocol::Current;
+pub use crate::fleet::protocol::Entry;
+pub use crate::fleet::protocol::Put;
+
 use crate::fleet::protocol::Exchange;
 use crate::fleet::protocol::Outcome;
 use crate::fleet::protocol::Reply;
 use crate::fleet::protocol::Step;
 use crate::runtime::clock::Timer;
-
-/// The document as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Current {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// What a conditional write names, as the engine has it.
-    pub version: String,
-}
-
-/// What came of a conditional write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Put {
-    /// It is written, as this version.
-    Done(String),
-    /// Another version is there, which the engine may hand over if it costs nothing.
-    Conflict(Option<Option<Current>>),
-}
-
-/// The record of a run, to be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The day on which the run began, `2026-11-20`.
-    pub day: String,
-    /// Its id.
-    pub run: String,
-    /// The record: JSON on one line.
-    pub bytes: Vec<u8>,
-}
 
 /// What kind of trouble a store has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod completions;
 mod config;
 mod cost;
 mod counts;
+mod cycles;
 mod estimate;
 mod estimate_files;
 mod exit_codes;

@@ -9,9 +9,9 @@ use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
 use crate::cli::input::{read_file, stopped};
+use crate::cli::ledger as books;
 use crate::cli::network;
 use crate::cli::store::store;
-use crate::cli::{config, ledger as books};
 use crate::cost::file_sink::JsonFileCostSink;
 use crate::cost::fingerprint::fingerprint;
 use crate::cost::record::SessionLogRef;
@@ -400,7 +400,7 @@ fn place(directory: &Path, agent_home: &Path, env: &Env) -> Place {
 /// What omk keeps for itself.
 fn own_directories(env: &Env) -> Vec<PathBuf> {
     let state = env.base_directory("XDG_STATE_HOME", ".local/state");
-    let found = [config::directory(env), books::path(env), state];
+    let found = [env.config_directory(), books::path(env), state];
     found.into_iter().flatten().collect()
 }
 

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::catalog::Price;
 use crate::catalog::money::{AmountError, Usd};
 use crate::catalog::price_file::parse_price_flag;
-use crate::cli::template::is_name;
 use crate::cost::budget::{Budget, TagFilter, parse_budgets};
 use crate::cost::record::SessionStatus;
 use crate::llm::client::Rule;
@@ -188,6 +187,14 @@ pub(crate) fn choice<T: Copy>(value: &OsStr, choices: &[(&str, T)]) -> Result<T,
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     Err(format!("`{value}` is none of {}", names.join(", ")))
+}
+
+/// A name of letters, digits, `-` and `_` that begins with a letter.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// The word that has this name.

@@ -25,11 +25,7 @@ use crate::cost::sink::Notes;
 use crate::cost::sink::SinkError;
 use crate::runtime::atomic::FileSystem;
 
-/// The ending of a pack's name.
-pub(super) const ENDING: &str = ".pack";
 const PACK: &str = "omk-ledger-pack";
-/// The list of packs, which is now only there to stop omk 0.6.0.
-pub(super) const LIST: &str = "omk-ledger-packs";
 
 /// A record's own file.
 #[derive(Deserialize)]
@@ -53,17 +49,8 @@ struct Info {
 #[derive(Deserialize)]
 struct Header {
     info: Info,
-    replaces: Vec<String>,
     index_bytes: u64,
     data_bytes: u64,
-}
-
-/// The packs that a pack replaced.
-pub(super) fn replaced(first_line: &[u8]) -> Vec<String> {
-    let header = serde_json::from_slice::<Header>(first_line);
-    let names = header.map(|header| header.replaces).unwrap_or_default();
-    let stems = names.iter().filter_map(|name| name.strip_suffix(ENDING));
-    stems.map(str::to_string).collect()
 }
 
 impl<F: FileSystem> JsonFileCostSink<F> {

@@ -35,7 +35,6 @@ use crate::cost::file_sink::line;
 use crate::cost::file_sink::line::Flaw;
 use crate::cost::file_sink::line::Record;
 use crate::cost::file_sink::newer;
-use crate::cost::file_sink::packs;
 use crate::cost::record::SessionCost;
 use crate::cost::sink::Damage;
 use crate::cost::sink::Notes;
@@ -57,6 +56,10 @@ const GROUPS: &str = "omk-ledger-sums";
 /// The ending of the files with sums.
 pub(super) const SUMS: &str = ".sums";
 const LINES: &str = ".jsonl";
+/// The ending of a pack's name, which omk 0.6.0 wrote.
+pub(super) const PACK_ENDING: &str = ".pack";
+/// The list of packs, which is now only there to stop omk 0.6.0.
+pub(super) const PACK_LIST: &str = "omk-ledger-packs";
 /// So often may the segments change while a reader opens them. Each change is a fold of another process, and a fold takes
 /// longer than opening some files.
 const MAX_CHANGES: usize = 100;
@@ -66,6 +69,19 @@ const MAX_LINE: u64 = 1 << 26;
 /// Looks at a record and its line; says why when it cannot be used.
 pub(super) type Visit<'v> =
     dyn FnMut(&Record<'_>, &[u8]) -> Result<ControlFlow<()>, &'static str> + 'v;
+
+/// What a pack of omk 0.6.0 says of the packs that it replaced.
+fn pack_replaced(first_line: &[u8]) -> Vec<String> {
+    #[derive(Default, Deserialize)]
+    struct Header {
+        replaces: Vec<String>,
+    }
+
+    let header = serde_json::from_slice::<Header>(first_line).unwrap_or_default();
+    let names = header.replaces.iter();
+    let stems = names.filter_map(|name| name.strip_suffix(PACK_ENDING));
+    stems.map(str::to_string).collect()
+}
 
 /// A segment's first line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,7 +237,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         period: Period,
     ) -> Result<Option<Vec<Stored>>, SinkError> {
         let list = |notes: &mut Notes| -> Result<_, SinkError> {
-            let packs = self.names("packs", packs::ENDING, notes)?;
+            let packs = self.names("packs", PACK_ENDING, notes)?;
             Ok((self.names("segments", LINES, notes)?, packs))
         };
         let before = list(notes)?;
@@ -240,7 +256,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         for name in &before.1 {
             let path = self
                 .directory("packs")
-                .join(format!("{name}{}", packs::ENDING));
+                .join(format!("{name}{}", PACK_ENDING));
             all.push((Kind::Pack, name.clone(), path));
         }
         let mut opened = Vec::new();
@@ -274,7 +290,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
             Err(_) => None,
         };
         let replaces = match (&kind, &header) {
-            (Kind::Pack, _) => packs::replaced(&header_line),
+            (Kind::Pack, _) => pack_replaced(&header_line),
             (_, Some(header)) => header.replaces.clone(),
             (_, None) => Vec::new(),
         };
@@ -456,7 +472,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
     /// Tells omk 0.6.0, which knows of no segments, that this ledger is not for it: it would report too little.
     fn first_segment(&self) -> Result<(), SinkError> {
         self.create("segments")?;
-        let bytes = line::seal(packs::LIST, "\"packs\":[]");
+        let bytes = line::seal(PACK_LIST, "\"packs\":[]");
         self.put(
             &self.path().join("packs.json"),
             "segments",

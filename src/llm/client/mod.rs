@@ -7,6 +7,7 @@
 
 pub mod acp;
 mod agent;
+mod attempts;
 pub mod http;
 mod mock;
 mod permissions;

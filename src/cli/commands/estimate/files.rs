@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cli::commands::estimate::text::Input;
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -16,6 +15,19 @@ use crate::runtime::text::escape_os;
 
 /// Steps of a walk through a directory: far above what a tree of source files has.
 const STEPS: u64 = 10_000_000;
+
+/// An input that was read.
+#[derive(Debug)]
+pub(super) struct Input {
+    /// As it was given on the command line.
+    pub(super) name: String,
+    /// Its length as read.
+    pub(super) bytes: u64,
+    /// Its tokens for each way of counting, in their order.
+    pub(super) tokens: Vec<u64>,
+    /// How many files it is, where files are added up.
+    pub(super) files: Option<u64>,
+}
 
 /// What to read.
 #[derive(Debug, Default)]

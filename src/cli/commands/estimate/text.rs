@@ -17,7 +17,7 @@ use crate::cli::commands::estimate::Show;
 use crate::cli::commands::estimate::TextArgs;
 use crate::cli::commands::estimate::cut;
 use crate::cli::commands::estimate::exact;
-use crate::cli::commands::estimate::files::{self, File, Files};
+use crate::cli::commands::estimate::files::{self, File, Files, Input};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Cached;
@@ -38,19 +38,6 @@ pub(super) struct Way {
     pub(super) vocabulary: Vocabulary,
     /// The special tokens that are recognised; none by default.
     pub(super) special: &'static [Special],
-}
-
-/// An input that was read.
-#[derive(Debug)]
-pub(super) struct Input {
-    /// As it was given on the command line.
-    pub(super) name: String,
-    /// Its length as read.
-    pub(super) bytes: u64,
-    /// Its tokens for each [`Way`], in their order.
-    pub(super) tokens: Vec<u64>,
-    /// How many files it is, where files are added up.
-    pub(super) files: Option<u64>,
 }
 
 /// What one model makes of all inputs together, as one user message.
