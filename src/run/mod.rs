@@ -70,6 +70,7 @@ use crate::run::limits::Counted;
 use crate::run::limits::Situation;
 use crate::runtime::clock::Clock;
 use crate::runtime::clock::format_rfc3339;
+use crate::tokens::usage::Contradiction;
 use crate::tokens::usage::Usage;
 
 pub use crate::run::limits::Limits;
@@ -79,6 +80,9 @@ pub const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// Hosts whose keys belong to a subscription.
 const PLAN_HOSTS: [&str; 2] = ["api.kimi.com", "api.kimi.ai"];
+
+/// Contradictory reports that are kept of one run.
+const MAX_CONTRADICTIONS: usize = 16;
 
 /// Finds the log of a session by its name.
 type FindLog = dyn Fn(&str) -> Option<SessionLogRef>;
@@ -252,6 +256,8 @@ pub struct Progress {
     pub denials: Vec<Denial>,
     /// What the caller should know.
     pub warnings: Vec<String>,
+    /// Usage that contradicts itself, as the peer reported it.
+    pub contradictions: Vec<Contradiction>,
     /// The peer's names for the requests.
     pub request_ids: Vec<String>,
 }
@@ -644,6 +650,15 @@ impl<S: CostSink> Observer for Watch<'_, S> {
                     (false, charged) => account.end(retry.error.root().kind(), charged),
                 }
                 self.run.journal.update();
+            }
+            Event::Contradiction(contradiction) => {
+                let progress = &mut self.run.progress;
+                if !progress.contradictions.contains(contradiction)
+                    && progress.contradictions.len() < MAX_CONTRADICTIONS
+                {
+                    progress.warnings.push(contradiction.detail.clone());
+                    progress.contradictions.push(contradiction.clone());
+                }
             }
             Event::Usage(usage) => {
                 self.run.journal.account_mut().report(*usage);

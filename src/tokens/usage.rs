@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
 
+use crate::runtime::text;
 use crate::runtime::words::words;
 
 words! {
@@ -157,6 +160,103 @@ impl Usage {
             source: self.source.max(other.source),
             unreported: self.unreported.saturating_add(other.unreported),
         }
+    }
+}
+
+/// The largest figure that is taken for a count of tokens: beyond it JSON numbers are not exact, and no call comes near it.
+const MAX_FIGURE: u64 = 1 << 53;
+/// Bytes of a peer's usage that are kept for a report.
+const MAX_RAW_BYTES: usize = 4096;
+
+/// Usage figures of a peer that contradict each other, or that are no counts of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Contradiction {
+    /// What is wrong, as a sentence for people.
+    pub detail: String,
+    /// The usage as the peer wrote it; a string where it is not JSON, or too long to be kept whole.
+    pub raw: Value,
+}
+
+impl Contradiction {
+    /// That of these figures, for all of these reasons.
+    pub(crate) fn new(reasons: &[String], raw: &Value) -> Contradiction {
+        let whole = raw.to_string();
+        let raw = match whole.len() > MAX_RAW_BYTES {
+            true => Value::String(text::truncate(&whole, MAX_RAW_BYTES).into_owned()),
+            false => raw.clone(),
+        };
+        Contradiction {
+            detail: format!(
+                "the reported usage is wrong: {}; omk counts the greater reading",
+                reasons.join("; ")
+            ),
+            raw,
+        }
+    }
+}
+
+/// Reads figures one by one and keeps the reasons why some cannot be used.
+pub(crate) struct Figures<'a> {
+    of: &'a Map<String, Value>,
+    pub(crate) reasons: Vec<String>,
+}
+
+impl<'a> Figures<'a> {
+    /// The figures of an object; `Err` with the reason for anything else.
+    pub(crate) fn of(raw: &'a Value) -> Result<Figures<'a>, String> {
+        match raw {
+            Value::Object(of) => Ok(Figures {
+                of,
+                reasons: Vec::new(),
+            }),
+            other => Err(format!("an object is expected, not {}", kind(other))),
+        }
+    }
+
+    /// A count of tokens by its name; `None` where it is absent, null or no count.
+    pub(crate) fn count(&mut self, name: &str) -> Option<u64> {
+        let value = self.of.get(name)?;
+        self.check(name, value)
+    }
+
+    /// A count within an object of details.
+    pub(crate) fn detail(&mut self, object: &str, name: &str) -> Option<u64> {
+        match self.of.get(object)? {
+            Value::Null => None,
+            Value::Object(details) => self.check(name, details.get(name)?),
+            other => {
+                let reason = format!("{object} is {}, not an object", kind(other));
+                if !self.reasons.contains(&reason) {
+                    self.reasons.push(reason);
+                }
+                None
+            }
+        }
+    }
+
+    fn check(&mut self, name: &str, value: &Value) -> Option<u64> {
+        if value.is_null() {
+            return None;
+        }
+        let count = value.as_u64().filter(|count| *count <= MAX_FIGURE);
+        if count.is_none() {
+            let shown = value.to_string();
+            let shown = text::truncate(&shown, 60);
+            self.reasons
+                .push(format!("{name} is {shown}, not a number of tokens"));
+        }
+        count
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
 }
 

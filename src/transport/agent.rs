@@ -8,7 +8,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::runtime::text;
+use crate::tokens::usage::Contradiction;
+use crate::tokens::usage::Figures;
 use crate::transport::jsonrpc::Id;
 
 /// Characters of a peer's message kept in a failure.
@@ -31,6 +35,30 @@ impl Usage {
     /// Whether every figure is 0, which is how Kimi Code writes "not told".
     pub fn is_zero(&self) -> bool {
         *self == Usage::default()
+    }
+
+    /// Reads the figures of a call, under the names for input, output, cache read and cache write. Absent ones are 0. `None`
+    /// where they cannot be used, or are null: then the call is one without a report.
+    pub(super) fn read(raw: &Value, names: [&str; 4]) -> (Option<Usage>, Option<Contradiction>) {
+        if raw.is_null() {
+            return (None, None);
+        }
+        let mut figures = match Figures::of(raw) {
+            Ok(figures) => figures,
+            Err(reason) => return (None, Some(Contradiction::new(&[reason], raw))),
+        };
+        let [input, output, cache_read, cache_write] =
+            names.map(|name| figures.count(name).unwrap_or(0));
+        if !figures.reasons.is_empty() {
+            return (None, Some(Contradiction::new(&figures.reasons, raw)));
+        }
+        let usage = Usage {
+            input,
+            cache_read,
+            cache_write,
+            output,
+        };
+        (Some(usage), None)
     }
 
     /// Both together.
@@ -151,6 +179,8 @@ pub enum Event {
     },
     /// A call of the model is over; sub-agents' calls overlap.
     CallEnded(CallEnd),
+    /// The usage of a call is wrong, so that it counts as one without a report.
+    Contradiction(Contradiction),
     /// The agent has shortened its history.
     Compacted,
     /// The agent found the prompt too long for its window, and is about to ask with a part of it or with none.

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::runtime::file;
+use crate::tokens::usage::Contradiction;
 use crate::transport::agent::Answered;
 use crate::transport::agent::Event;
 use crate::transport::agent::Failure;
@@ -414,6 +415,8 @@ pub enum Fact {
         own: bool,
         /// Tokens in the model's window now.
         context: Option<u64>,
+        /// Why the usage cannot be used, where it was reported and cannot.
+        contradiction: Option<Contradiction>,
     },
     /// Tokens in the model's window now.
     Context(u64),
@@ -474,7 +477,13 @@ pub(super) fn account(calls: &mut Calls, fact: &Fact, events: &mut Vec<Event>) {
     match fact {
         Fact::Call { .. } => calls.begin(events),
         Fact::Part { .. } | Fact::Tool { .. } => calls.said(),
-        Fact::Used { usage, context, .. } => {
+        Fact::Used {
+            usage,
+            context,
+            contradiction,
+            ..
+        } => {
+            events.extend(contradiction.clone().map(Event::Contradiction));
             calls.report(*usage, events);
             if let Some(context) = context {
                 calls.measured(*context);

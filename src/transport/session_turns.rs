@@ -16,6 +16,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::runtime::file;
+use crate::tokens::usage::Contradiction;
 use crate::transport::agent::CallEnd;
 use crate::transport::agent::Event;
 use crate::transport::agent::Usage;
@@ -26,6 +27,9 @@ use crate::transport::session_log::account;
 
 /// The longest line that is read: a prompt stands whole on one, and agents take 100 MB.
 const MAX_LINE: u64 = 16 * 1024 * 1024;
+
+/// Contradictions that are kept of one log.
+pub const MAX_CONTRADICTIONS: usize = 8;
 
 /// One call of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub struct Turns {
     pub turns: Vec<Turn>,
     /// Sub-agents whose calls stand in this log already, as kimi-cli's do that work in the foreground.
     pub sub_agents: BTreeSet<String>,
+    /// Usage that cannot be used, at most [`MAX_CONTRADICTIONS`].
+    pub contradictions: Vec<Contradiction>,
 }
 
 /// Takes a log line by line.
@@ -219,6 +225,12 @@ impl TurnReader {
             let usage = match event {
                 Event::CallEnded(CallEnd::Reported(usage)) => Some(usage),
                 Event::CallEnded(CallEnd::Unreported) => None,
+                Event::Contradiction(contradiction) => {
+                    if self.found.contradictions.len() < MAX_CONTRADICTIONS {
+                        self.found.contradictions.push(contradiction);
+                    }
+                    continue;
+                }
                 _ => continue,
             };
             let call = Call {
@@ -521,6 +533,8 @@ mod tests {
             r#"{"type":"turn.prompt","turnId":0,"origin":{"kind":"user"},"promptId":"p","time":1e300}"#,
             r#"{"type":"usage.record","model":"a","usage":{"inputOther":18446744073709551615,"output":1},"time":-1}"#,
             r#"{"type":"usage.record","model":"a","usage":{"inputOther":-1}}"#,
+            r#"{"type":"usage.record","model":7,"usage":[]}"#,
+            r#"{"type":"usage.record","model":"a","usage"#,
             r#"{"type":"llm.request","model":"m","modelAlias":"a"}"#,
             r#"{"type":"context.append_loop_event","event":{"type":"content.part"}}"#,
             r#"{"type":"turn.ended","turnId":0,"reason":"cancelled"}"#,

@@ -21,6 +21,7 @@ use serde_json::Value;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use crate::tokens::usage::Contradiction;
 use crate::transport::agent::Answer;
 use crate::transport::agent::Ask;
 use crate::transport::agent::AskId;
@@ -370,11 +371,13 @@ impl Wire {
                 let Some(status) = event.status() else {
                     return;
                 };
-                if let Some(tokens) = status.context_tokens {
+                if let Some(tokens) = status.context() {
                     self.calls.measured(tokens);
                 }
-                if let Some(usage) = status.token_usage {
-                    self.calls.report(Some(usage.into()), &mut events);
+                let (usage, contradiction) = status.usage();
+                if usage.is_some() || contradiction.is_some() {
+                    events.extend(contradiction.map(Event::Contradiction));
+                    self.calls.report(usage, &mut events);
                 }
             }
             "CompactionBegin" => self.calls.unreported(&mut events),
@@ -713,31 +716,29 @@ struct ReturnValue {
 /// The figures of a call, on the wire and in the session's file.
 #[derive(Deserialize)]
 pub(super) struct StatusUpdate {
-    pub(super) token_usage: Option<TokenUsage>,
-    pub(super) context_tokens: Option<u64>,
-    pub(super) message_id: Option<String>,
+    #[serde(default)]
+    token_usage: Value,
+    #[serde(default)]
+    context_tokens: Value,
+    #[serde(default)]
+    pub(super) message_id: Value,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-pub(super) struct TokenUsage {
-    #[serde(default)]
-    input_other: u64,
-    #[serde(default)]
-    output: u64,
-    #[serde(default)]
-    input_cache_read: u64,
-    #[serde(default)]
-    input_cache_creation: u64,
-}
+impl StatusUpdate {
+    /// The usage of the call, and why it cannot be used where it cannot.
+    pub(super) fn usage(&self) -> (Option<Usage>, Option<Contradiction>) {
+        let names = [
+            "input_other",
+            "output",
+            "input_cache_read",
+            "input_cache_creation",
+        ];
+        Usage::read(&self.token_usage, names)
+    }
 
-impl From<TokenUsage> for Usage {
-    fn from(usage: TokenUsage) -> Usage {
-        Usage {
-            input: usage.input_other,
-            cache_read: usage.input_cache_read,
-            cache_write: usage.input_cache_creation,
-            output: usage.output,
-        }
+    /// Tokens in the model's window.
+    pub(super) fn context(&self) -> Option<u64> {
+        self.context_tokens.as_u64()
     }
 }
 

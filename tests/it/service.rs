@@ -88,6 +88,8 @@ pub(crate) enum Told {
     Everywhere,
     /// Not at all.
     Nowhere,
+    /// At the end, as this JSON, whatever it is.
+    As(&'static str),
 }
 
 /// How an answer ends.
@@ -530,7 +532,9 @@ fn speak(
     charge: Charge,
 ) -> io::Result<()> {
     let streams = call.body["stream"] == true;
-    let is_told = answer.told != Told::Nowhere && answer.end == End::Done && answer.error.is_none();
+    let is_told = !matches!(answer.told, Told::Nowhere | Told::As(_))
+        && answer.end == End::Done
+        && answer.error.is_none();
     // Before the first byte: whoever has the answer must find it on the bill.
     shared.state().bill.push((charge, is_told));
     if !streams {
@@ -601,6 +605,9 @@ fn speak(
     say(last, None)?;
     if matches!(answer.told, Told::AtTheEnd | Told::Everywhere) {
         say(json!([]), Some(usage(charge)))?;
+    }
+    if let Told::As(usage) = answer.told {
+        say(json!([]), Some(serde_json::from_str(usage).unwrap()))?;
     }
     send(stream, "data: [DONE]\n\n")?;
     send(stream, "")

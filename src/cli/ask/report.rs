@@ -14,6 +14,7 @@ use crate::cost::record::{CostKind, Transport};
 use crate::llm::retry::Retry;
 use crate::llm::types::{Denial, FinishReason, LlmResponse, Usage};
 use crate::run;
+use crate::tokens::usage::Contradiction;
 
 /// The run of a command.
 type Run = run::Run<JsonFileCostSink>;
@@ -58,14 +59,14 @@ struct ModelReport<'a> {
 pub(crate) struct CostReport<'a> {
     /// What is known: the price of the usage that was reported.
     usd: Option<Usd>,
-    /// The same as a decimal string.
-    usd_exact: Option<String>,
     at_least_usd: Option<Usd>,
     /// Null where nothing bounds it.
     at_most_usd: Option<Usd>,
     kind: &'static str,
     price: Option<PriceReport<'a>>,
     charged: &'static str,
+    /// Usage that contradicts itself, as it was reported.
+    contradictions: &'a [Contradiction],
 }
 
 /// What was expected before anything was sent.
@@ -135,7 +136,6 @@ impl<'a> CostReport<'a> {
             .filter(|_| run.record().kind != CostKind::Unknown);
         CostReport {
             usd,
-            usd_exact: usd.map(Usd::exact_decimal),
             at_least_usd: run.at_least_usd(),
             at_most_usd: run.at_most_usd(),
             kind: run.record().kind.name(),
@@ -144,6 +144,7 @@ impl<'a> CostReport<'a> {
                 None => None,
             },
             charged: run.charged().name(),
+            contradictions: &run.progress().contradictions,
         }
     }
 }

@@ -282,6 +282,9 @@ impl<L: Launch> Run<'_, L> {
             if let Some(end) = of_call(&event, agent.source()) {
                 heard = heard.and(end.emit(emitter));
             }
+            if let agent::Event::Contradiction(contradiction) = &event {
+                heard = heard.and(emitter.emit(Event::Contradiction(contradiction)));
+            }
         }
         let mut usage = agent.usage();
         if distrusted {
@@ -585,6 +588,9 @@ impl Turn<'_, '_, '_> {
                     call.emit(self.emitter)?;
                 }
                 self.on_usage()
+            }
+            agent::Event::Contradiction(contradiction) => {
+                self.emit(Event::Contradiction(&contradiction))
             }
             agent::Event::PromptCut if !self.quiet => Err(LlmError::ContextLengthExceeded {
                 detail: "the agent found the prompt too long for the window it was configured with, and would have asked \

@@ -44,6 +44,7 @@ use crate::llm::types::TokenBudget;
 use crate::llm::types::Usage;
 use crate::runtime::signal;
 use crate::runtime::words::words;
+use crate::tokens::usage::Contradiction;
 
 /// Someone who answers prompts.
 pub trait LlmClient {
@@ -420,6 +421,9 @@ pub enum Event<'a> {
     },
     /// The usage of the whole run so far, in place of what an earlier event told.
     Usage(&'a Usage),
+    /// The peer reported figures that contradict each other or are no counts of tokens. They count with the greater reading,
+    /// or as not reported.
+    Contradiction(&'a Contradiction),
     /// The text of the step so far is the answer, whole and final. An agent may still take its time to end; a plain service
     /// has said its last word and needs no such event.
     Answered,
@@ -534,6 +538,7 @@ impl<'o> Emitter<'o> {
             Event::CallStarted { .. }
             | Event::CallEnded { .. }
             | Event::Usage(_)
+            | Event::Contradiction(_)
             | Event::Answered
             | Event::Tick
             | Event::Session(_) => None,

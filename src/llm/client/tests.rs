@@ -19,6 +19,7 @@ impl Observer for Notes {
             Event::CallStarted { .. } => "call".to_string(),
             Event::CallEnded { .. } => "called".to_string(),
             Event::Usage(usage) => format!("usage {}", usage.total()),
+            Event::Contradiction(found) => found.detail.clone(),
             Event::Session(session) => format!("session {session}"),
             Event::Answered => "answered".to_string(),
             Event::Tick => "tick".to_string(),

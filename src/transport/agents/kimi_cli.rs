@@ -86,7 +86,10 @@ fn fact(line: &[u8]) -> Option<Fact> {
         #[serde(borrow)]
         message: Typed<'a>,
     }
-    fact_of(&serde_json::from_slice::<Entry<'_>>(line).ok()?.message)
+    match serde_json::from_slice::<Entry<'_>>(line) {
+        Ok(entry) => fact_of(&entry.message),
+        Err(_) => super::torn_usage(line, "token_usage"),
+    }
 }
 
 /// What an event says, in a log or on the wire.
@@ -108,20 +111,16 @@ pub(in crate::transport) fn fact_of(event: &Typed<'_>) -> Option<Fact> {
         "StepRetry" => Fact::Retry(event.retry()?),
         "StatusUpdate" => {
             let status = event.status()?;
-            match (status.token_usage, status.message_id) {
-                (Some(usage), _) => Fact::Used {
-                    usage: Some(usage.into()),
-                    alias: None,
-                    own: false,
-                    context: status.context_tokens,
-                },
-                (None, Some(_)) => Fact::Used {
-                    usage: None,
-                    alias: None,
-                    own: false,
-                    context: None,
-                },
-                (None, None) => return None,
+            let (usage, contradiction) = status.usage();
+            if usage.is_none() && contradiction.is_none() && status.message_id.is_null() {
+                return None;
+            }
+            Fact::Used {
+                usage,
+                alias: None,
+                own: false,
+                context: status.context(),
+                contradiction,
             }
         }
         "CompactionBegin" => Fact::Unreported,
@@ -223,6 +222,7 @@ mod tests {
                 alias: None,
                 own: false,
                 context,
+                contradiction: None,
             })
         };
         let status = r#"{"type":"StatusUpdate","payload":{"token_usage":{"input_other":40,"output":4},"context_tokens":44,"message_id":"c"}}"#;

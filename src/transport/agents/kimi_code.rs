@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::transport::agent::Failure;
@@ -30,6 +31,7 @@ use crate::transport::agents::Dialect;
 use crate::transport::agents::Protocol;
 use crate::transport::agents::Settings;
 use crate::transport::agents::numbers;
+use crate::transport::agents::torn_usage;
 use crate::transport::session_log::Fact;
 use crate::transport::session_log::TurnEnd;
 
@@ -95,7 +97,9 @@ fn session_in_index(index: &[u8], session: &str) -> Option<PathBuf> {
 
 fn fact(line: &[u8]) -> Option<Fact> {
     // Most lines are of no interest and some are long: their type is read first, which copies nothing.
-    let kind = serde_json::from_slice::<Kind>(line).ok()?.kind;
+    let Ok(Kind { kind }) = serde_json::from_slice(line) else {
+        return torn_usage(line, "usage.record");
+    };
     match kind.as_str() {
         "turn.prompt" => {
             let line: TurnPrompt = serde_json::from_slice(line).ok()?;
@@ -118,12 +122,20 @@ fn fact(line: &[u8]) -> Option<Fact> {
         }
         "usage.record" => {
             let line: UsageRecord = serde_json::from_slice(line).ok()?;
-            let usage = Usage::from(line.usage);
+            let names = [
+                "inputOther",
+                "output",
+                "inputCacheRead",
+                "inputCacheCreation",
+            ];
+            let (usage, contradiction) = Usage::read(&line.usage, names);
+            let alias = line.model.as_str().unwrap_or_default();
             Some(Fact::Used {
-                usage: (!usage.is_zero()).then_some(usage),
-                alias: Some(line.model).filter(|alias| !alias.is_empty()),
+                usage: usage.filter(|usage| !usage.is_zero()),
+                alias: (!alias.is_empty()).then(|| alias.to_string()),
                 own: line.usage_scope == "session",
                 context: None,
+                contradiction,
             })
         }
         "token_counting.measured" => {
@@ -251,34 +263,11 @@ struct Measured {
 #[serde(rename_all = "camelCase")]
 struct UsageRecord {
     #[serde(default)]
-    model: String,
-    usage: TokenUsage,
+    model: Value,
     #[serde(default)]
-    usage_scope: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TokenUsage {
+    usage: Value,
     #[serde(default)]
-    input_other: u64,
-    #[serde(default)]
-    output: u64,
-    #[serde(default)]
-    input_cache_read: u64,
-    #[serde(default)]
-    input_cache_creation: u64,
-}
-
-impl From<TokenUsage> for Usage {
-    fn from(usage: TokenUsage) -> Usage {
-        Usage {
-            input: usage.input_other,
-            cache_read: usage.input_cache_read,
-            cache_write: usage.input_cache_creation,
-            output: usage.output,
-        }
-    }
+    usage_scope: Value,
 }
 
 #[derive(Deserialize)]

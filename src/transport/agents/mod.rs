@@ -17,11 +17,14 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 pub use crate::transport::agents::config::Models;
 pub use crate::transport::agents::kimi_agent::KIMI_AGENT;
 pub use crate::transport::agents::kimi_cli::KIMI_CLI;
 pub use crate::transport::agents::kimi_code::KIMI_CODE;
 
+use crate::tokens::usage::Contradiction;
 use crate::transport::agent::fit;
 use crate::transport::session_log::Fact;
 use crate::transport::session_log::find_session;
@@ -217,6 +220,23 @@ pub fn from_version(output: &str) -> Result<Agent, Refusal> {
         Some((dialect, version)) => version.map(|version| Agent { dialect, version }),
         None => Err(Refusal::Unknown { said: fit(line) }),
     }
+}
+
+/// A line with a usage that is not JSON, such as one that was written while the disk was full: a call was made all the same.
+fn torn_usage(line: &[u8], name: &str) -> Option<Fact> {
+    let text = String::from_utf8_lossy(line);
+    if !text.contains(&format!("\"{name}\"")) {
+        return None;
+    }
+    let reason = format!("a line of the log with {name} is not JSON");
+    let raw = Value::String(text.into_owned());
+    Some(Fact::Used {
+        usage: None,
+        alias: None,
+        own: false,
+        context: None,
+        contradiction: Some(Contradiction::new(&[reason], &raw)),
+    })
 }
 
 /// Major and minor of `1.51.0`; a suffix of the patch is fine, anything else is no version.

@@ -259,6 +259,7 @@ impl Case {
                 Event::Superseded => "superseded".to_string(),
                 Event::Retry(retry) => format!("retry {}/{}", retry.attempt, retry.of),
                 Event::Usage(usage) => format!("usage {}", usage.total()),
+                Event::Contradiction(found) => found.detail.clone(),
                 Event::Answered => {
                     assert_eq!(
                         running.get(),

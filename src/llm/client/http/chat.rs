@@ -2,8 +2,8 @@
 //!
 //! No input or output here. OpenAI's shapes with Moonshot's rules and the liberties that services take with them: usage in
 //! three places, reasoning under three names, errors in the middle of a success. Unknown fields are ignored, known ones of
-//! a wrong type are an error where text could get lost and "not told" where a figure could. Refuses to add usage up: each
-//! report replaces the one before, since services repeat themselves.
+//! a wrong type are an error where text could get lost, and reported as a contradiction where a figure could. Usage is not
+//! added up: each report replaces the one before, since services repeat themselves.
 //!
 //! Sources: Moonshot's OpenAPI description (2026-08) for the fields, its own clients' source (kimi-cli 1.49, kimi-code
 //! 2026-08) for where usage and reasoning are found.
@@ -11,7 +11,6 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::Deserializer;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,9 +26,13 @@ use crate::llm::types::Usage;
 use crate::llm::types::UsageSource;
 use crate::runtime::base64;
 use crate::runtime::text;
+use crate::tokens::usage::Contradiction;
+use crate::tokens::usage::Figures;
 
 /// Characters of a peer's text kept in an error.
 const MAX_SHOWN_CHARS: usize = 300;
+/// Contradictions that are reported of one answer.
+const MAX_CONTRADICTIONS: usize = 8;
 
 /// Whether a model takes a temperature. Kimi's since K2.5 refuse any but their own with a 400; the plan's short names mean
 /// the same models.
@@ -217,7 +220,7 @@ struct Chunk<'a> {
     #[serde(borrow, default)]
     choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
-    usage: Option<Reported>,
+    usage: Option<Value>,
     #[serde(default)]
     error: Option<Value>,
 }
@@ -231,7 +234,7 @@ struct Choice<'a> {
     #[serde(borrow, default)]
     finish_reason: Option<Cow<'a, str>>,
     #[serde(default)]
-    usage: Option<Reported>,
+    usage: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -269,53 +272,82 @@ impl Delta<'_> {
     }
 }
 
-/// Usage in both spellings: Moonshot's own at the top, OpenAI's in the details.
-#[derive(Deserialize)]
-struct Reported {
-    #[serde(default, deserialize_with = "figure")]
-    prompt_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "figure")]
-    completion_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "figure")]
-    cached_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "figure")]
-    cache_write_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "figure")]
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(default)]
-    prompt_tokens_details: Option<Value>,
-    #[serde(default)]
-    completion_tokens_details: Option<Value>,
-}
-
-/// A count, or nothing where something else stands: a figure that cannot be read is one that was not told.
-fn figure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Ok(Value::deserialize(deserializer)?.as_u64())
-}
-
-impl Reported {
-    /// In our words; nothing when neither the prompt nor the answer was counted.
-    fn read(&self) -> Option<Usage> {
-        if self.prompt_tokens.is_none() && self.completion_tokens.is_none() {
-            return None;
-        }
-        let detail = |details: &Option<Value>, name: &str| {
-            details.as_ref().and_then(|d| d.get(name)?.as_u64())
-        };
-        let of_prompt = |name| detail(&self.prompt_tokens_details, name);
-        let mut usage = Usage::from_prompt_total(
-            self.prompt_tokens,
-            self.cached_tokens.or_else(|| of_prompt("cached_tokens")),
-            self.cache_write_tokens
-                .or(self.cache_creation_input_tokens)
-                .or_else(|| of_prompt("cache_write_tokens"))
-                .or_else(|| of_prompt("cache_creation_input_tokens")),
-            self.completion_tokens,
-            UsageSource::Provider,
-        );
-        usage.reasoning = detail(&self.completion_tokens_details, "reasoning_tokens");
-        Some(usage)
+/// Reads usage in both spellings: Moonshot's own at the top, OpenAI's in the details. `None` when neither the prompt nor the
+/// answer was counted; the contradiction where figures cannot all be true, of which the greater reading is taken.
+fn read_usage(raw: &Value) -> (Option<Usage>, Option<Contradiction>) {
+    if raw.is_null() {
+        return (None, None);
     }
+    let mut figures = match Figures::of(raw) {
+        Ok(figures) => figures,
+        Err(reason) => return (None, Some(Contradiction::new(&[reason], raw))),
+    };
+    let prompt = figures.count("prompt_tokens");
+    let completion = figures.count("completion_tokens");
+    let total = figures.count("total_tokens");
+    let cached = [
+        figures.count("cached_tokens"),
+        figures.detail("prompt_tokens_details", "cached_tokens"),
+    ];
+    let written = [
+        figures.count("cache_write_tokens"),
+        figures.count("cache_creation_input_tokens"),
+        figures.detail("prompt_tokens_details", "cache_write_tokens"),
+        figures.detail("prompt_tokens_details", "cache_creation_input_tokens"),
+    ];
+    let reasoning = figures.detail("completion_tokens_details", "reasoning_tokens");
+    let mut reasons = figures.reasons;
+    if prompt == Some(0) && completion == Some(0) {
+        reasons.push("no call uses 0 tokens".to_string());
+        return (None, Some(Contradiction::new(&reasons, raw)));
+    }
+    let cached_tokens = match cached {
+        [Some(top), Some(detail)] if top != detail => {
+            reasons.push(format!("cached_tokens is {top} and {detail}"));
+            // A cached token costs less than another.
+            Some(top.min(detail))
+        }
+        [top, detail] => top.or(detail),
+    };
+    let written_tokens = written.into_iter().flatten().next();
+    let mut usage = Usage::from_prompt_total(
+        prompt,
+        cached_tokens,
+        written_tokens,
+        completion,
+        UsageSource::Provider,
+    );
+    usage.reasoning = reasoning;
+    let of_cache = cached_tokens
+        .unwrap_or(0)
+        .saturating_add(written_tokens.unwrap_or(0));
+    if let Some(prompt) = prompt.filter(|prompt| of_cache > *prompt) {
+        reasons.push(format!(
+            "{of_cache} tokens of the cache are more than the {prompt} of the prompt"
+        ));
+        // As if the prompt were counted without them.
+        usage.input = Some(prompt);
+    }
+    if let (Some(completion), Some(reasoning)) = (completion, reasoning)
+        && reasoning > completion
+    {
+        reasons.push(format!(
+            "{reasoning} tokens of reasoning are more than the {completion} of the answer"
+        ));
+        usage.output = Some(completion.saturating_add(reasoning));
+    }
+    if let (Some(prompt), Some(completion), Some(total)) = (prompt, completion, total)
+        && total != prompt.saturating_add(completion)
+    {
+        reasons.push(format!(
+            "total_tokens is {total}, and prompt and answer have {}",
+            prompt.saturating_add(completion)
+        ));
+        usage.output = usage.output.max(Some(total.saturating_sub(prompt)));
+    }
+    let contradiction = (!reasons.is_empty()).then(|| Contradiction::new(&reasons, raw));
+    let is_counted = prompt.is_some() || completion.is_some();
+    (is_counted.then_some(usage), contradiction)
 }
 
 /// An answer as far as it came.
@@ -326,6 +358,9 @@ pub(super) struct Answer {
     model: Option<String>,
     finish_reason: Option<String>,
     usage: Option<Usage>,
+    /// A report that could not be read: what was reported may not be all.
+    is_distrusted: bool,
+    contradictions: Vec<Contradiction>,
     /// The service said that there is no more.
     is_done: bool,
 }
@@ -399,10 +434,11 @@ impl Answer {
         if let Some(model) = chunk.model.filter(|model| !model.is_empty()) {
             self.model = Some(model.into_owned());
         }
-        let mut usage = chunk.usage.as_ref().and_then(Reported::read);
+        let reported = chunk.usage.filter(|usage| !usage.is_null());
         // A report that comes alone is the last one; beside text it may be one of many.
         let is_alone = chunk.choices.as_ref().is_none_or(Vec::is_empty);
         // We ask for one choice, so another is not ours; the last chunk may have none.
+        let mut of_choice = None;
         let choice = chunk.choices.into_iter().flatten();
         for choice in choice.filter(|choice| choice.index.unwrap_or(0) == 0) {
             if let Some(delta) = &choice.delta {
@@ -416,17 +452,66 @@ impl Answer {
             if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
                 self.finish_reason = Some(reason.into_owned());
             }
-            usage = usage.or_else(|| choice.usage.as_ref().and_then(Reported::read));
+            of_choice = of_choice.or(choice.usage);
         }
-        if let Some(mut usage) = usage {
-            if !is_alone && !self.has_ended() {
-                usage.unreported = 1;
+        for raw in [reported, of_choice].into_iter().flatten() {
+            let (usage, contradiction) = read_usage(&raw);
+            if let Some(contradiction) = contradiction {
+                self.is_distrusted |= usage.is_none();
+                self.contradict(contradiction, emitter)?;
             }
-            if self.usage != Some(usage) {
-                self.usage = Some(usage);
-                emitter.emit(Event::Usage(&usage))?;
+            if let Some(usage) = usage {
+                return self.take_usage(usage, is_alone, &raw, emitter);
             }
         }
+        Ok(())
+    }
+
+    fn take_usage(
+        &mut self,
+        mut usage: Usage,
+        is_alone: bool,
+        raw: &Value,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<(), LlmError> {
+        if !is_alone && !self.has_ended() {
+            usage.unreported = 1;
+        }
+        if let Some(before) = self.usage
+            && before.total() > usage.total()
+        {
+            let reason = format!(
+                "it has fallen from {} tokens to {}",
+                before.total(),
+                usage.total()
+            );
+            let contradiction = Contradiction::new(&[reason], raw);
+            self.contradict(contradiction, emitter)?;
+            usage = Usage {
+                unreported: usage.unreported,
+                ..before
+            };
+        }
+        if self.usage != Some(usage) {
+            self.usage = Some(usage);
+            emitter.emit(Event::Usage(&usage))?;
+        }
+        Ok(())
+    }
+
+    /// Reports a contradiction, each one once.
+    fn contradict(
+        &mut self,
+        contradiction: Contradiction,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<(), LlmError> {
+        if self.contradictions.contains(&contradiction)
+            || self.contradictions.len() >= MAX_CONTRADICTIONS
+        {
+            return Ok(());
+        }
+        emitter.emit(Event::Contradiction(&contradiction))?;
+        self.contradictions.push(contradiction);
         Ok(())
     }
 
@@ -457,7 +542,7 @@ impl Answer {
             });
         }
         let mut warnings = Vec::new();
-        if self.usage.is_none() {
+        if self.usage.is_none() && self.contradictions.is_empty() {
             warnings.push("the service did not report the usage".to_string());
         }
         if reason.is_none() {
@@ -473,7 +558,7 @@ impl Answer {
             usage: match self.usage {
                 // The answer is whole, so the last report is about all of it.
                 Some(usage) => Usage {
-                    unreported: u32::from(usage.counts().is_none()),
+                    unreported: u32::from(usage.counts().is_none() || self.is_distrusted),
                     ..usage
                 },
                 None => Usage::unknown(UsageSource::Provider),
@@ -648,10 +733,10 @@ mod tests {
     }
 
     #[test]
-    fn details_are_read_and_the_top_goes_first() {
+    fn usage_is_read_at_the_top_and_in_the_details() {
         let details = r#"{"prompt_tokens":100,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":60,"cache_write_tokens":30},"completion_tokens_details":{"reasoning_tokens":4}}"#;
         check_usage(details, [Some(10), Some(60), Some(30), Some(5), Some(4)]);
-        let both = r#"{"prompt_tokens":100,"completion_tokens":5,"cached_tokens":50,"prompt_tokens_details":{"cached_tokens":60}}"#;
+        let both = r#"{"prompt_tokens":100,"completion_tokens":5,"cached_tokens":50,"prompt_tokens_details":{"cached_tokens":50}}"#;
         check_usage(both, [Some(50), Some(50), None, Some(5), None]);
         let null = r#"{"prompt_tokens":100,"completion_tokens":5,"cached_tokens":null,"prompt_tokens_details":{"cached_tokens":60}}"#;
         check_usage(null, [Some(40), Some(60), None, Some(5), None]);
@@ -660,22 +745,105 @@ mod tests {
         check_usage(anthropic, [Some(93), None, Some(7), Some(5), None]);
     }
 
+    /// The contradictions that an answer with this usage reports.
+    fn contradictions(usage: &str) -> Vec<Contradiction> {
+        let chunk = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+        let mut found = Vec::new();
+        let mut observer = |event: Event<'_>| {
+            if let Event::Contradiction(contradiction) = event {
+                found.push(contradiction.clone());
+            }
+            ControlFlow::Continue(())
+        };
+        let mut answer = Answer::default();
+        let mut emitter = Emitter::new(&mut observer);
+        for chunk in [TEXT, STOP, &chunk, &chunk] {
+            answer.take(chunk, &mut emitter).unwrap();
+        }
+        found
+    }
+
+    #[test]
+    fn the_greater_reading_of_contradictory_usage_counts_and_is_reported_once() {
+        for (usage, expected, says) in [
+            (
+                r#"{"prompt_tokens":5,"completion_tokens":3,"cached_tokens":9}"#,
+                [Some(5), Some(9), None, Some(3), None],
+                "9 tokens of the cache are more than the 5 of the prompt",
+            ),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":120}"#,
+                [Some(100), None, None, Some(50), None],
+                "total_tokens is 120, and prompt and answer have 150",
+            ),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":190}"#,
+                [Some(100), None, None, Some(90), None],
+                "total_tokens is 190",
+            ),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":50,"completion_tokens_details":{"reasoning_tokens":60}}"#,
+                [Some(100), None, None, Some(110), Some(60)],
+                "60 tokens of reasoning are more than the 50 of the answer",
+            ),
+            (
+                r#"{"prompt_tokens":100,"completion_tokens":5,"cached_tokens":60,"prompt_tokens_details":{"cached_tokens":50}}"#,
+                [Some(50), Some(50), None, Some(5), None],
+                "cached_tokens is 60 and 50",
+            ),
+            (
+                r#"{"prompt_tokens":"12","completion_tokens":5,"prompt_tokens_details":[7]}"#,
+                [None, None, None, Some(5), None],
+                "prompt_tokens is \"12\", not a number of tokens; prompt_tokens_details is an array",
+            ),
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":9223372036854775808}"#,
+                [Some(9), None, None, None, None],
+                "completion_tokens is 9223372036854775808",
+            ),
+            (
+                r#"{"prompt_tokens":-1}"#,
+                [None; 5],
+                "prompt_tokens is -1, not a number of tokens",
+            ),
+            (r#"[1,2]"#, [None; 5], "an object is expected, not an array"),
+            (
+                r#"{"prompt_tokens":0,"completion_tokens":0}"#,
+                [None; 5],
+                "no call uses 0 tokens",
+            ),
+        ] {
+            check_usage(usage, expected);
+            let found = contradictions(usage);
+            assert_eq!(found.len(), 1, "{usage}: {found:?}");
+            assert!(found[0].detail.contains(says), "{}", found[0].detail);
+            assert_eq!(found[0].raw, serde_json::from_str::<Value>(usage).unwrap());
+        }
+        let sound = r#"{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}"#;
+        assert_eq!(contradictions(sound), []);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_read_or_falls_takes_nothing_away() {
+        let good = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;
+        let torn = r#"{"choices":[],"usage":[9]}"#;
+        let usage = answer(&[TEXT, STOP, good, torn]).unwrap().usage;
+        assert_eq!(
+            (usage.input, usage.output, usage.unreported),
+            (Some(9), Some(4), 1)
+        );
+        let less = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#;
+        let usage = answer(&[TEXT, STOP, good, less]).unwrap().usage;
+        assert_eq!((usage.output, usage.unreported), (Some(4), 0));
+    }
+
     #[test]
     fn what_was_not_told_is_unknown_and_never_nothing() {
         check_usage(
             r#"{"completion_tokens":5}"#,
             [None, None, None, Some(5), None],
         );
-        check_usage(
-            r#"{"prompt_tokens":"12","completion_tokens":5,"prompt_tokens_details":7}"#,
-            [None, None, None, Some(5), None],
-        );
-        for usage in [
-            "null",
-            "{}",
-            r#"{"total_tokens":7}"#,
-            r#"{"prompt_tokens":-1}"#,
-        ] {
+        for usage in ["null", "{}", r#"{"total_tokens":7}"#] {
             check_usage(usage, [None; 5]);
         }
         let response = answer(&[TEXT, STOP, "[DONE]"]).unwrap();
