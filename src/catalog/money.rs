@@ -271,9 +271,10 @@ impl fmt::Display for Usd {
     }
 }
 
+/// As its exact decimal, a string: a number could lose digits.
 impl Serialize for Usd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_json().serialize(serializer)
+        self.exact_decimal().serialize(serializer)
     }
 }
 
@@ -307,6 +308,7 @@ pub(crate) mod exact_option {
     use serde::Deserializer;
     use serde::Serialize;
     use serde::Serializer;
+    use serde_json::Value;
 
     use crate::catalog::money::Usd;
 
@@ -320,9 +322,16 @@ pub(crate) mod exact_option {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Usd>, D::Error> {
-        Option::<String>::deserialize(deserializer)?
-            .map(|text| Usd::parse(&text).map_err(serde::de::Error::custom))
-            .transpose()
+        let text = match Value::deserialize(deserializer)? {
+            Value::Null => return Ok(None),
+            Value::String(text) => text,
+            // As documents show it.
+            Value::Number(number) => number.to_string(),
+            _ => return Err(serde::de::Error::custom("an amount is expected")),
+        };
+        Usd::parse(&text)
+            .map(Some)
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -486,7 +495,11 @@ mod tests {
             ("12.5", "12.5"),
         ] {
             assert_eq!(usd(exact).exact_decimal(), exact);
-            assert_eq!(serde_json::to_string(&usd(exact)).unwrap(), json);
+            assert_eq!(usd(exact).to_json().to_string(), json);
+            assert_eq!(
+                serde_json::to_value(usd(exact)).unwrap(),
+                Value::from(exact)
+            );
         }
         assert_eq!(usd("0.000000000001").to_json().to_string(), "1e-12");
         assert_eq!(usd("0.000000000001").as_f64(), 1e-12);

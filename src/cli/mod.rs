@@ -15,6 +15,7 @@ mod flags;
 mod fleet;
 mod history;
 mod input;
+mod json;
 mod ledger;
 mod network;
 mod output;

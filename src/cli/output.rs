@@ -120,7 +120,7 @@ impl Output {
     /// Prints one JSON document and the end of its line.
     pub(crate) fn json(&mut self, document: &impl Serialize) -> Result<(), Failure> {
         self.printed = true;
-        match serde_json::to_writer(&mut self.stdout, document) {
+        match crate::cli::json::write(&mut self.stdout, document) {
             Ok(()) => self.print("\n"),
             Err(error) => Err(write_failure(&io::Error::from(error))),
         }

@@ -148,7 +148,7 @@ fn what_prompts_cost_is_reported_listed_and_explained() {
     assert_eq!(document["schema"], "omk.cost-report/1");
     assert_eq!(document["rows"][0]["key"], "kimi-k3");
     assert_eq!(document["total"]["runs"], 2);
-    let usd = document["total"]["usd"].as_str().unwrap();
+    let usd = document["total"]["usd_exact"].as_str().unwrap();
     report.check(Usd::parse(usd).unwrap() > Usd::ZERO, "an amount");
     assert_eq!(
         document["total"]["tokens"],
@@ -250,14 +250,17 @@ fn reports_by_everything_and_of_any_time() {
         assert_eq!(keys(line), expected, "{line}");
     }
     let total = &report("")["total"];
-    assert_eq!(total["usd"], "1.255");
+    assert_eq!(
+        (&total["usd"], &total["usd_exact"]),
+        (&json!(1.255), &json!("1.255"))
+    );
     assert_eq!(
         total["in_doubt"],
-        json!({"runs": 1, "at_least_usd": "0", "at_most_usd": "0.5"})
+        json!({"runs": 1, "at_least_usd": 0, "at_least_usd_exact": "0", "at_most_usd": 0.5, "at_most_usd_exact": "0.5"})
     );
     assert_eq!(
         total["plan"],
-        json!({"runs": 1, "list_price_usd": "0", "unpriced_runs": 1})
+        json!({"runs": 1, "list_price_usd": 0, "list_price_usd_exact": "0", "unpriced_runs": 1})
     );
     assert_eq!(
         (&total["unpriced_runs"], &total["open_runs"]),
@@ -375,8 +378,8 @@ fn a_gate_is_silent_while_all_is_well() {
     assert_eq!(document["error"]["kind"], "budget");
     assert_eq!(
         document["budgets"][0],
-        json!({"budget": "tag:ci=3/week", "per": "week", "tag": "ci", "limit_usd": "3", "spent_usd": "4",
-            "reserved_usd": "0", "unknown_runs": 0, "over": true})
+        json!({"budget": "tag:ci=3/week", "per": "week", "tag": "ci", "limit_usd": 3, "limit_usd_exact": "3", "spent_usd": 4,
+            "spent_usd_exact": "4", "reserved_usd": 0, "reserved_usd_exact": "0", "unknown_runs": 0, "over": true})
     );
     omk(&sandbox, "cost check")
         .run()
@@ -566,12 +569,12 @@ fn a_killed_run_is_settled_from_the_log_of_its_agent() {
     assert_eq!(recovered(&dry, 0)["status"], "settled");
     let outcome = omk(&sandbox, "cost recover --json --price-file prices.json").run();
     // Two calls of the main agent and one of its sub-agent: 3 x (600 + 400 / 2 + 30 x 10) / 1M.
-    assert_eq!(recovered(&outcome, 0)["usd"], "0.0033");
+    assert_eq!(recovered(&outcome, 0)["usd_exact"], "0.0033");
     assert_eq!(recovered(&outcome, 0)["status"], "settled");
     for place in 1..4 {
         let run = recovered(&outcome, place);
         assert_eq!(
-            (&run["status"], &run["at_most_usd"]),
+            (&run["status"], &run["at_most_usd_exact"]),
             (&json!("unknown"), &json!("0.5")),
             "{place}"
         );
@@ -646,11 +649,11 @@ fn a_session_that_was_gone_on_with_by_hand_is_not_the_runs() {
     legacy_session(&sandbox, "run-2", &legacy_turn(NINE + 1, 30, false));
     keep(&sandbox, &[run, cut]);
     let outcome = omk(&sandbox, "cost recover --json").run();
-    assert_eq!(recovered(&outcome, 0)["usd"], "0.0011");
+    assert_eq!(recovered(&outcome, 0)["usd_exact"], "0.0011");
     assert_eq!(recovered(&outcome, 0)["status"], "settled");
     let cut = recovered(&outcome, 1);
     assert_eq!(
-        (&cut["status"], &cut["at_most_usd"], &cut["log"]),
+        (&cut["status"], &cut["at_most_usd_exact"], &cut["log"]),
         (&json!("unknown"), &json!("0.5"), &json!(true))
     );
     // The turn that someone typed later is imported, and the run's is not.
@@ -721,10 +724,10 @@ fn sessions_are_imported_once_with_their_sub_agents_and_real_models() {
     omk(&sandbox, "cost list").run().stdout("no runs\n");
     let first = omk(&sandbox, line).run().code(0).json();
     assert_eq!((&first["added"], &first["known"]), (&json!(5), &json!(2)));
-    assert_eq!(first["sums"]["usd"], "0.0033");
+    assert_eq!(first["sums"]["usd"], 0.0033);
     assert_eq!(
         first["sums"]["plan"],
-        json!({"runs": 1, "list_price_usd": "0", "unpriced_runs": 1})
+        json!({"runs": 1, "list_price_usd": 0, "list_price_usd_exact": "0", "unpriced_runs": 1})
     );
     // The foreground's 7 once, the background's 9 once.
     assert_eq!(first["sums"]["tokens"]["output"], 3 * 30 + 2 * 30 + 7 + 9);
@@ -763,6 +766,62 @@ fn sessions_are_imported_once_with_their_sub_agents_and_real_models() {
     );
     omk(&sandbox, "cost import claude").run().code(2);
     omk(&sandbox, "cost import").run().code(2);
+}
+
+/// What another agent did is not Kimi's to bill, and what Kimi Code did afterwards in the same session is.
+#[test]
+fn a_session_copied_from_another_agent_is_not_billed_as_kimis() {
+    let sandbox = Sandbox::new("a_session_copied_from_another_agent_is_not_billed_as_kimis");
+    let foreign = "{\"type\":\"turn.prompt\",\"turnId\":0,\"origin\":{\"kind\":\"user\"},\"promptId\":\"msg_0\",\"time\":1795165500000}\n\
+                   {\"type\":\"usage.record\",\"model\":\"claude\",\"usage\":{\"inputOther\":700,\"output\":70},\"time\":1795165500001}\n\
+                   {\"type\":\"turn.ended\",\"turnId\":0,\"reason\":\"completed\",\"time\":1795165500002}\n";
+    let log = format!("{foreign}{}", fixture("code_tool"));
+    let import = |session: &str, state: &str| {
+        let directory = code_session(&sandbox, session, &[("main", &log)]);
+        std::fs::write(directory.join("state.json"), state).unwrap();
+        let line = "cost import kimi --json --dry-run";
+        let found = omk(&sandbox, line).run().code(0).json();
+        std::fs::remove_dir_all(directory).unwrap();
+        (found["added"].clone(), found["foreign_calls"].clone())
+    };
+    let own = import(
+        "session_own",
+        r#"{"custom":{"imported_from_kimi_cli":false}}"#,
+    );
+    assert_eq!(own, (json!(2), json!(0)));
+    for state in [
+        r#"{"custom":{"imported_from_claude_code":true}}"#,
+        r#"{"importedFrom":"codex"}"#,
+    ] {
+        assert_eq!(
+            import("session_copied", state),
+            (json!(1), json!(1)),
+            "{state}"
+        );
+    }
+}
+
+#[test]
+fn a_usage_record_that_cannot_be_read_is_reported_and_leaves_the_turn_unsettled() {
+    let sandbox = Sandbox::new("a_usage_record_that_cannot_be_read_is_reported");
+    let log = fixture("code_tool");
+    let record = log
+        .lines()
+        .find(|line| line.contains("usage.record"))
+        .unwrap();
+    let broken = "{\"type\":\"usage.record\",\"model\":\"__kimi_env_model__\",\"usage\":{\"inputOther\":-5,\"output\":[]}}";
+    let log = log.replacen(record, &format!("{record}\n{broken}"), 1);
+    code_session(&sandbox, "session_a", &[("main", &log)]);
+    let outcome = omk(&sandbox, "cost import kimi --json").run();
+    outcome.stderr_contains(
+        "inputOther is -5, not a number of tokens; output is [], not a number of tokens",
+    );
+    outcome.stderr_contains("\"inputOther\":-5");
+    let run = &omk(&sandbox, "cost list --json").run().code(0).json()["runs"][0];
+    assert_eq!(
+        (&run["status"], &run["usage"]["unreported"]),
+        (&json!("unknown"), &json!(1))
+    );
 }
 
 #[test]
@@ -1078,17 +1137,20 @@ fn a_run_that_is_killed_stays_open_with_its_bound_until_it_is_recovered() {
         .run()
         .code(0)
         .json();
-    let bound = open["runs"][0]["at_most_usd"].as_str().unwrap();
+    let bound = open["runs"][0]["at_most_usd_exact"].as_str().unwrap();
     assert!(Usd::parse(bound).unwrap() > Usd::ZERO);
     let outcome = omk(&sandbox, "cost recover --json").run();
     let run = recovered(&outcome, 0);
     assert_eq!(
-        (&run["status"], &run["at_most_usd"]),
+        (&run["status"], &run["at_most_usd_exact"]),
         (&json!("unknown"), &json!(bound))
     );
     let total = omk(&sandbox, "cost report --json").run().code(0).json()["total"].clone();
     assert_eq!(
-        (&total["unknown_runs"], &total["in_doubt"]["at_most_usd"]),
+        (
+            &total["unknown_runs"],
+            &total["in_doubt"]["at_most_usd_exact"]
+        ),
         (&json!(1), &json!(bound))
     );
     omk(&sandbox, "cost recover")

@@ -70,7 +70,7 @@ fn share(name: &str, store: &str) {
         .code(0)
         .json();
     assert_eq!(shown["open"].as_array().unwrap().len(), 0);
-    let spent = shown["budgets"][0]["spent_usd"]
+    let spent = shown["budgets"][0]["spent_usd_exact"]
         .as_str()
         .unwrap()
         .to_string();
@@ -78,12 +78,12 @@ fn share(name: &str, store: &str) {
     let own = run(one.omk("cost list --json").env("OMK_BUDGET", "1/day"))
         .code(0)
         .json();
-    assert_eq!(own["runs"][0]["usd"], spent.as_str());
+    assert_eq!(own["runs"][0]["usd_exact"], spent.as_str());
     let all = run(team.omk(two, "cost list --fleet --json"))
         .code(0)
         .json();
     assert_eq!(all["matching"], 1);
-    assert_eq!(all["runs"][0]["usd"], spent.as_str());
+    assert_eq!(all["runs"][0]["usd_exact"], spent.as_str());
     run(team.omk(two, "cost report --fleet")).code(0);
     run(team.omk(two, "cost check --fleet")).code(0);
     run(team.omk(two, "cost export --fleet --format csv")).code(0);

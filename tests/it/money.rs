@@ -93,6 +93,69 @@ fn an_answer_without_usage_counts_with_its_bound() {
 }
 
 #[test]
+fn negative_usage_counts_with_the_bound() {
+    two_of_twelve(
+        "negative",
+        || {
+            let told = Told::As(r#"{"prompt_tokens":-5,"completion_tokens":-7}"#);
+            Answer::text(["fine"]).told(told).into()
+        },
+        |sandbox, service| {
+            let outcome = prompt(sandbox, service, "").run();
+            let text = outcome.stderr_text();
+            let is_refused = text.contains("budget exhausted");
+            let is_told = text.contains("prompt_tokens is -5, not a number of tokens");
+            outcome.check(is_refused || is_told, "a warning");
+        },
+    );
+}
+
+#[test]
+fn contradictory_usage_counts_with_the_greater_reading_and_is_shown_raw() {
+    for (number, (raw, usd, at_most)) in [
+        // 5 tokens at 1 USD and 9 cached ones at 0.5, 2 of the answer at 490, for a million.
+        (
+            r#"{"prompt_tokens":5,"completion_tokens":2,"cached_tokens":9}"#,
+            Some("0.0009895"),
+            Some("0.0009895"),
+        ),
+        (
+            r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":120}"#,
+            Some("0.0246"),
+            Some("0.0246"),
+        ),
+        (r#"[100,50]"#, None, None),
+        (
+            r#"{"prompt_tokens":9,"completion_tokens":9223372036854775808}"#,
+            None,
+            None,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sandbox = Sandbox::new(&format!("contradictory_usage_{number}"));
+        let service = Service::new(move |_| Answer::text(["fine"]).told(Told::As(raw)));
+        let url = service.url();
+        let flags = "--price 1,0.5,490 --max-output-tokens 1000 --json";
+        let outcome = sandbox
+            .omk(&format!("prompt --base-url {url} {flags} Why?"))
+            .env("MOONSHOT_API_KEY", KEY)
+            .run();
+        outcome.stderr_contains("the reported usage is wrong");
+        let cost = &outcome.code(0).json()["cost"];
+        let raw: Value = serde_json::from_str(raw).unwrap();
+        outcome.check(cost["contradictions"][0]["raw"] == raw, "the raw usage");
+        outcome.check(cost["usd_exact"].as_str() == usd, "the greater reading");
+        match at_most {
+            Some(most) => outcome.check(cost["at_most_usd_exact"] == most, "nothing is open"),
+            // 1000 tokens of the answer may be billed.
+            None => outcome.check(cost["at_most_usd"].as_f64() > Some(0.49), "the bound"),
+        };
+    }
+}
+
+#[test]
 fn a_gateway_timeout_counts_with_its_bound() {
     two_of_twelve(
         "gateway",

@@ -368,7 +368,7 @@ fn runs_that_start_at_once_do_not_pass_a_budget() {
         let document = run.code(0).stderr("").json();
         let usd = |name: &str| Usd::parse(document["budgets"][0][name].as_str().unwrap()).unwrap();
         assert_eq!(document["budgets"][0]["unknown_runs"], 0);
-        (usd("spent_usd"), usd("reserved_usd"))
+        (usd("spent_usd_exact"), usd("reserved_usd_exact"))
     };
     assert_eq!(check(), (Usd::ZERO, limit));
 

@@ -1,16 +1,18 @@
-//! Agents' session logs as books: which logs a session has, and what calls in them come to.
+//! The session logs of agents: which logs a session has, and what the calls in them cost.
 //!
-//! Shared by what settles a killed run and what imports a session. It refuses to take a price for the whole of several
-//! calls: rates may depend on the size of each prompt, so every call is priced by itself and one without a price leaves
-//! the sum unknown.
+//! Shared by what settles a killed run and what imports a session. Every call is priced by itself, since rates may depend on
+//! the size of each prompt; one without a price leaves the sum unknown.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::catalog::money::Usd;
 use crate::catalog::{Billing, Catalog, Model, TokenCounts};
 use crate::cost::record::{CostKind, SessionCost, Usage, UsageSource};
+use crate::tokens::usage::Contradiction;
 use crate::transport::agent::Usage as CallUsage;
 use crate::transport::agents::{self, Dialect};
 use crate::transport::session_log;
@@ -22,6 +24,8 @@ pub(super) struct Session {
     pub(super) turns: Vec<Turn>,
     /// Those of the sub-agents that have a log of their own, with the agent's name.
     pub(super) others: Vec<(String, Vec<Turn>)>,
+    /// Usage in the logs that cannot be used.
+    pub(super) contradictions: Vec<Contradiction>,
 }
 
 /// Reads a session from a byte of its main log on; `None` where there is no such log.
@@ -35,28 +39,49 @@ pub(super) fn read_session(
         return Ok(None);
     }
     let found = read_turns(&main, dialect, offset)?;
-    let others = sub_agents(directory, dialect, &found.sub_agents)?;
-    Ok(Some(Session {
+    let mut session = Session {
         turns: found.turns,
-        others,
-    }))
+        others: Vec::new(),
+        contradictions: found.contradictions,
+    };
+    sub_agents(directory, dialect, &found.sub_agents, &mut session)?;
+    Ok(Some(session))
 }
 
-/// The turns of a session's sub-agents, each with its agent's name. `known` are those whose calls stand in the main log.
+/// Whether another agent's session was copied here, as Kimi Code's `import-sessions` does: its calls are not Kimi's, and
+/// those of kimi-cli stand in kimi-cli's own log. Kimi Code marks such a session in `state.json`, as
+/// `custom.imported_from_AGENT` (source: packages/migration-legacy of Kimi Code, 2026-08).
+pub(super) fn is_copied(directory: &Path) -> bool {
+    let state = std::fs::read(directory.join("state.json")).unwrap_or_default();
+    let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+    let is_mark = |(name, value): (&String, &Value)| {
+        let name = name.to_ascii_lowercase().replace('_', "");
+        name.starts_with("importedfrom") && !matches!(value, Value::Null | Value::Bool(false))
+    };
+    [Some(&state), state.get("custom"), state.get("metadata")]
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .any(|members| members.iter().any(is_mark))
+}
+
+/// Adds the turns of a session's sub-agents, each with its agent's name. `known` are those whose calls stand in the main log.
 fn sub_agents(
     directory: &Path,
     dialect: &'static Dialect,
     known: &BTreeSet<String>,
-) -> io::Result<Vec<(String, Vec<Turn>)>> {
+    session: &mut Session,
+) -> io::Result<()> {
     let main = directory.join(dialect.main_log);
-    let mut found = Vec::new();
     for log in session_log::logs(directory)? {
         let agent = session_log::agent_of(&log);
         if log != main && !known.contains(&agent) {
-            found.push((agent, read_turns(&log, dialect, 0)?.turns));
+            let found = read_turns(&log, dialect, 0)?;
+            session.others.push((agent, found.turns));
+            session.contradictions.extend(found.contradictions);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What calls used, as far as they told; `None` when none did.

@@ -11,7 +11,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::ExportFormat;
 use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, shared, value};
 use crate::cli::flags::{LowArgs, UsageError};
-use crate::cli::fleet;
+use crate::cli::{fleet, json};
 use crate::cost::export::{CSV_COLUMNS, Metrics, csv_line, csv_run};
 use crate::runtime::atomic::{AtomicFile, AtomicWriteError, Disk, sweep_beside};
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Nothing,
     at_most: 0,
     summary: "write the ledger for other programs",
-    doc: "Writes the runs of the ledger as {--format} says. jsonl has a whole record on each line, csv the main columns, and \
+    doc: "Writes the runs of the ledger as {--format} says. jsonl has a whole record on each line, with every amount as a number and as a decimal, csv the main columns, and \
 openmetrics the sums of runs that are over, for the textfile collector of the Prometheus node exporter: what is counted \
 there only rises, unless `omk cost clear` removes something.",
     examples: &[
@@ -126,8 +126,9 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             let Some(record) = filter.matches(run).then(whole).flatten() else {
                 return ControlFlow::Continue(());
             };
-            let done = match serde_json::to_string(&record) {
-                Ok(line) => out.put(&format!("{line}\n")),
+            let mut line = Vec::new();
+            let done = match json::write(&mut line, &record) {
+                Ok(()) => out.put(&format!("{}\n", String::from_utf8_lossy(&line))),
                 Err(error) => {
                     let detail = format!("the record {}: {error}", record.id);
                     Err(Failure::new(Exit::Failed, "cost", detail))

@@ -52,7 +52,8 @@ AGENT there is today is `kimi`: Kimi Code below KIMI_CODE_HOME (~/.kimi-code) an
 Sub-agents are in, each call once; turns that omk ran itself are not, since the ledger has them. Running it again adds what \
 is new and nothing twice.\n\n\
 A turn is priced by the model that its log names; kimi-cli's logs name none, so {--model} says which it was, or the turn \
-has no price. What the Kimi Code plan paid for is marked, and never added to money. A turn under way waits for the next import.",
+has no price. What the Kimi Code plan paid for is marked, and never added to money. A turn under way waits for the next import. \
+What another agent did in a session that Kimi Code copied is not added.",
     examples: &[
         ("omk cost import kimi --dry-run", "What there is to read."),
         (
@@ -100,6 +101,8 @@ struct Document {
     own: u64,
     under_way: u64,
     undated: u64,
+    /// Calls of other agents, in sessions that were copied from them.
+    foreign_calls: u64,
     /// What was added, or would be.
     sums: SumsReport,
 }
@@ -120,6 +123,7 @@ struct Tally {
     own: u64,
     under_way: u64,
     undated: u64,
+    foreign: u64,
     sums: Sums,
 }
 
@@ -208,6 +212,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         own,
         under_way,
         undated,
+        foreign,
         sums,
     } = import.tally;
     if undated > 0 {
@@ -229,6 +234,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
                 own,
                 under_way,
                 undated,
+                foreign_calls: foreign,
                 sums: SumsReport::of(&sums),
             },
             None,
@@ -257,6 +263,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         (known, "known already"),
         (own, "of omk's own runs"),
         (under_way, "under way"),
+        (foreign, "calls of other agents left out"),
     ] {
         if count > 0 {
             line.push_str(&format!(", {count} {what}"));
@@ -354,12 +361,23 @@ impl Import<'_> {
         let agents = match books::read_session(directory, dialect, 0) {
             Ok(None) => return Ok(false),
             Ok(Some(mut found)) => {
+                for contradiction in &found.contradictions {
+                    env.output.warning(format!(
+                        "the session `{}`: {}: {}",
+                        escape_os(directory),
+                        contradiction.detail,
+                        contradiction.raw
+                    ));
+                }
                 found.others.insert(0, ("main".to_string(), found.turns));
+                if books::is_copied(directory) {
+                    self.leave_out_foreign(&mut found.others);
+                }
                 found.others
             }
             Err(error) => {
                 env.output.warning(format!(
-                    "the session `{}` is left aside: {error}",
+                    "the session `{}` is not imported: {error}",
                     escape_os(directory)
                 ));
                 return Ok(true);
@@ -410,6 +428,15 @@ impl Import<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Leaves the calls of a copied session out that another agent made: Kimi Code logs each of its own when it asks.
+    fn leave_out_foreign(&mut self, agents: &mut [(String, Vec<Turn>)]) {
+        for turn in agents.iter_mut().flat_map(|(_, turns)| turns) {
+            let before = turn.calls.len();
+            turn.calls.retain(|call| call.model.is_some());
+            self.tally.foreign += before.saturating_sub(turn.calls.len()) as u64;
+        }
     }
 
     /// A record for each model of a turn, with the chance in its name.
@@ -485,7 +512,7 @@ impl Import<'_> {
             return Ok(());
         }
         let (mut known, mut updated) = (BTreeSet::new(), 0);
-        // What is left aside was told of by the first reading.
+        // The first reading has warned of what cannot be read.
         let read = self.ledger.report_records(period, &mut |view, whole| {
             let place = batch.binary_search_by(|run| run.id.as_str().cmp(view.id));
             if let Some(run) = place.ok().and_then(|place| batch.get(place)) {

@@ -77,7 +77,6 @@ static FORCE: Flag = Flag {
 struct Document<'a> {
     id: &'a str,
     usd: Option<Usd>,
-    usd_exact: Option<String>,
     amendment: Option<&'a Amendment>,
 }
 
@@ -121,7 +120,6 @@ fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             &Document {
                 id: &run.id,
                 usd: run.actual_usd,
-                usd_exact: run.actual_usd.map(Usd::exact_decimal),
                 amendment: run.amendments.last(),
             },
             None,

@@ -62,7 +62,6 @@ struct DamageReport {
     runs: u64,
     /// What they can have cost at most; null when that cannot be read.
     at_most_usd: Option<Usd>,
-    at_most_usd_exact: Option<String>,
     /// Where `omk cost repair` put it.
     moved_to: Option<String>,
     /// The record that stands for the runs now.
@@ -76,7 +75,6 @@ impl DamageReport {
             what: damage.what.clone(),
             runs: damage.runs,
             at_most_usd: damage.bound,
-            at_most_usd_exact: damage.bound.map(Usd::exact_decimal),
             moved_to: None,
             id: None,
         }
