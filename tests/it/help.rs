@@ -127,9 +127,12 @@ fn a_reader_that_leaves_is_not_an_error() {
 #[test]
 fn every_flag_of_the_help_is_in_the_man_page() {
     let sandbox = Sandbox::new("every_flag_of_the_help_is_in_the_man_page");
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/omk.1")).unwrap();
-    let page = page.replace("\\-", "-");
+    let manual = crate::tidy::root().join("man");
+    let read = |name: &str| std::fs::read_to_string(manual.join(name)).unwrap();
     for command in COMMANDS {
+        let word = command.split(' ').next().unwrap();
+        let page = read("omk.1") + &read(&format!("omk-{word}.1"));
+        let page = page.replace("\\-", "-");
         let help = sandbox.omk(&format!("{command} -h")).run();
         for flag in help
             .stdout_text()
@@ -143,6 +146,31 @@ fn every_flag_of_the_help_is_in_the_man_page() {
             );
         }
     }
+}
+
+#[test]
+fn every_page_of_the_manual_is_a_topic_of_help() {
+    let sandbox = Sandbox::new("every_page_of_the_manual_is_a_topic_of_help");
+    let whole = sandbox.omk("help").run();
+    let mut pages = 0;
+    for path in crate::tidy::files("man") {
+        let name = path.file_name().unwrap().to_str().unwrap().to_string();
+        let Some((name, section)) = name.rsplit_once('.') else {
+            continue;
+        };
+        let topic = name.trim_start_matches("omk").trim_start_matches('-');
+        if section == "1" || section == "svg" {
+            continue;
+        }
+        let help = sandbox.omk(&format!("help {topic}")).run();
+        let help = help.code(0).stdout_text();
+        assert!(help.starts_with(&format!("omk-{topic}: ")), "{help}");
+        assert!(help.lines().count() > 5 && !help.contains("{--"), "{help}");
+        sandbox.omk(&format!("help {name}")).run().stdout(help);
+        whole.stdout_contains(&format!("\n  {topic} "));
+        pages += 1;
+    }
+    assert_eq!(pages, 9);
 }
 
 #[test]

@@ -6,15 +6,19 @@ use crate::cli::flags::{CommandSpec, Completes, Flag, FlagGroup, Takes, UsageErr
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
     name: "help",
-    positionals: "[COMMAND]",
+    positionals: "[COMMAND|PAGE]",
     completes: Completes::Commands,
     at_most: 2,
     summary: "explain omk, or one command in full",
-    doc: "Prints the full help of COMMAND, or of omk as a whole. It is the same text that {--help} prints. With {--schema} it \
-prints the JSON Schema of a document instead.",
+    doc: "Prints the full help of a command, a page of the manual such as ledger or security, or the help of omk as a whole. \
+For a command it is the text that {--help} prints. With {--schema} it prints the JSON Schema of a document instead.",
     examples: &[
         ("omk help estimate", "Every flag of omk estimate."),
-        ("omk help", "omk as a whole."),
+        (
+            "omk help security",
+            "What an agent may do, and what is sent where.",
+        ),
+        ("omk help", "omk as a whole, with the list of pages."),
         (
             "omk help --schema result",
             "The JSON Schema of what omk prompt --json prints.",

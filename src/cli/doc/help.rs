@@ -4,6 +4,7 @@
 //! Lines are at most 80 columns wide, whatever the terminal: asking it would be one more thing that
 //! can fail.
 
+use crate::cli::doc::page::{Block, PAGES, Page, blocks};
 use crate::cli::doc::program::{DESCRIPTION, SUMMARY, VARIABLES};
 use crate::cli::doc::{Span, first_sentence, spans};
 use crate::cli::exit::EXITS;
@@ -27,6 +28,7 @@ pub(crate) fn help(table: &Table, topic: Topic, full: bool) -> String {
         (Topic::Command(spec), false) => command_short(table, spec),
         (Topic::Command(spec), true) => command_full(table, spec),
         (Topic::Group(group), _) => of_group(table, group),
+        (Topic::Page(page), _) => of_page(table, page),
     }
 }
 
@@ -75,9 +77,15 @@ fn whole_full(table: &Table) -> String {
     for own in VARIABLES {
         variable(own.name, &plain(own.doc));
     }
-    out.push_str(
-        "\n`omk help COMMAND` explains a command, the man page omk(1) the config file too.\n",
-    );
+    out.push_str("\nMore help, with `omk help NAME`:\n");
+    for page in PAGES {
+        row(
+            &mut out,
+            &format!("  {:<11}  ", page.name),
+            &plain(page.summary),
+        );
+    }
+    out.push_str("\n`omk help COMMAND` explains a command.\n");
     out
 }
 
@@ -93,6 +101,34 @@ fn of_group(table: &Table, group: &CommandGroup) -> String {
     out.push_str(&format!(
         "\n`omk {name}` alone is `omk {default}`.\n`omk {default} -h` lists the options of one of them, `--help` explains them.\n"
     ));
+    out
+}
+
+fn of_page(table: &Table, page: &Page) -> String {
+    let mut out = format!("omk-{}: {}\n", page.name, plain(page.summary));
+    for block in blocks(&page.text(table)) {
+        match block {
+            Block::Heading(text) => out.push_str(&format!("\n{text}\n")),
+            Block::Paragraph(text) => row(&mut out, "", &plain(&text)),
+            Block::Code(lines) => {
+                for line in lines.lines() {
+                    out.push_str(format!("    {line}").trim_end());
+                    out.push('\n');
+                }
+            }
+            Block::Item(term, text) => {
+                out.push_str(&format!("  {term}\n"));
+                row(&mut out, "      ", &plain(&text));
+            }
+        }
+        out.push('\n');
+    }
+    // One empty line at most between two blocks, and none at the end.
+    while let Some(at) = out.find("\n\n\n") {
+        out.remove(at);
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
     out
 }
 
@@ -286,6 +322,7 @@ mod tests {
         let groups = TABLE.groups.iter().map(Topic::Group);
         commands
             .chain(groups)
+            .chain(PAGES.iter().map(Topic::Page))
             .chain([Topic::Whole])
             .flat_map(|topic| [help(&TABLE, topic, false), help(&TABLE, topic, true)])
             .collect()
@@ -297,7 +334,7 @@ mod tests {
             for line in text.lines() {
                 assert!(line.chars().count() <= WIDTH + 10, "{line}");
                 assert!(!line.ends_with(' '), "{line:?}");
-                assert!(!line.contains(['{', '}']), "{line}");
+                assert!(!line.contains("{--"), "{line}");
             }
         }
     }

@@ -1,18 +1,15 @@
-//! Renderings of the flag table: [`help`] for the terminal, `man` for the manual, [`complete`] for
-//! shells.
+//! Renderings of the flag table and of the manual's pages: [`help`] for the terminal, `man` for the manual, [`complete`]
+//! for shells.
 //!
-//! The source text is plain. `{--flag}` refers to a flag and `` `...` `` is something to type; what
-//! that looks like is the business of each rendering. It refuses a text of its own: what is not in
-//! a table is not documented.
+//! The source text is plain. `{--flag}` refers to a flag and `` `...` `` is something to type; each rendering decides what
+//! that looks like. No rendering has a text of its own: what is not in a table or a page is not documented.
 
 pub(crate) mod complete;
-// Its page is a committed file too.
-#[cfg(test)]
-mod fleet;
 pub(crate) mod help;
-// The page is a committed file, so only the test that holds it equal to the table renders it.
+// The pages are committed files, so only the test that holds them equal to the table renders them.
 #[cfg(test)]
 mod man;
+pub(crate) mod page;
 pub(crate) mod program;
 pub(crate) mod schema;
 
@@ -65,6 +62,7 @@ fn first_sentence(text: &str) -> &str {
 mod tests {
     use super::*;
     use crate::cli::commands::TABLE;
+    use crate::cli::doc::page::{Block, PAGES};
     use crate::cli::doc::program::{DESCRIPTION, VARIABLES};
     use crate::cli::exit::EXITS;
 
@@ -87,6 +85,18 @@ mod tests {
                 .iter()
                 .map(|variable| (variable.name.to_string(), variable.doc)),
         );
+        texts.extend(PAGES.iter().map(|page| {
+            let text = page.text(&TABLE);
+            let prose = page::blocks(&text)
+                .into_iter()
+                .filter_map(|block| match block {
+                    Block::Paragraph(text) | Block::Item(_, text) => Some(text),
+                    Block::Heading(_) | Block::Code(_) => None,
+                });
+            let prose: Vec<String> = prose.collect();
+            let prose: &'static str = prose.join(" ").leak();
+            (page.name.to_string(), prose)
+        }));
         texts.extend(
             EXITS
                 .iter()

@@ -2,15 +2,19 @@
 
 /// The program in one line.
 pub(crate) const SUMMARY: &str =
-    "ask a Kimi model from a script, and know what it costs before and after";
+    "run Kimi from scripts and CI, with exact costs up front, a hard budget and one ledger";
+
+/// The day of the release, for the manual.
+#[cfg(test)]
+pub(crate) const RELEASED: &str = "2026-11-21";
 
 /// The program in a few paragraphs, separated by an empty line.
-pub(crate) const DESCRIPTION: &str = "omk asks a Kimi model a question, through the Kimi agent that is installed or over \
-HTTP, and writes down what it cost. It counts the tokens of a text as the model's own tokenizer does, offline, and says \
-what asking would cost. Text goes in through files or a pipe, the result comes out on standard output and nothing else \
-does; messages go to standard error. One exit code tells a script how it went.\n\n\
-With {--json} standard output is exactly one JSON document, on failure too.\n\n\
-A setting is taken from the flag, else from its variable, else from the config file, else its default holds.";
+pub(crate) const DESCRIPTION: &str = "omk asks a Kimi model from a script, a pipe or a CI step. It talks to the service over \
+HTTP, or to the Kimi agent that is installed. Before it sends anything it counts the tokens, offline and exactly, and checks \
+the worst case against every limit. Afterwards it records what the run cost.\n\n\
+The result goes to standard output, and nothing else does; messages go to standard error. The exit code says how it went. With \
+{--json} standard output is exactly one JSON document, on failure too.\n\n\
+A setting comes from its flag, else from its variable, else from the config file, else from its default.";
 
 /// A variable that belongs to no flag.
 pub(crate) struct Variable {
