@@ -12,6 +12,7 @@ mod templates;
 
 use crate::cli::config;
 use crate::cli::deadline::Deadline;
+use crate::cli::doc::page;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::Invocation;
@@ -56,6 +57,7 @@ pub(crate) static TABLE: Table = Table {
         summary: "what runs cost: the ledger, its sums and its upkeep",
         default: &cost::report::SPEC,
     }],
+    pages: page::NAMES,
 };
 
 /// Runs a command.

@@ -28,7 +28,10 @@ pub(crate) fn help(table: &Table, topic: Topic, full: bool) -> String {
         (Topic::Command(spec), false) => command_short(table, spec),
         (Topic::Command(spec), true) => command_full(table, spec),
         (Topic::Group(group), _) => of_group(table, group),
-        (Topic::Page(page), _) => of_page(table, page),
+        (Topic::Page(name), _) => {
+            let page = PAGES.iter().find(|page| page.name == name);
+            page.map_or_else(String::new, |page| of_page(table, page))
+        }
     }
 }
 
@@ -322,7 +325,7 @@ mod tests {
         let groups = TABLE.groups.iter().map(Topic::Group);
         commands
             .chain(groups)
-            .chain(PAGES.iter().map(Topic::Page))
+            .chain(PAGES.iter().map(|page| Topic::Page(page.name)))
             .chain([Topic::Whole])
             .flat_map(|topic| [help(&TABLE, topic, false), help(&TABLE, topic, true)])
             .collect()

@@ -41,12 +41,6 @@ pub(crate) struct Page {
     more: Option<fn(&Table) -> String>,
 }
 
-impl PartialEq for Page {
-    fn eq(&self, other: &Page) -> bool {
-        self.name == other.name
-    }
-}
-
 const fn page(
     name: &'static str,
     section: u8,
@@ -130,11 +124,18 @@ pub(crate) static PAGES: &[Page] = &[
     ),
 ];
 
-/// The page of that name, with or without `omk-`.
-pub(crate) fn find(name: &str) -> Option<&'static Page> {
-    let name = name.strip_prefix("omk-").unwrap_or(name);
-    PAGES.iter().find(|page| page.name == name)
-}
+/// Their names.
+pub(crate) const NAMES: &[&str] = &[
+    "config",
+    "prices",
+    "plan-format",
+    "json",
+    "ledger",
+    "fleet",
+    "security",
+    "speed",
+    "findings",
+];
 
 impl Page {
     /// The text, in the markup.
@@ -304,6 +305,9 @@ fn description<'a>(member: &str, schema: &'a Value, shared: &'a Value) -> Option
         let mut lines = MEMBERS.lines().filter_map(|line| line.split_once(' '));
         lines.find_map(|(name, about)| (name == member).then_some(about))
     };
+    if member.ends_with("_exact") && schema.get("description").is_none() {
+        return Some("The same as a decimal string.");
+    }
     own.or_else(of_part).or_else(of_name)
 }
 
@@ -391,14 +395,17 @@ mod tests {
 
     #[test]
     fn every_page_has_a_text_and_one_name() {
+        assert!(PAGES.iter().map(|page| page.name).eq(NAMES.iter().copied()));
         for page in PAGES {
-            assert_eq!(find(page.name), Some(page));
-            assert_eq!(find(&format!("omk-{}", page.name)), Some(page));
+            assert_eq!(
+                TABLE.page(format!("omk-{}", page.name).as_ref()),
+                Some(page.name)
+            );
             assert!(TABLE.command(page.name.as_ref()).is_none());
             let text = page.text(&TABLE);
             assert!(matches!(blocks(&text).first(), Some(Block::Heading(_))));
         }
-        assert_eq!(find("nonsense"), None);
+        assert_eq!(TABLE.page("nonsense".as_ref()), None);
     }
 
     #[test]
@@ -424,7 +431,10 @@ mod tests {
 
     #[test]
     fn tables_are_on_their_pages() {
-        let text = |name: &str| find(name).unwrap().text(&TABLE);
+        let text = |name: &str| {
+            let page = PAGES.iter().find(|page| page.name == name);
+            page.unwrap().text(&TABLE)
+        };
         for code in Code::ALL {
             assert!(text("findings").contains(code.id()), "{}", code.id());
         }

@@ -6,7 +6,6 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::cli::doc::page::{self, Page};
 use crate::cli::flags::familiar::{self, Alias, Means};
 use crate::cli::flags::table::{CommandGroup, Table};
 use crate::cli::flags::{CommandSpec, Flag, Invocation, LowArgs, Takes, UsageError, value};
@@ -37,7 +36,7 @@ pub(crate) enum Topic {
     /// The commands that begin with one word.
     Group(&'static CommandGroup),
     /// A page of the manual that is about no command.
-    Page(&'static Page),
+    Page(&'static str),
 }
 
 /// Reads the arguments, without the program's name.
@@ -334,7 +333,7 @@ fn named(table: &Table, words: &[OsString]) -> Result<Topic, UsageError> {
     let command = table.command(&name).map(Topic::Command);
     command
         .or_else(|| table.group(&name).map(Topic::Group))
-        .or_else(|| page::find(name.to_str()?).map(Topic::Page))
+        .or_else(|| table.page(&name).map(Topic::Page))
         .ok_or_else(|| unknown_command(table, &name))
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Table {
     pub(crate) commands: &'static [&'static CommandSpec],
     /// The words that begin several commands and are none.
     pub(crate) groups: &'static [CommandGroup],
+    /// The names of the manual's pages that are about no command.
+    pub(crate) pages: &'static [&'static str],
 }
 
 /// A word that begins several commands and is none.
@@ -35,6 +37,13 @@ impl Table {
     /// The group of this name.
     pub(crate) fn group(&self, name: &OsStr) -> Option<&'static CommandGroup> {
         self.groups.iter().find(|group| name == group.name)
+    }
+
+    /// The page of this name, with or without `omk-` as in the manual.
+    pub(crate) fn page(&self, name: &OsStr) -> Option<&'static str> {
+        let name = name.to_str()?;
+        let name = name.strip_prefix("omk-").unwrap_or(name);
+        self.pages.iter().find(|page| **page == name).copied()
     }
 
     /// The commands whose name is this one and one word more.
