@@ -164,7 +164,10 @@ fn every_page_of_the_manual_is_a_topic_of_help() {
         }
         let help = sandbox.omk(&format!("help {topic}")).run();
         let help = help.code(0).stdout_text();
-        assert!(help.starts_with(&format!("omk-{topic}: ")), "{help}");
+        assert!(
+            help.starts_with(&format!("omk-{topic}({section}): ")),
+            "{help}"
+        );
         assert!(help.lines().count() > 5 && !help.contains("{--"), "{help}");
         sandbox.omk(&format!("help {name}")).run().stdout(help);
         whole.stdout_contains(&format!("\n  {topic} "));

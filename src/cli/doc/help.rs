@@ -108,7 +108,12 @@ fn of_group(table: &Table, group: &CommandGroup) -> String {
 }
 
 fn of_page(table: &Table, page: &Page) -> String {
-    let mut out = format!("omk-{}: {}\n", page.name, plain(page.summary));
+    let mut out = format!(
+        "omk-{}({}): {}\n",
+        page.name,
+        page.section,
+        plain(page.summary)
+    );
     for block in blocks(&page.text(table)) {
         match block {
             Block::Heading(text) => out.push_str(&format!("\n{text}\n")),
