@@ -72,7 +72,7 @@ fn every_row_is_dated_sourced_and_unique() {
     for model in catalog.models() {
         let id = &model.id;
         for name in std::iter::once(id).chain(&model.aliases) {
-            assert!(names.insert(name.to_lowercase()), "{name} stands twice");
+            assert!(names.insert(name.to_lowercase()), "{name} appears twice");
         }
         assert!(
             clock::is_date_or_month(&model.as_of),

@@ -100,8 +100,8 @@ fn file_position() -> Option<u64> {
 }
 
 /// What is said where a file was not taken since it was partly read.
-const PARTLY_READ: &str = "standard input was partly read by another program, so it is not part of the \
-question; `-` adds what is left of it, --no-stdin says that it never is";
+const PARTLY_READ: &str = "standard input was partly read by another program, so it was ignored; `-` adds the rest of it, --no-stdin \
+turns this warning off";
 
 #[cfg(unix)]
 fn is_readable_kind(metadata: &std::fs::Metadata) -> bool {

@@ -82,89 +82,89 @@ pub(crate) const EXITS: &[ExitRow] = &[
     row(
         Exit::Done,
         "done",
-        "the command did what it was asked; also when the reader of standard output went away early",
+        "success; also if the reader of standard output closed it early",
     ),
     row(
         Exit::Failed,
         "failed",
-        "none of the reasons below; of `omk plan diff`: the plans differ",
+        "any failure that no other code describes; of `omk plan diff`: the plans differ",
     ),
     row(
         Exit::Usage,
         "usage",
-        "the command line is wrong; nothing was read, written or sent",
+        "wrong command line; nothing was read, written or sent",
     ),
     row(
         Exit::Cut,
         "cut",
-        "the answer was cut at the length limit; what came was printed",
+        "the answer was cut at the length limit, and printed",
     ),
     row(
         Exit::Invalid,
         "invalid",
-        "an answer does not satisfy {--schema} or is no valid plan, nor is a second one; or a plan that was checked has mistakes, or with {--strict} anything was found in it",
+        "the answer does not match {--schema} or is not a valid plan, after one repair; or `omk plan check` found errors, or with {--strict} warnings",
     ),
     row(
         Exit::Budget,
         "budget",
-        "more than {--max-usd}, {--max-tokens} or a budget over runs allows, or the text does not fit the context window; of a prompt nothing was sent, or it was stopped half-way, as the message says",
+        "{--max-usd}, {--max-tokens}, a budget or the context window is exceeded; the message says whether anything was sent",
     ),
     row(
         Exit::Denied,
         "denied",
-        "an agent was denied a tool that {--allow} does not name, or an answer to a question; what it said was printed",
+        "an agent was denied a tool or an answer; its text was printed",
     ),
     row(
         Exit::BadInput,
         "bad input",
-        "the input is not UTF-8 or contains a NUL; the message names the offset",
+        "the input is not UTF-8, contains a NUL, or contains a key; the message says where",
     ),
     row(
         Exit::NoInput,
         "no input",
-        "an input file is missing, is a directory or may not be read; the others were processed",
+        "an input file is missing, is a directory or cannot be read; the others were processed",
     ),
     row(
         Exit::NoService,
         "no service",
-        "no agent is installed and no key is set, or the agent cannot be used",
+        "no agent or API key was found, or the agent or the sandbox cannot be used",
     ),
     row(
         Exit::Io,
         "input/output",
-        "reading or writing failed half-way, for instance on a full disk; also when a run could not be written to the ledger, though its answer was printed",
+        "reading or writing failed, for instance on a full disk; also if the run could not be written to the ledger",
     ),
     row(
         Exit::Temporary,
         "temporary",
-        "the network or the service failed in a way that may pass: try again",
+        "a temporary failure of the network or the service: try again",
     ),
     row(
         Exit::Permission,
         "permission",
-        "the service refused the key, or none was given",
+        "the service rejected the key, or there is no key or login",
     ),
     row(
         Exit::Config,
         "configuration",
-        "a variable, the config file or a price file is wrong; also a model without a known price under {--strict-prices} or {--max-usd}",
+        "a variable, the config file, a price file or the agent's configuration is wrong, or a price that is needed is not known",
     ),
     row(
         Exit::Deadline,
         "deadline",
-        "{--deadline} ran out; the message names what was waited for",
+        "{--deadline} passed; the message says what omk was waiting for",
     ),
     row(
         Exit::HungUp,
         "hung up",
-        "stopped by SIGHUP; the turn was cancelled and the ledger has what it used",
+        "stopped by SIGHUP; the turn was cancelled, and the ledger has its usage",
     ),
     row(
         Exit::Interrupted,
         "interrupted",
-        "the same by SIGINT (Ctrl-C); a second one ends omk at once, without either",
+        "the same for SIGINT (Ctrl-C); a second one ends omk at once",
     ),
-    row(Exit::Terminated, "terminated", "the same by SIGTERM"),
+    row(Exit::Terminated, "terminated", "the same for SIGTERM"),
 ];
 
 /// Why a run ended without doing what it was asked.

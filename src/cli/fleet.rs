@@ -85,7 +85,7 @@ pub(crate) fn member(timeout: Option<Duration>, env: &Env) -> Result<Option<Memb
         return Err(Failure::new(
             Exit::Io,
             "ledger",
-            "there is no place for the fleet's outbox",
+            "there is no directory for the fleet's outbox",
         )
         .hint("set HOME, XDG_STATE_HOME or OMK_LEDGER"));
     };
@@ -145,7 +145,7 @@ pub(crate) fn member(timeout: Option<Duration>, env: &Env) -> Result<Option<Memb
 /// Exit 2 without `OMK_FLEET`.
 pub(crate) fn needed(low: &LowCost, env: &Env) -> Result<Member, Failure> {
     member(low.fleet_timeout, env)?.ok_or_else(|| {
-        UsageError::new("there is no fleet: OMK_FLEET is not set")
+        UsageError::new("OMK_FLEET is not set")
             .hint("OMK_FLEET=git+origin or OMK_FLEET=etcd+https://HOST:2379/NAME names one; see omk-fleet(7)")
             .into()
     })

@@ -27,7 +27,7 @@ pub(crate) fn open(env: &Env) -> Result<CostTracker<JsonFileCostSink>, SinkError
     match path(env) {
         Some(path) => Ok(CostTracker::new(JsonFileCostSink::new(path))),
         None => Err(
-            SinkError::new("there is no place for a ledger: HOME is not set")
+            SinkError::new("there is no directory for the ledger: HOME is not set")
                 .hint("set HOME, XDG_STATE_HOME or OMK_LEDGER"),
         ),
     }

@@ -83,7 +83,7 @@ pub(crate) fn check_encrypted(url: &str) -> Result<(), Failure> {
         shown(url)
     );
     Err(Failure::new(Exit::Config, "configuration", detail)
-        .hint("use https://, or --insecure if nobody else is on the way"))
+        .hint("use https://, or --insecure if the network is trusted"))
 }
 
 /// The lower case goes first, as in curl: it is what people set by hand.

@@ -1,10 +1,10 @@
 //! The only place that prints: results to standard output, everything else to standard error.
 //!
-//! Standard output is buffered and flushed once, by `cli::main`; a reader that goes away ends the
-//! run quietly, any other write error is exit 74, since a result that was cut silently is worse
-//! than none. Standard error is for people: a write error there is ignored. Control characters in
-//! messages are escaped, because file names and values come from outside and a terminal obeys them;
-//! results are printed byte for byte.
+//! Standard output is buffered. It is flushed before a message, so that a terminal shows both in their order, and by
+//! `cli::main` at the end. A reader that goes away ends the run quietly; any other write error is exit 74, because a result
+//! that was cut silently is worse than none. A write error on standard error is ignored: there is nowhere left to report it. Control
+//! characters in messages are escaped, because file names and values come from outside and a terminal obeys them; results
+//! are printed byte for byte.
 
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
@@ -159,6 +159,7 @@ impl Output {
     /// Tells a person what the program is doing, as `omk: text`.
     pub(crate) fn note(&mut self, text: &str) {
         if !self.quiet {
+            self.settle_stdout();
             self.status(None);
             let _ = writeln!(self.stderr, "omk: {}", escape(text));
         }
@@ -182,8 +183,16 @@ impl Output {
         for hint in hints {
             let _ = writeln!(lines, "hint: {}", escape(hint));
         }
+        self.settle_stdout();
         self.status(None);
         let _ = self.stderr.write_all(lines.as_bytes());
+    }
+
+    /// What was printed before a message comes before it. Where that fails, the flush at the end says so.
+    fn settle_stdout(&mut self) {
+        if !self.stdout.buffer().is_empty() {
+            let _ = self.stdout.flush();
+        }
     }
 }
 
@@ -234,6 +243,21 @@ mod tests {
         assert_eq!(
             err.text(),
             "omk: warning: no price\nomk: input: `a\\nb` is missing\nhint: look\n"
+        );
+    }
+
+    #[test]
+    fn a_message_comes_after_what_was_printed_before_it() {
+        let both = Capture::default();
+        let mut output = Output::new(Box::new(both.clone()), Box::new(both.clone()), false);
+        output.print("result\n").unwrap();
+        output.note("saved");
+        output.print("more\n").unwrap();
+        output.failure(&Failure::new(Exit::Budget, "budget", "spent"));
+        output.flush().unwrap();
+        assert_eq!(
+            both.text(),
+            "result\nomk: saved\nmore\nomk: budget: spent\n"
         );
     }
 

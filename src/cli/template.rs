@@ -68,7 +68,7 @@ pub(crate) fn path(named: &OsStr, env: &Env) -> Result<PathBuf, Failure> {
         return Ok(named.into());
     }
     let Some(directory) = directory(env) else {
-        let detail = "there is no directory for templates";
+        let detail = "there is no config directory for templates";
         return Err(Failure::new(Exit::Config, "configuration", detail)
             .hint("set HOME or XDG_CONFIG_HOME, or name a file as ./NAME"));
     };

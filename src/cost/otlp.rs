@@ -253,7 +253,7 @@ fn provider(peer: &str, over_http: bool) -> &str {
     }
 }
 
-/// Nanoseconds since 1970; `None` for what is no moment after it.
+/// Nanoseconds since 1970; `None` for a time before it or an invalid one.
 fn nanos(moment: &str) -> Option<u128> {
     let moment = clock::parse_rfc3339(moment).ok()?;
     let since = moment.duration_since(SystemTime::UNIX_EPOCH).ok()?;

@@ -102,7 +102,7 @@ impl RecordView<'_> {
     }
 }
 
-/// Shows the view of a record. `None`, and nothing is shown, when the record's beginning is no moment in RFC 3339.
+/// Shows the view of a record. `None`, and nothing is shown, when the start is not an RFC 3339 time.
 pub fn with_view<T>(record: &SessionCost, show: impl FnOnce(&RecordView<'_>) -> T) -> Option<T> {
     let started_micros = micros(clock::parse_rfc3339(&record.started_at).ok()?);
     let tags = record.tags.iter();

@@ -667,7 +667,7 @@ mod tests {
         assert_eq!(events, ["text", "superseded", "text"]);
         let repair = &planner.client().calls()[1].text;
         assert!(
-            repair.contains("OMK-P011: $.dependencies: a circle: a -> b -> a"),
+            repair.contains("OMK-P011: $.dependencies: cycle: a -> b -> a"),
             "{repair}"
         );
     }
@@ -684,7 +684,7 @@ mod tests {
         };
         assert_eq!(
             (detail.as_str(), raw.as_str()),
-            ("OMK-P011: $.dependencies: a circle: a -> b -> a", CIRCLE)
+            ("OMK-P011: $.dependencies: cycle: a -> b -> a", CIRCLE)
         );
         assert_eq!(failed.rounds.usage().unwrap().total(), 321);
         assert_eq!(failed.rounds.last_answer(), Some(CIRCLE));

@@ -75,7 +75,7 @@ codes! {
         "The text holds no JSON value, a broken one, one that is nested too deep, or more than one."
         fix "give one JSON value, complete and without comments or trailing commas",
     DuplicateKey = "OMK-P002" Error "duplicate key"
-        "A key stands twice in one object, so it is not clear which value is meant."
+        "A key appears twice in one object, so it is not clear which value is meant."
         fix "remove one of the two members",
     WrongType = "OMK-P003" Error "wrong type"
         "A value is of another type than its place asks for, such as a text for a number."
@@ -84,13 +84,13 @@ codes! {
         "A member is missing that has no default."
         fix "add the member",
     UnknownWord = "OMK-P005" Error "unknown word"
-        "A kind, a difficulty or a status is none of those that exist."
+        "A kind, a difficulty or a status is unknown."
         fix "use one of the words that the message lists",
     OutOfRange = "OMK-P006" Error "out of range"
         "A number is outside its range, or has decimals where a whole one is meant."
         fix "use a number within the range that the message names",
     Empty = "OMK-P007" Error "empty"
-        "There is no slice or task, or an id, a description or a criterion is blank."
+        "There is no slice or task, or an id, a description or a criterion is empty."
         fix "fill it in, or remove what is empty",
     DuplicateId = "OMK-P008" Error "duplicate id"
         "Two slices or tasks have the same id."
@@ -102,16 +102,16 @@ codes! {
         "A slice or task waits for itself, or a subtask for its own task."
         fix "remove the dependency",
     Cycle = "OMK-P011" Error "cycle"
-        "Dependencies go round in a circle; the message names the way round."
-        fix "remove one of the dependencies on the way round",
+        "Dependencies form a cycle; the message shows it."
+        fix "remove one of the dependencies in the cycle",
     WriteConflict = "OMK-P012" Error "write conflict"
         "Two slices or tasks that may run at the same time write the same file."
         fix "let one depend on the other, or split the work by file",
     BadPath = "OMK-P013" Error "bad path"
-        "A path of a write set is blank, absolute, or may leave the work directory."
+        "A path of a write set is empty, absolute, or may leave the work directory."
         fix "write the path relative to the work directory, without `..`",
     MisplacedDependency = "OMK-P014" Error "misplaced dependency"
-        "A slice names its dependencies itself, where they would be overlooked."
+        "A slice lists its own dependencies, where they would be ignored."
         fix "move it to `dependencies` of the plan, as a pair [before, after]",
     Order = "OMK-P015" Error "order"
         "A task of a list that is worked from top to bottom depends on one further down."
@@ -123,13 +123,13 @@ codes! {
         "Nothing says how one will know that the plan, or a task, is done."
         fix "add a criterion that a command or a test can check",
     VagueCriterion = "OMK-P102" Warning "vague criterion"
-        "A criterion has words such as `properly` and nothing that could be checked: no figure, name, path or quotation."
+        "A criterion has words such as `properly` and nothing to check: no number, name, path or quotation."
         fix "name a command, a figure or a file that shows it",
     NoWriteSet = "OMK-P103" Warning "no write set"
         "A slice does not say which files it writes, so conflicts cannot be found."
         fix "list the files in `write_set`",
     TooComplex = "OMK-P104" Warning "too complex"
-        "A slice is of the difficulty complex: it should be cut again."
+        "A slice has the difficulty complex and should be split."
         fix "split it into smaller tasks",
     VagueGoal = "OMK-P105" Warning "vague goal"
         "The goal is of the kind vague; the message has the suggested refinement."
@@ -138,7 +138,7 @@ codes! {
         "The plan does not say what it is for."
         fix "add `goal_text`",
     DuplicateCriterion = "OMK-P107" Warning "duplicate criterion"
-        "A criterion stands twice."
+        "A criterion appears twice."
         fix "remove one of the two",
     NoDescription = "OMK-P108" Warning "no description"
         "A task has a title and nothing that says what to do."
@@ -147,10 +147,10 @@ codes! {
         "A task is marked as done, and one that it depends on is not."
         fix "reopen the task, or finish the one it depends on first",
     NoId = "OMK-P110" Warning "no id"
-        "A line of a task list has a box to tick and no id, so nothing can depend on it."
+        "A line of a task list has a checkbox and no id, so nothing can depend on it."
         fix "give the task an id such as T001",
     NotTestable = "OMK-P111" Warning "not testable"
-        "The plan says of itself that one could not test whether its goal is reached."
+        "The plan says that no test can show whether its goal is reached."
         fix "state a result that a test can observe",
     TokenMismatch = "OMK-P112" Warning "token mismatch"
         "The plan states another number of tokens than its slices add up to, by a quarter or more where each has an estimate, by three times where some are typical for their difficulty."
@@ -171,7 +171,7 @@ pub struct Finding {
 }
 
 impl fmt::Display for Finding {
-    /// `OMK-P011: $.dependencies: a circle: a -> b -> a`.
+    /// `OMK-P011: $.dependencies: cycle: a -> b -> a`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code.id())?;
         if !self.path.is_empty() {

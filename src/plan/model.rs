@@ -421,7 +421,7 @@ mod tests {
             (
                 &["a"],
                 &[(0, 1)],
-                "OMK-P009: $.dependencies[0]: there is no slice of index 1; they count from 0 to 0",
+                "OMK-P009: $.dependencies[0]: there is no slice with index 1; indices go from 0 to 0",
             ),
             (
                 &["a"],
@@ -431,7 +431,7 @@ mod tests {
             (
                 &["a", "b", "c"],
                 &[(1, 2), (2, 1)],
-                "OMK-P011: $.dependencies: a circle: b -> c -> b",
+                "OMK-P011: $.dependencies: cycle: b -> c -> b",
             ),
             (&[], &[], "OMK-P007: $.slices: there is no slice"),
         ] {

@@ -573,7 +573,7 @@ impl Reader {
                 || matches!(&value.json, Json::List(list) if list.is_empty());
             if MISPLACED.contains(&key.as_str()) && !says_nothing {
                 let message =
-                    "dependencies stand in `dependencies` of the plan, as pairs [before, after]";
+                    "dependencies belong in `dependencies` of the plan, as pairs [before, after]";
                 self.findings
                     .add(Code::MisplacedDependency, member(path, key), *at, message);
             }

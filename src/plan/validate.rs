@@ -216,7 +216,7 @@ pub(crate) fn examine(parts: &PlanParts) -> (Vec<Problem>, Option<Levels>) {
     let levels = match graph::levels(parts.slices.len(), &parts.dependencies) {
         Ok(levels) => levels,
         Err(cycle) => {
-            let message = format!("a circle: {}", way_round(&cycle, id));
+            let message = format!("cycle: {}", way_round(&cycle, id));
             let spot = Spot::Member("dependencies");
             problems.push(Problem::new(Code::Cycle, spot, message));
             return (problems, None);
@@ -350,7 +350,7 @@ fn write_conflicts<S: AsRef<[String]>>(
 /// What to say of an index that no slice has.
 pub(crate) fn no_such_index(index: impl std::fmt::Display, count: usize) -> String {
     format!(
-        "there is no slice of index {index}; they count from 0 to {}",
+        "there is no slice with index {index}; indices go from 0 to {}",
         count.saturating_sub(1)
     )
 }
@@ -451,7 +451,7 @@ pub(crate) fn doubts(plan: &Plan) -> Vec<Problem> {
             add(Code::VagueCriterion, spot, message);
         }
         if !seen.insert(criterion.trim().to_lowercase()) {
-            let message = format!("stands twice: {}", quote(criterion));
+            let message = format!("appears twice: {}", quote(criterion));
             add(Code::DuplicateCriterion, spot, message);
         }
     }

@@ -197,7 +197,7 @@ pub fn extract(text: &str) -> Result<Found<'_>, JsonError> {
 
 /// What to say of a key that its object has already.
 pub(crate) fn duplicate_message(key: &str) -> String {
-    format!("the key {} stands twice in one object", quote(key))
+    format!("the key {} appears twice in one object", quote(key))
 }
 
 /// What a text should hold.

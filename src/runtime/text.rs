@@ -160,6 +160,29 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{061c}')
 }
 
+/// A number for people: whole below 10,000, then in k, M, G or T with three or four digits, such as `1.05M`.
+pub fn human(number: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "T"),
+        (1_000_000_000, "G"),
+        (1_000_000, "M"),
+        (1_000, "k"),
+    ];
+    let unit = UNITS.into_iter().find(|(unit, _)| number >= *unit);
+    let Some((unit, name)) = unit.filter(|_| number >= 10_000) else {
+        return number.to_string();
+    };
+    let (digits, scale) = match number / unit {
+        0..10 => (2, 100),
+        _ => (1, 10),
+    };
+    let unit = u128::from(unit);
+    let scaled = (u128::from(number) * scale + unit / 2) / unit;
+    let (whole, part) = (scaled / scale, scaled % scale);
+    let text = format!("{whole}.{part:0digits$}");
+    format!("{}{name}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +288,22 @@ mod tests {
             let shown = truncate(&text, max);
             prop_assert!(shown.chars().count() <= max);
             prop_assert!(text.starts_with(shown.trim_end_matches('…')) || text.contains('…'));
+        }
+    }
+
+    #[test]
+    fn numbers_for_people_have_few_digits() {
+        for (number, shown) in [
+            (0, "0"),
+            (9_999, "9999"),
+            (10_000, "10k"),
+            (12_345, "12.3k"),
+            (1_048_576, "1.05M"),
+            (526_315_807, "526.3M"),
+            (9_990_000, "9.99M"),
+            (u64::MAX, "18446744.1T"),
+        ] {
+            assert_eq!(human(number), shown);
         }
     }
 }

@@ -916,7 +916,7 @@ fn attributes(list: &Value) {
         only(attribute, &["key", "value"]);
         assert!(
             seen.insert(attribute["key"].as_str().unwrap()),
-            "{attribute} stands twice"
+            "{attribute} appears twice"
         );
         let value = attribute["value"].as_object().unwrap();
         assert_eq!(value.len(), 1, "{attribute}");
@@ -1074,9 +1074,11 @@ fn an_estimate_learns_from_the_ledger() {
     assert_eq!(history("--tag ci")["output_tokens_p50"], 800);
     assert_eq!(history("--tag team"), Value::Null);
     assert_eq!(history("--model kimi-k2.6"), Value::Null);
-    omk(&sandbox, "estimate text").run().code(0).stderr("").stdout_contains(
-        "\n  answers so far: half within 500 tokens, nine of ten within 900, by 10 runs; with them $",
-    );
+    omk(&sandbox, "estimate text")
+        .run()
+        .code(0)
+        .stderr("")
+        .stdout_contains("\n  past output (10 runs): p50 500, p90 900 tokens; price $");
     omk(&sandbox, "estimate text --count")
         .run()
         .code(0)

@@ -25,7 +25,7 @@ fn one_text_is_one_line_for_each_model_cheapest_first() {
         .stdin(b"How many tokens is this?")
         .run();
     outcome.code(0).stderr("").stdout(
-        "model            text  template  input  window          usd  rates of\n\
+        "model            text  template  input  window          usd  price date\n\
          gpt-5-nano          6       +~7    ~13    0.1%  $0.00000065  2026-07-02\n\
          claude-sonnet-5    ~6         ?     ~6    0.1%    $0.000018  2026-09-01\n\
          kimi-k3             6       +18     24    0.1%    $0.000072  2026-08-08\n",
@@ -124,7 +124,7 @@ fn a_text_that_does_not_fit_says_by_how_much() {
         .omk("estimate text -m moonshot-v1-8k --quiet")
         .run()
         .code(5)
-        .stderr_contains("its context window is 8192: 816 too many");
+        .stderr_contains("9008 tokens do not fit in the context window of");
     let document = document(&sandbox, "estimate text --json -m moonshot-v1-8k", b"", 5);
     assert_eq!(document["models"][0]["fits"], false);
     assert_eq!(document["error"]["kind"], "window");
@@ -376,7 +376,7 @@ fn the_difference_to_the_service_is_shown() {
         .run()
         .code(0)
         .stdout(
-            "model    text  template  service  difference  input  window        usd  rates of\n\
+            "model    text  template  service  difference  input  window        usd  price date\n\
              kimi-k3     1       +18       17          -2     17    0.1%  $0.000051  2026-08-08\n",
         );
 }

@@ -146,7 +146,7 @@ fn a_schema_may_stand_in_the_command() {
         .run();
     outcome
         .code(2)
-        .stderr_contains("`cat` of `age` is none of str, int, float, bool");
+        .stderr_contains("`cat` of `age` is not one of str, int, float, bool");
 }
 
 #[test]
@@ -248,7 +248,7 @@ const NEWCOMERS: &[(&[&str], i32, &str)] = &[
     (
         &["prompt", "--output-format", "xml", "Why?"],
         2,
-        "is none of text, json, stream-json",
+        "is not one of text, json, stream-json",
     ),
     (&["prompt", "-h"], 0, "Limits options:"),
     (

@@ -329,7 +329,7 @@ fn a_list_that_cannot_be_kept_is_an_input_output_error() {
         .run();
     outcome
         .code(78)
-        .stderr_contains("there is no directory to keep the list in\nhint: HOME or ");
+        .stderr_contains("there is no config directory\nhint: HOME or ");
 }
 
 #[test]

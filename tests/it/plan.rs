@@ -34,10 +34,10 @@ fn a_plan_without_mistakes_passes_and_one_with_mistakes_does_not() {
         .stderr("omk: invalid plan: `bad.json` has 1 error\n")
         .stdout(
             "good.json: omk plan, 2 slices: nothing found\n\
-bad.json:5:18: error: OMK-P011: $.dependencies: a circle: store -> route -> store
+bad.json:5:18: error: OMK-P011: $.dependencies: cycle: store -> route -> store
   5 |  \"dependencies\": [[\"store\", \"route\"], [1, 0]],
     |                  ^
-  fix: remove one of the dependencies on the way round
+  fix: remove one of the dependencies in the cycle
 bad.json: read as the format omk; --as reads it as another
 bad.json: omk plan, 2 slices: 1 error\n",
         );
@@ -175,7 +175,7 @@ fn a_typo_is_no_goal_and_a_file_name_no_text() {
         (
             "prompt plan.json",
             "omk: usage: `plan.json` is a file, not a text",
-            "`omk prompt --file plan.json TEXT` asks about what is in it",
+            "`omk prompt --file plan.json TEXT` asks about its content",
         ),
     ] {
         let outcome = sandbox.omk(line).run();
@@ -195,7 +195,7 @@ fn forms_for_machines() {
     sandbox.file("bad.json", circle());
     let outcome = sandbox.omk("plan check bad.json --format github").run();
     outcome.code(4).stdout(
-        "::error file=bad.json,line=5,col=18,title=OMK-P011 cycle::$.dependencies: a circle: store -> route -> store\n",
+        "::error file=bad.json,line=5,col=18,title=OMK-P011 cycle::$.dependencies: cycle: store -> route -> store\n",
     );
     let outcome = sandbox.omk("plan check bad.json --format sarif").run();
     let log = outcome.code(4).json();
@@ -204,7 +204,7 @@ fn forms_for_machines() {
     let outcome = sandbox.omk("plan check bad.json --format markdown").run();
     outcome
         .code(2)
-        .stderr_contains("--format: `markdown` is none of text, json, github, sarif\n");
+        .stderr_contains("--format: `markdown` is not one of text, json, github, sarif\n");
     sandbox
         .omk("plan check bad.json --format text --json")
         .run()
@@ -239,7 +239,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_checked() {
         .omk("plan check")
         .run()
         .code(2)
-        .stderr_contains("`-` stands for standard input");
+        .stderr_contains("`-` is standard input");
     sandbox.omk("plan check - -").run().code(2);
     let wide = format!("{{\"goal_text\": \"{}\"}}", "x".repeat(17 * 1024 * 1024));
     let outcome = sandbox.omk("plan check -").stdin(wide).run();
@@ -306,7 +306,7 @@ fn only_a_valid_plan_is_shown() {
     sandbox.file("bad.json", circle());
     let outcome = sandbox.omk("plan show bad.json").run();
     outcome.code(4).stdout("").stderr(
-        "omk: invalid plan: `bad.json`: OMK-P011: $.dependencies: a circle: store -> route -> store\n\
+        "omk: invalid plan: `bad.json`: OMK-P011: $.dependencies: cycle: store -> route -> store\n\
 hint: `omk plan check bad.json` lists everything; it knows plans of other tools too\n",
     );
     let document = sandbox

@@ -32,7 +32,7 @@ pub(crate) fn vague() -> String {
 }
 
 /// What is wrong with [`circle`].
-pub(crate) const FINDING: &str = "OMK-P011: $.dependencies: a circle: store -> route -> store";
+pub(crate) const FINDING: &str = "OMK-P011: $.dependencies: cycle: store -> route -> store";
 
 const CLASS: &str = r#"{"kind": "repair", "confidence": 0.8, "reasoning": "It is broken.", "is_testable": true,
  "suggested_refinement": null}"#;

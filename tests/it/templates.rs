@@ -116,12 +116,8 @@ fn nothing_is_sent_for_a_template_that_is_wrong() {
         ("-t missing", 66, "the template `"),
         ("-t loose", 78, "unknown key `allow`"),
         ("-t wrong", 78, "`max-usd`: `much` is not an amount"),
-        (
-            "--var a=1 Why?",
-            2,
-            "--var fills a template, and there is none",
-        ),
-        ("-t two --var a", 2, "write name=value"),
+        ("--var a=1 Why?", 2, "--var needs --template"),
+        ("-t two --var a", 2, "use name=value"),
     ] {
         ask(&sandbox, &service, flags)
             .run()

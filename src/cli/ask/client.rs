@@ -314,7 +314,11 @@ fn connect(
         }
         Peer::Agent { agent, path } => (agent, path),
         Peer::Tape { .. } => {
-            return Err(Failure::new(Exit::Failed, "replay", "a tape asks nobody"));
+            return Err(Failure::new(
+                Exit::Failed,
+                "replay",
+                "a recording sends nothing",
+            ));
         }
     };
     let attempts = config.retry.max_retries.saturating_add(1);

@@ -40,7 +40,7 @@ pub(crate) fn failure(error: &LlmError, who: &str, is_agent: bool, deadline: Dea
         LlmError::BudgetExhausted { begun, .. } => (
             Exit::Budget,
             match begun {
-                true => "the run was stopped; what it cost is in the ledger",
+                true => "the run was stopped; its cost is in the ledger",
                 false => {
                     "nothing was sent; a smaller --max-output-tokens needs less, and --max-tokens, --max-usd and OMK_BUDGET set the limits"
                 }
@@ -52,7 +52,7 @@ pub(crate) fn failure(error: &LlmError, who: &str, is_agent: bool, deadline: Dea
         ),
         LlmError::EmptyAnswer { .. } => (
             Exit::Failed,
-            "it was paid for; a larger --max-output-tokens leaves room beside the reasoning",
+            "it was paid for; a larger --max-output-tokens leaves tokens for more than the reasoning",
         ),
         LlmError::GaveUp { .. } => (
             Exit::Failed,
@@ -80,7 +80,7 @@ pub(crate) fn failure(error: &LlmError, who: &str, is_agent: bool, deadline: Dea
         ),
         LlmError::AgentUnavailable { .. } => (
             Exit::NoService,
-            "run the agent once by hand to see what it needs; --kimi PATH names another, --transport http needs none",
+            "run the agent once by hand to see the problem; use another one with --kimi PATH, or none with --transport http",
         ),
         error => network::refusal(error),
     };

@@ -97,8 +97,10 @@ impl AskArgs {
         let ask = &mut low.ask;
         let mut models = std::mem::take(&mut low.model);
         if models.len() > 1 {
-            return Err(UsageError::new("one model answers, and several were named")
-                .hint("`omk estimate` compares several"));
+            return Err(
+                UsageError::new("several models were given; `omk prompt` asks one")
+                    .hint("`omk estimate` compares several"),
+            );
         }
         let ambient = !given.contains(&"model")
             && env.variable("OMK_MODEL").is_none()
@@ -166,10 +168,9 @@ impl AskArgs {
     pub(crate) fn check_secrets(&self, name: &str, text: &str) -> Result<(), Failure> {
         match secrets::find(text) {
             Some(found) if !self.allow_secrets => {
-                let detail = format!("{name}, line {}: a {} stands there", found.line, found.kind);
-                Err(Failure::new(Exit::BadInput, "secret", detail).hint(
-                    "nothing was sent; take it out, or send it all the same with --allow-secrets",
-                ))
+                let detail = format!("{name}, line {}: contains a {}", found.line, found.kind);
+                Err(Failure::new(Exit::BadInput, "secret", detail)
+                    .hint("nothing was sent; remove it, or use --allow-secrets to send it"))
             }
             _ => Ok(()),
         }

@@ -195,7 +195,7 @@ fn service(base_url: Option<&str>, env: &Env) -> Result<Peer, Failure> {
         (None, Some(key)) if key.expose().starts_with(PLAN_KEY) => PLAN_URL,
         (None, Some(_)) => BASE_URL,
         (None, None) => {
-            let detail = "the service needs a key, and there is none";
+            let detail = "the service needs a key, and none is set";
             return Err(Failure::new(Exit::Permission, "authentication", detail).hint(
                 "set MOONSHOT_API_KEY; a service of your own without a key is named by --base-url",
             ));
@@ -249,7 +249,7 @@ fn program(wanted: &Wanted<'_>, env: &Env) -> Result<PathBuf, Failure> {
             Failure::new(Exit::NoService, "no agent", detail)
         }),
         None => {
-            let detail = "there is no key in the environment and no `kimi` on the path";
+            let detail = "no API key in the environment and no `kimi` on the path";
             Err(Failure::new(Exit::NoService, "no agent", detail)
                 .hint("set MOONSHOT_API_KEY to ask the service over HTTP")
                 .hint("or install Kimi Code: npm install -g @moonshot-ai/kimi-code, then run `kimi` once to log in")

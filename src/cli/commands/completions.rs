@@ -15,7 +15,7 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Shells,
     at_most: 1,
     summary: "print a completion script for bash, zsh or fish",
-    doc: "Prints a script that teaches SHELL (bash, zsh or fish) to complete the commands, flags and values of omk.",
+    doc: "Prints a script that lets SHELL (bash, zsh or fish) complete the commands, flags and values of omk.",
     examples: &[
         (
             "omk completions bash > ~/.local/share/bash-completion/completions/omk",
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(resolve(&[]).unwrap_err().hints, ["one of bash, zsh, fish"]);
         assert_eq!(
             resolve(&["csh"]).unwrap_err().message,
-            "shell `csh` is none of bash, zsh, fish"
+            "shell `csh` is not one of bash, zsh, fish"
         );
     }
 }

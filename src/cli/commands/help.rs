@@ -9,7 +9,7 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     positionals: "[COMMAND|PAGE]",
     completes: Completes::Commands,
     at_most: 2,
-    summary: "explain omk, or one command in full",
+    summary: "explain omk, a command or a topic",
     doc: "Prints the full help of a command, a page of the manual such as ledger or security, or the help of omk as a whole. \
 For a command it is the text that {--help} prints. With {--schema} it prints the JSON Schema of a document instead.",
     examples: &[

@@ -54,7 +54,7 @@ pub(crate) static TABLE: Table = Table {
     ],
     groups: &[CommandGroup {
         name: "cost",
-        summary: "what runs cost: the ledger, its sums and its upkeep",
+        summary: "the ledger: what runs cost, budgets, settlement",
         default: &cost::report::SPEC,
     }],
     pages: page::NAMES,

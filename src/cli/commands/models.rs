@@ -26,14 +26,13 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     positionals: "[NAME]",
     completes: Completes::Models,
     at_most: 1,
-    summary: "list models, windows, vocabularies and rates",
+    summary: "list models, context windows and prices",
     doc: "Lists the models that omk knows: provider, context window, vocabulary, the rates for input, cached input, \
-writing to the cache and output in USD per 1M tokens, and the date of the rates. An indented line has the rates for \
-prompts above a size. ~ marks a vocabulary that is only the nearest, - what is not known, and plan what a flat fee \
-pays for. With {--json} each row also says where its rates come from.\n\n\
-With NAME only models whose name, or provider/name, contains it are listed; a retired one when it is named in full.\n\n\
-A model that is not listed has no price, and omk never takes that of a similar name: give {--price}, or a \
-{--price-file}.",
+cache writes and output in US dollars per 1M tokens, and the date of the rates. An indented line has the rates for \
+longer prompts. ~ marks a vocabulary that is only the nearest one, - an unknown value, and plan a subscription. With \
+{--json} each row also has the source of its rates.\n\n\
+With NAME only models whose name or provider/name contains it are listed; retired ones only if named in full.\n\n\
+A model that is not listed has no price. omk never uses the price of a similar name: give {--price} or {--price-file}.",
     examples: &[
         ("omk models", "Every current model."),
         (
@@ -77,7 +76,7 @@ replaces the previous one; on any error nothing changes. From then on its rates 
 };
 
 static DEADLINE: Flag = Flag {
-    doc: "End the run when it takes longer than this. Such as 500ms, 30s, 2m or 1h, up to 1000h; the exit code is 124. By default \
+    doc: "End the run after this time. Such as 500ms, 30s, 2m or 1h, up to 1000h; the exit code is 124. By default \
 each wait for the network ends after 10s.",
     ..shared::DEADLINE
 };
@@ -86,7 +85,7 @@ static ALL: Flag = Flag {
     long: "all",
     short: Some('a'),
     takes: Takes::Nothing(|low| low.all = true),
-    doc: "List retired models too. The default is those that can be asked today.",
+    doc: "List retired models too. By default only those in service are listed.",
     ..Flag::BLANK
 };
 
@@ -329,7 +328,7 @@ struct Updated<'a> {
 /// Fetches a newer list, checks it, and only then replaces the one before.
 pub(crate) fn update(args: UpdateArgs, env: &mut Env) -> Result<Exit, Failure> {
     let Some(path) = prices::snapshot(env) else {
-        let detail = "there is no directory to keep the list in";
+        let detail = "there is no config directory";
         return Err(Failure::new(Exit::Config, "configuration", detail)
             .hint("HOME or XDG_CONFIG_HOME says where it is"));
     };

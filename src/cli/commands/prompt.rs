@@ -256,7 +256,7 @@ fn explain(exit: Exit, response: &LlmResponse, env: &mut Env) {
     match exit {
         Exit::Cut => env.output.failure(
             &Failure::new(Exit::Cut, "cut", "the answer ended at the length limit")
-                .hint("a larger --max-output-tokens, --max-tokens or --max-usd leaves more room"),
+                .hint("increase --max-output-tokens, --max-tokens or --max-usd"),
         ),
         Exit::Denied => {
             let denied: Vec<String> = response
@@ -289,9 +289,7 @@ fn denial_hints(denials: &[Denial]) -> Vec<String> {
                 }
                 continue;
             }
-            (None, "") => {
-                "nobody is there to answer; say in the prompt what the model asks".to_string()
-            }
+            (None, "") => "omk cannot answer questions; put the answer into the prompt".to_string(),
             (None, tool) => format!(
                 "no rule with a pattern allows that use of {tool}: --allow {tool} allows every use of it"
             ),
@@ -323,12 +321,12 @@ fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
         _ => "",
     };
     Failure::new(Exit::Invalid, "invalid answer", format!("{why}{cut}"))
-        .hint("the answer as it came follows; with --json it stands under `text`")
+        .hint("the answer follows; with --json it is in `text`")
 }
 
 /// The value that an answer holds, if it satisfies the schema; otherwise what is wrong with it.
 fn judge(text: &str, validator: &Validator) -> Result<Value, String> {
-    let found = json::extract(text).map_err(|error| format!("the answer is no JSON: {error}"))?;
+    let found = json::extract(text).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let violations = validator.check(&found.value);
     if violations.is_empty() {
         return Ok(found.value);
@@ -514,7 +512,7 @@ fn read_bytes(path: &Path, most: u64, what: &str, env: &Env) -> Result<Vec<u8>, 
 fn read_image(path: &Path, env: &Env) -> Result<Image, Failure> {
     let bytes = read_bytes(path, LARGEST_IMAGE, "--image", env)?;
     let media_type = media_type(&bytes).ok_or_else(|| {
-        let detail = format!("`{}` is no PNG, JPEG, GIF or WebP", escape_os(path));
+        let detail = format!("`{}` is not a PNG, JPEG, GIF or WebP file", escape_os(path));
         Failure::new(Exit::BadInput, "input", detail).hint("convert it, to PNG for instance")
     })?;
     Ok(Image {

@@ -15,12 +15,12 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     positionals: "[NAME]",
     completes: Completes::Nothing,
     at_most: 1,
-    summary: "list the templates of prompts, or print one",
-    doc: "Lists the templates that `omk prompt -t NAME` finds: files with the ending txt in the directory templates beside the \
-config file, with the places to fill. With NAME its text is printed.\n\n\
-A template is a text. A name between two pairs of braces is a place that `--var NAME=VALUE` fills, once and without \
-looking into the value. One JSON object before the text may set model, system, schema, thinking, temperature, max-usd, \
-max-tokens, max-output-tokens, deadline and extract, and a description.",
+    summary: "list prompt templates, or print one",
+    doc: "Lists the templates that `omk prompt -t NAME` finds, with their places: files ending in .txt in the \
+directory `templates` beside the config file. With NAME it prints one.\n\n\
+A template is a text. A name in two pairs of braces is a place that `--var NAME=VALUE` fills, once. The value itself \
+is not searched for places. One JSON object before the text may set model, system, schema, thinking, temperature, \
+max-usd, max-tokens, max-output-tokens, deadline, extract and description.",
     examples: &[
         ("omk templates", "Their names, places and descriptions."),
         ("omk templates review", "The text of one."),

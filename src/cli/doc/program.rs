@@ -28,7 +28,7 @@ pub(crate) struct Variable {
 pub(crate) const VARIABLES: &[Variable] = &[
     Variable {
         name: "MOONSHOT_API_KEY",
-        doc: "Key of the service that `omk prompt` asks over HTTP, and {--exact}.",
+        doc: "Key for the service, used by `omk prompt`, `omk plan` and {--exact}.",
     },
     Variable {
         name: "KIMI_API_KEY",
@@ -36,31 +36,31 @@ pub(crate) const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "OMK_LEDGER",
-        doc: "Directory of the ledger; omk/ledger in the state directory when it is not set.",
+        doc: "Directory of the ledger. The default is omk/ledger in the state directory.",
     },
     Variable {
         name: "XDG_STATE_HOME",
-        doc: "Directory of the state directory omk; $HOME/.local/state when it is not set.",
+        doc: "Base of the state directory omk. The default is $HOME/.local/state.",
     },
     Variable {
         name: "XDG_CACHE_HOME",
-        doc: "Directory of the cache directory omk, where it is kept which agent a `kimi` is; $HOME/.cache when it is not set.",
+        doc: "Base of the cache directory omk, which remembers which agent a `kimi` is. The default is $HOME/.cache.",
     },
     Variable {
         name: "OMK_BUDGET",
-        doc: "Budgets over all runs, such as 5/day,40/month,tag:ci=1/day in USD; days, weeks and months are those of UTC. \
-What a prompt may cost at most is reserved before it is sent, and one that has no room is refused with exit code 5. Without \
-{--max-output-tokens} it is then limited to 32768.",
+        doc: "Budgets over all runs in US dollars, such as 5/day,40/month,tag:ci=1/day. Days, weeks and months are in \
+UTC. A run reserves its worst case before it sends anything; one that does not fit is refused with exit code 5. \
+Without {--max-output-tokens} its answer is limited to 32768 tokens.",
     },
     Variable {
         name: "OMK_FLEET",
-        doc: "Store in which several machines keep one budget and one ledger: etcd+https://HOST:2379/NAME, git+origin or \
-git+URL, with #NAME for one of several in a repository. See omk-fleet(7).",
+        doc: "Store in which several machines share one budget and one ledger: etcd+https://HOST:2379/NAME, git+origin \
+or git+URL, with #NAME for one of several in a repository. See omk-fleet(7).",
     },
     Variable {
         name: "OMK_FLEET_OFFLINE",
-        doc: "What happens when the fleet's store cannot be reached. deny, the default, sends nothing and ends with 75; allow \
-sends, labels the run fleet=offline, and delivers it later.",
+        doc: "What to do when the store of the fleet cannot be reached. deny, the default, sends nothing and exits \
+with 75. allow sends, labels the run fleet=offline, and delivers it later.",
     },
     Variable {
         name: "OMK_FLEET_USER",
@@ -68,11 +68,11 @@ sends, labels the run fleet=offline, and delivers it later.",
     },
     Variable {
         name: "OMK_FLEET_PASSWORD",
-        doc: "Password of that user. It is never shown.",
+        doc: "Password of that user. It is never printed.",
     },
     Variable {
         name: "OMK_FLEET_CA",
-        doc: "PEM file of the root certificates of the fleet's etcd; SSL_CERT_FILE when it is not set.",
+        doc: "PEM file of root certificates for the fleet's etcd. The default is SSL_CERT_FILE.",
     },
     Variable {
         name: "OMK_FLEET_CERT",
@@ -84,33 +84,33 @@ sends, labels the run fleet=offline, and delivers it later.",
     },
     Variable {
         name: "OMK_TAGS",
-        doc: "Labels of every run in the ledger, such as team=infra,env=prod; {--tag} adds to them.",
+        doc: "Labels of every run, such as team=infra,env=prod. {--tag} adds to them.",
     },
     Variable {
         name: "KIMI_CODE_HOME",
-        doc: "Directory in which Kimi Code keeps its sessions; $HOME/.kimi-code when it is not set.",
+        doc: "Directory with the sessions of Kimi Code. The default is $HOME/.kimi-code.",
     },
     Variable {
         name: "KIMI_SHARE_DIR",
-        doc: "Directory in which kimi-cli keeps its sessions; $HOME/.kimi when it is not set.",
+        doc: "Directory with the sessions of kimi-cli. The default is $HOME/.kimi.",
     },
     Variable {
         name: "OTEL_EXPORTER_OTLP_ENDPOINT",
-        doc: "Address of the collector for `omk cost push` without {--otlp}; /v1/traces is added.",
+        doc: "Address of the collector for `omk cost push`. /v1/traces is added.",
     },
     Variable {
         name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        doc: "The same, taken as it stands; it comes first.",
+        doc: "The same, used unchanged. It takes precedence.",
     },
     Variable {
         name: "OTEL_EXPORTER_OTLP_HEADERS",
-        doc: "Headers for the collector, such as authorization=Bearer%20KEY; several with commas between them, values \
-percent-encoded. They are never shown.",
+        doc: "Headers for the collector, such as authorization=Bearer%20KEY, separated by commas and percent-encoded. \
+They are never printed.",
     },
     Variable {
         name: "HTTPS_PROXY",
-        doc: "Address of the proxy for https, such as http://proxy.example:3128. Of this and the next three the name in \
-lower case is looked at first.",
+        doc: "Proxy for https, such as http://proxy.example:3128. For this and the next three variables the lower-case \
+name takes precedence.",
     },
     Variable {
         name: "HTTP_PROXY",
@@ -118,7 +118,7 @@ lower case is looked at first.",
     },
     Variable {
         name: "ALL_PROXY",
-        doc: "The same for both, where they have none of their own.",
+        doc: "The same for both.",
     },
     Variable {
         name: "NO_PROXY",
@@ -126,19 +126,18 @@ lower case is looked at first.",
     },
     Variable {
         name: "SSL_CERT_FILE",
-        doc: "PEM file of root certificates to trust instead of the built-in ones, for instance behind an inspecting \
-proxy.",
+        doc: "PEM file of root certificates to use instead of the built-in ones.",
     },
     Variable {
         name: "OMK_CONFIG",
-        doc: "Config file to read instead of the default; it must exist.",
+        doc: "Config file to read instead of the default one. It must exist.",
     },
     Variable {
         name: "XDG_CONFIG_HOME",
-        doc: "Directory of the config directory omk; $HOME/.config when it is not set.",
+        doc: "Base of the config directory omk. The default is $HOME/.config.",
     },
     Variable {
         name: "NO_COLOR",
-        doc: "When set, messages are not coloured. They never are unless standard error is a terminal.",
+        doc: "When set, messages have no colors. Without it they have colors on a terminal.",
     },
 ];

@@ -291,7 +291,7 @@ mod tests {
         let error = parsed("prompt --output-format xml").unwrap_err();
         assert_eq!(
             error.message,
-            "--output-format: `xml` is none of text, json, stream-json"
+            "--output-format: `xml` is not one of text, json, stream-json"
         );
         assert!(parsed("prompt --output-format").is_err());
     }

@@ -21,8 +21,8 @@ pub(crate) static MODEL: Flag = Flag {
         low.model.extend(value::names(v)?);
         Ok(())
     }),
-    doc: "Model to ask. An agent takes the names of its own configuration. The default is kimi-k3, of an agent its own; \
-`omk models` lists the models of services.",
+    doc: "Model to ask. The default is kimi-k3; an agent uses the names of its own configuration and has its own \
+default. `omk models` lists the models of services.",
     completes: Completes::Models,
     repeats: true,
     variables: &["OMK_MODEL", "KIMI_MODEL_NAME"],
@@ -37,9 +37,8 @@ pub(crate) static PRICE: Flag = Flag {
         low.price = Some(value::price(v)?);
         Ok(())
     }),
-    doc: "Rates to use instead of the known ones. Amounts in USD per 1M tokens for input, cached input and output, \
-such as 0.6,0.15,2.5. With a - in the middle the cached rate is unknown, and cached tokens are priced in full. They hold \
-for one model only.",
+    doc: "Rates to use instead of the known ones. US dollars per 1M tokens of input, cached input and output, such as \
+0.6,0.15,2.5. With - in the middle, cached tokens cost as much as input. They apply to one model only.",
     ..Flag::BLANK
 };
 
@@ -50,8 +49,8 @@ pub(crate) static PRICE_FILE: Flag = Flag {
         low.price_file.push(PathBuf::from(v));
         Ok(())
     }),
-    doc: "JSON file of rates that override the known ones. Of several files the last that has a model wins. In \
-the config file a relative name counts from the directory of that file.",
+    doc: "JSON file with rates that override the known ones. Of several files the last one that has the model wins. In \
+the config file a relative path starts at the directory of that file. See omk-prices(5).",
     completes: Completes::Files,
     repeats: true,
     variables: &["OMK_PRICE_FILE"],
@@ -63,8 +62,8 @@ the config file a relative name counts from the directory of that file.",
 pub(crate) static STRICT_PRICES: Flag = Flag {
     long: "strict-prices",
     takes: Takes::Nothing(|low| low.strict_prices = true),
-    doc: "Fail when a model has no known price. The exit code is 78; without this flag its price is unknown (null \
-in JSON) and a warning says so.",
+    doc: "Fail when a model has no known price. The exit code is 78. Without this flag the price is unknown (null in \
+JSON), with a warning.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -76,9 +75,10 @@ pub(crate) static MAX_USD: Flag = Flag {
         low.max_usd = Some(value::usd(v)?);
         Ok(())
     }),
-    doc: "Fail when the price is above this. A decimal from 0 to 1000000 in USD, exact to 12 decimals; the exit code is 5. What \
-alone costs more is not sent; over HTTP the answer is limited to what is left, and the turn of an agent is cancelled when \
-its usage exceeds it. A price that is not known cannot be checked, and the exit code is 78. There is no limit by default.",
+    doc: "Fail when the run would cost more than this. A decimal in US dollars; the exit code is 5. A prompt that \
+alone costs more is not sent. Over HTTP the answer is limited to what is left; an agent's turn is cancelled before a \
+call that would not fit. Without a known price the limit cannot be checked, and the exit code is 78. No limit by \
+default.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -90,8 +90,8 @@ pub(crate) static MAX_TOKENS: Flag = Flag {
         low.max_tokens = Some(value::count(v)?);
         Ok(())
     }),
-    doc: "Fail when there are more tokens than this. Those of all calls together, answers included. A whole number, k and M \
-allowed; the exit code is 5. There is no limit by default.",
+    doc: "Fail when the run would use more tokens than this. All calls count, answers included. A whole number, k and \
+M allowed; the exit code is 5. No limit by default.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -103,8 +103,8 @@ pub(crate) static BASE_URL: Flag = Flag {
         low.base_url = Some(value::base_url(v)?);
         Ok(())
     }),
-    doc: "Address of the service to ask. It ends before /chat/completions, as in https://host/v1, and means HTTP. The default is \
-https://api.moonshot.ai/v1.",
+    doc: "Address of the service. It ends before /chat/completions, as in https://host/v1, and implies HTTP. The \
+default is https://api.moonshot.ai/v1.",
     variables: &["OMK_BASE_URL", "KIMI_BASE_URL"],
     configurable: true,
     ..Flag::BLANK
@@ -121,8 +121,8 @@ pub(crate) static TRANSPORT: Flag = Flag {
         low.ask.transport = Some(value::choice(v, &kinds)?);
         Ok(())
     }),
-    doc: "How to reach the model. http asks a service, wire kimi-cli up to 1.51 or kimi-agent, acp Kimi Code 2; auto, \
-the default, takes http when there is a key or a {--base-url}, else the `kimi` that is found.",
+    doc: "How to reach the model. http asks a service; wire asks kimi-cli up to 1.51 or kimi-agent; acp asks Kimi Code \
+2. auto, the default, uses HTTP when there is a key or {--base-url}, else the `kimi` on the path.",
     choices: &["auto", "wire", "acp", "http"],
     completes: Completes::Choices,
     variables: &["OMK_TRANSPORT"],
@@ -137,7 +137,7 @@ pub(crate) static KIMI: Flag = Flag {
         low.ask.kimi = Some(PathBuf::from(v));
         Ok(())
     }),
-    doc: "The agent to ask. The default is the `kimi` on the path; given, it is asked even where there is a key.",
+    doc: "Agent to ask. The default is the `kimi` on the path. When given, the agent is asked even if there is a key.",
     completes: Completes::Files,
     variables: &["OMK_KIMI"],
     configurable: true,
@@ -151,7 +151,7 @@ pub(crate) static THINKING: Flag = Flag {
         low.ask.thinking = Some(value::word(v)?);
         Ok(())
     }),
-    doc: "Whether, or how hard, the model reasons before it answers. What a model has no setting for is left out \
+    doc: "Whether, or how hard, the model reasons before it answers. A setting that the model does not have is ignored \
 with a warning. The default is the model's own.",
     choices: &["on", "off", "low", "high", "max"],
     completes: Completes::Choices,
@@ -166,8 +166,8 @@ pub(crate) static MAX_OUTPUT_TOKENS: Flag = Flag {
         low.ask.max_output_tokens = Some(value::positive_count(v)?);
         Ok(())
     }),
-    doc: "The longest answer, reasoning included. A whole number, k and M allowed; an answer that it cuts is printed \
-and the exit code is 3. Agents take no such limit. The default is the service's.",
+    doc: "Longest answer, reasoning included. A whole number, k and M allowed. An answer that is cut is printed, and \
+the exit code is 3. Agents have no such limit. The default is the service's.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -179,8 +179,8 @@ pub(crate) static RETRIES: Flag = Flag {
         low.ask.retries = Some(value::retries(v)?);
         Ok(())
     }),
-    doc: "How often to try again what may pass. 0 to 100; the default is 4. The wait doubles from half a second, and \
-the service's own wish comes first; no wait goes past {--deadline}. An agent makes these attempts itself.",
+    doc: "How often to retry a temporary failure. 0 to 100; the default is 4. The wait starts at half a second and \
+doubles; a Retry-After of the service comes first, and {--deadline} ends all waits. Agents retry by themselves.",
     variables: &["OMK_RETRIES"],
     configurable: true,
     ..Flag::BLANK
@@ -193,8 +193,8 @@ pub(crate) static IDLE_TIMEOUT: Flag = Flag {
         low.ask.idle_timeout = Some(value::positive_duration(v)?);
         Ok(())
     }),
-    doc: "Give an attempt up when nothing is heard for this long. Such as 30s or 5m; the default is 2m. While a tool \
-runs an agent may be silent.",
+    doc: "Give up an attempt after this much silence. Such as 30s or 5m; the default is 2m. While a tool runs, an \
+agent may be silent.",
     variables: &["OMK_IDLE_TIMEOUT"],
     configurable: true,
     ..Flag::BLANK
@@ -204,7 +204,7 @@ runs an agent may be silent.",
 pub(crate) static SHOW_THINKING: Flag = Flag {
     long: "show-thinking",
     takes: Takes::Nothing(|low| low.ask.show_thinking = true),
-    doc: "Print the reasoning to standard error as it comes. By default only the answer is printed.",
+    doc: "Print the reasoning to standard error. By default only the answer is printed.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -216,7 +216,7 @@ pub(crate) static RECORD: Flag = Flag {
         low.ask.record = Some(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Write the conversation with the peer to FILE. For {--replay}; the key is not in it, the prompt is.",
+    doc: "Record the conversation to FILE. It can be played with {--replay}. It contains the prompt, but not the key.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
@@ -228,8 +228,8 @@ pub(crate) static REPLAY: Flag = Flag {
         low.ask.replay = Some(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Play a recorded conversation instead of asking anyone. A request that differs from the recorded one is an \
-error; nothing is written to the ledger. `example` is a recording that comes with omk.",
+    doc: "Play a recorded conversation. Nothing is sent, and nothing is written to the ledger. A request that differs \
+from the recorded one is an error. `example` is a recording that comes with omk.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
@@ -241,7 +241,7 @@ pub(crate) static NAME: Flag = Flag {
         low.ask.name = Some(value::name(v)?);
         Ok(())
     }),
-    doc: "Name of the run in the ledger. By default it has none; text of a prompt never stands there.",
+    doc: "Name of the run in the ledger. None by default. The ledger never contains text of a prompt.",
     ..Flag::BLANK
 };
 
@@ -252,8 +252,8 @@ pub(crate) static TAG: Flag = Flag {
         low.ask.tag.extend(value::tags(v)?);
         Ok(())
     }),
-    doc: "Label of the run in the ledger. Reports and budgets can be by tag; those of OMK_TAGS are added, and in a CI \
-system the repository, workflow and run.",
+    doc: "Label of the run in the ledger. Reports and budgets can select by label. Labels of OMK_TAGS are added, and \
+in CI the repository, workflow and run.",
     repeats: true,
     configurable: true,
     ..Flag::BLANK
@@ -267,7 +267,7 @@ pub(crate) static DIRECTORY: Flag = Flag {
         low.directory = Some(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Work in DIR. Names of files count from there, and an agent works there. The default is the current directory.",
+    doc: "Work in DIR. File names are relative to it, and an agent works there. The default is the current directory.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
@@ -276,8 +276,8 @@ pub(crate) static DIRECTORY: Flag = Flag {
 pub(crate) static LOSSY: Flag = Flag {
     long: "lossy",
     takes: Takes::Nothing(|low| low.lossy = true),
-    doc: "Replace bad bytes and NUL by U+FFFD. Without it a byte that is not UTF-8, or a NUL, is an error that \
-names its offset (exit code 65).",
+    doc: "Replace invalid UTF-8 and NUL by U+FFFD. Without this flag they are an error that names the offset (exit \
+code 65).",
     ..Flag::BLANK
 };
 
@@ -285,7 +285,7 @@ names its offset (exit code 65).",
 pub(crate) static NO_STDIN: Flag = Flag {
     long: "no-stdin",
     takes: Takes::Nothing(|low| low.no_stdin = true),
-    doc: "Never read standard input. With nothing else to read this is an error, and so is `-`.",
+    doc: "Never read standard input. It is an error if there is nothing else to read, and so is `-`.",
     ..Flag::BLANK
 };
 
@@ -308,20 +308,25 @@ pub(crate) static DEADLINE: Flag = Flag {
         low.deadline = Some(value::positive_duration(v)?);
         Ok(())
     }),
-    doc: "End the run when it takes longer than this. Every wait counts, that for input too; the exit code is 124 and the \
-message names the wait. Such as 500ms, 30s, 2m or 1h, up to 1000h. The default is 15m. Looking up the name of a host is the \
-one wait that may take longer.",
+    doc: "End the run after this time. All waiting counts, also for input; the exit code is 124. Such as 500ms, 30s, \
+2m or 1h, up to 1000h. The default is 15m. Only the look-up of a host name can take longer.",
     variables: &["OMK_DEADLINE"],
     configurable: true,
     ..Flag::BLANK
+};
+
+/// `--deadline` of commands that only read.
+pub(crate) static READ_DEADLINE: Flag = Flag {
+    doc: "End the run after this time. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up to 1000h. \
+No limit by default.",
+    ..DEADLINE
 };
 
 /// `--json`.
 pub(crate) static JSON: Flag = Flag {
     long: "json",
     takes: Takes::Nothing(|low| low.json = true),
-    doc: "Print one JSON document. It is printed on failure too, with the reason under `error`; fields are only \
-ever added to it.",
+    doc: "Print one JSON document. On failure too, with the reason in `error`. See omk-json(5).",
     ..Flag::BLANK
 };
 
@@ -330,7 +335,7 @@ pub(crate) static QUIET: Flag = Flag {
     long: "quiet",
     short: Some('q'),
     takes: Takes::Nothing(|low| low.quiet = true),
-    doc: "Print no warnings. Errors are still printed, and warnings still stand in JSON.",
+    doc: "Print no warnings. Errors are still printed, and JSON still contains the warnings.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -366,11 +371,10 @@ pub(crate) static SANDBOX: Flag = Flag {
     }),
     choices: &["read-only", "workspace"],
     completes: Completes::Choices,
-    doc: "Run the agent in a sandbox of bubblewrap's. The file system is read-only, the home directory is hidden but for \
-what the agent needs to run, /tmp is its own, and nothing that it started outlives it. With workspace it may write to the \
-directory that omk runs in; with either to its own home, where its sessions are. The network stays as it is: the agent needs \
-its service. Needs Linux and the program bwrap (apt-get install bubblewrap), without which nothing runs. For CI, {--allow} all \
-with {--sandbox} workspace is safer than any list of patterns. The default is no sandbox.",
+    doc: "Run the agent in a bubblewrap sandbox. The file system is read-only and the home directory hidden, except \
+for what the agent needs. With workspace the work directory can be written. Nothing that the agent started survives. \
+The network stays open, because the agent needs its service. Needs Linux and bwrap (apt-get install bubblewrap). In \
+CI, use it with {--allow} all. See omk-security(7). No sandbox by default.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -382,8 +386,8 @@ pub(crate) static MAX_REPEATS: Flag = Flag {
         low.ask.max_repeats = Some(value::retries(v)?);
         Ok(())
     }),
-    doc: "How often an agent may do the very same. That is the same tool with the same arguments in one turn. Once more, and the turn is cancelled with exit \
-code 6: an agent that repeats itself pays for each step and gets nowhere. The default is 20.",
+    doc: "How often an agent may repeat a tool call. The same tool with the same arguments in one turn. One more \
+cancels the turn with exit code 6, so that an agent in a loop does not go on spending. The default is 20.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -392,8 +396,8 @@ code 6: an agent that repeats itself pays for each step and gets nowhere. The de
 pub(crate) static INSECURE: Flag = Flag {
     long: "insecure",
     takes: Takes::Nothing(|low| low.ask.insecure = true),
-    doc: "Send the key over plain HTTP to another machine. Whoever is on the way can read it, so this is refused otherwise; \
-addresses of this machine, such as 127.0.0.1, need no flag.",
+    doc: "Send the key over plain HTTP to another machine. Anyone on the way can read it, so it is refused otherwise. \
+Addresses of this machine, such as 127.0.0.1, need no flag.",
     ..Flag::BLANK
 };
 
@@ -401,9 +405,9 @@ addresses of this machine, such as 127.0.0.1, need no flag.",
 pub(crate) static ALLOW_SECRETS: Flag = Flag {
     long: "allow-secrets",
     takes: Takes::Nothing(|low| low.ask.allow_secrets = true),
-    doc: "Send the prompt although a key stands in it. Otherwise a text, file or standard input with a key of an \
-unmistakable form (a private key, or a token of GitHub, GitLab, AWS, Slack, Google, Stripe, npm, PyPI, SendGrid or a model \
-service, or a signed JSON web token) ends the run with exit code 65 before anything is sent; the message names the file, the \
-line and the kind, never the value. Passwords and other secrets without such a form are not found.",
+    doc: "Send the prompt even if it contains a key. Otherwise private keys and tokens with an unmistakable form \
+(GitHub, GitLab, AWS, Slack, Google, Stripe, npm, PyPI, SendGrid, model services, signed JSON web tokens) end the run \
+with exit code 65 before anything is sent. The message names file, line and kind, never the value. Passwords are not \
+detected.",
     ..Flag::BLANK
 };

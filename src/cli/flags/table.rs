@@ -152,7 +152,7 @@ mod tests {
             let (mut longs, mut shorts) = (BTreeSet::new(), BTreeSet::new());
             for flag in spec.flags() {
                 assert!(is_word(flag.long), "--{}", flag.long);
-                assert!(longs.insert(flag.long), "--{} stands twice", flag.long);
+                assert!(longs.insert(flag.long), "--{} appears twice", flag.long);
                 if let Some(short) = flag.short {
                     assert!(
                         short.is_ascii_alphabetic() && shorts.insert(short),
@@ -219,7 +219,7 @@ mod tests {
             let error = set(&mut LowArgs::default(), OsStr::new("nonsense")).unwrap_err();
             assert_eq!(
                 error,
-                format!("`nonsense` is none of {}", flag.choices.join(", "))
+                format!("`nonsense` is not one of {}", flag.choices.join(", "))
             );
         }
     }

@@ -186,7 +186,7 @@ pub(crate) fn choice<T: Copy>(value: &OsStr, choices: &[(&str, T)]) -> Result<T,
         return Ok(*choice);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    Err(format!("`{value}` is none of {}", names.join(", ")))
+    Err(format!("`{value}` is not one of {}", names.join(", ")))
 }
 
 /// A name of letters, digits, `-` and `_` that begins with a letter.
@@ -285,7 +285,7 @@ pub(crate) fn temperature(value: &OsStr) -> Result<f64, String> {
     match value.parse::<f64>() {
         Ok(temperature) if (0.0..=2.0).contains(&temperature) => Ok(temperature),
         _ => Err(format!(
-            "`{value}` is no temperature; write a decimal from 0 to 2, such as 0.3"
+            "`{value}` is not a temperature; use a decimal from 0 to 2, such as 0.3"
         )),
     }
 }
@@ -297,7 +297,7 @@ pub(crate) fn session_name(value: &OsStr) -> Result<String, String> {
         return Ok(value.to_string());
     }
     Err(format!(
-        "`{value}` is no name for a session; use letters, digits, `.`, `_` and `-`, and begin with a letter or a digit"
+        "`{value}` is not a session name; use letters, digits, `.`, `_` and `-`, and start with a letter or digit"
     ))
 }
 
@@ -318,7 +318,7 @@ pub(crate) fn var(value: &OsStr) -> Result<(String, VarValue), String> {
     let pair = value.split_once('=').filter(|(name, _)| is_name(name));
     let Some((name, content)) = pair else {
         return Err(format!(
-            "`{value}` is no value of a template; write name=value, name=@FILE or name=@-"
+            "`{value}` is not a template value; use name=value, name=@FILE or name=@-"
         ));
     };
     let content = match content.strip_prefix('@') {
@@ -379,7 +379,7 @@ fn fields(written: &str) -> Result<Value, String> {
         let mut words = head.split_whitespace();
         let (Some(name), kind, None) = (words.next(), words.next(), words.next()) else {
             return Err(format!(
-                "`{field}` is no field; write a name, a type and a description, such as `age int: in years`"
+                "`{field}` is not a field; use a name, a type and a description, such as `age int: in years`"
             ));
         };
         let kind = match kind.unwrap_or("str") {
@@ -389,7 +389,7 @@ fn fields(written: &str) -> Result<Value, String> {
             "bool" | "boolean" => "boolean",
             other => {
                 return Err(format!(
-                    "`{other}` of `{name}` is none of str, int, float, bool"
+                    "type `{other}` of `{name}` is not one of str, int, float, bool"
                 ));
             }
         };
@@ -398,12 +398,12 @@ fn fields(written: &str) -> Result<Value, String> {
             members.insert("description".to_string(), json!(description));
         }
         if properties.insert(name.to_string(), property).is_some() {
-            return Err(format!("the field `{name}` stands twice"));
+            return Err(format!("the field `{name}` appears twice"));
         }
         required.push(name);
     }
     if required.is_empty() {
-        return Err("there is no field in it".to_string());
+        return Err("it has no field".to_string());
     }
     Ok(json!({
         "type": "object", "properties": properties, "required": required, "additionalProperties": false,
@@ -421,7 +421,7 @@ pub(crate) fn tags(value: &OsStr) -> Result<Vec<(String, String)>, String> {
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_string(), value.trim().to_string()))
         }
-        _ => Err(format!("`{pair}` is no label; write it as key=value")),
+        _ => Err(format!("`{pair}` is not a label; use key=value")),
     };
     text(value)?.split(',').map(tag).collect()
 }
@@ -450,7 +450,7 @@ pub(crate) fn tag_filters(value: &OsStr) -> Result<Vec<TagFilter>, String> {
 pub(crate) fn budgets(value: &OsStr) -> Result<Vec<Budget>, String> {
     let budgets = parse_budgets(&name(value)?).map_err(|error| error.to_string())?;
     match budgets.is_empty() {
-        true => Err("there is no budget in it; write 5/day, for instance".to_string()),
+        true => Err("it has no budget; use for example 5/day".to_string()),
         false => Ok(budgets),
     }
 }
@@ -466,7 +466,7 @@ pub(crate) fn when(value: &OsStr) -> Result<When, String> {
     let written = text(value)?;
     let error = || {
         format!(
-            "`{written}` is no moment; write 7d, 2w or 12h, a date such as 2026-11-01, a month such as 2026-11, or 2026-11-01T08:00:00Z"
+            "unrecognized date `{written}`; use 7d, 2w or 12h, a date such as 2026-11-01, a month such as 2026-11, or 2026-11-01T08:00:00Z"
         )
     };
     for (unit, days) in [('d', 1), ('w', 7)] {
@@ -605,7 +605,7 @@ mod tests {
         assert_eq!(read("a-1=@-"), named(VarValue::Stdin));
         for wrong in ["a", "=b", "1=b", "a b=c"] {
             assert!(
-                read(wrong).unwrap_err().contains("write name=value"),
+                read(wrong).unwrap_err().contains("use name=value"),
                 "{wrong}"
             );
         }
@@ -649,11 +649,11 @@ mod tests {
         }
         assert_eq!(
             read("name, age dog").unwrap_err(),
-            "`dog` of `age` is none of str, int, float, bool"
+            "type `dog` of `age` is not one of str, int, float, bool"
         );
-        assert!(read("a, a").unwrap_err().contains("stands twice"));
-        assert!(read("a b c, d").unwrap_err().contains("is no field"));
-        assert_eq!(read(", ").unwrap_err(), "there is no field in it");
+        assert!(read("a, a").unwrap_err().contains("appears twice"));
+        assert!(read("a b c, d").unwrap_err().contains("is not a field"));
+        assert_eq!(read(", ").unwrap_err(), "it has no field");
     }
 
     #[test]
@@ -853,7 +853,7 @@ mod tests {
         assert_eq!(choice(os("off"), &choices), Ok(0));
         assert_eq!(
             choice(os("maybe"), &choices),
-            Err("`maybe` is none of on, off".to_string())
+            Err("`maybe` is not one of on, off".to_string())
         );
     }
 

@@ -832,7 +832,7 @@ impl Turn<'_, '_, '_> {
         self.emit(Event::Answered)?;
         if !self.disobeyed.is_empty() {
             warnings.push(format!(
-                "the agent used {}, which was not allowed: look at what it changed",
+                "the agent used {}, which was not allowed: check what it changed",
                 self.disobeyed.join(", ")
             ));
         }

@@ -147,7 +147,7 @@ pub(super) fn check(text: &str, dialect: Dialect) -> (usize, Findings) {
     let mut by_id: HashMap<&str, usize> = HashMap::new();
     for (i, task) in tasks.iter().enumerate() {
         if !task.id.is_empty() && by_id.insert(task.id, i).is_some() {
-            let message = format!("the id {} stands twice", task.id);
+            let message = format!("the id {} appears twice", task.id);
             findings.add(Code::DuplicateId, task.id, task.at, message);
         }
         if task.words.trim().is_empty() {
@@ -163,7 +163,7 @@ pub(super) fn check(text: &str, dialect: Dialect) -> (usize, Findings) {
     let id = |at: usize| tasks.get(at).map_or("", |task| task.id);
     let circle = graph::levels(tasks.len(), &edges).err().unwrap_or_default();
     if let Some(first) = circle.first().and_then(|first| tasks.get(*first)) {
-        let message = format!("a circle: {}", way_round(&circle, id));
+        let message = format!("cycle: {}", way_round(&circle, id));
         findings.add(Code::Cycle, first.id, first.at, message);
     }
     for &(before, after) in &edges {
@@ -172,10 +172,7 @@ pub(super) fn check(text: &str, dialect: Dialect) -> (usize, Findings) {
         };
         // Within a circle there is no order to keep.
         if before > after && !(circle.contains(&before) && circle.contains(&after)) {
-            let message = format!(
-                "{} depends on {}, which stands further down",
-                task.id, other.id
-            );
+            let message = format!("{} depends on {}, which comes later", task.id, other.id);
             findings.add(Code::Order, task.id, task.at, message);
         }
         if task.done && !other.done {

@@ -277,7 +277,7 @@ fn graph(reader: &mut Reader, path: &str, tasks: &[Task]) {
             Code::Cycle,
             path,
             at,
-            format!("a circle: {}", way_round(&circle, id)),
+            format!("cycle: {}", way_round(&circle, id)),
         );
     }
 }

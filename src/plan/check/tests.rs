@@ -163,7 +163,7 @@ fn what_is_wrong_with_tasks() {
             "\"dependencies\": [2]},\n    {",
             1
         ))
-        .contains("a circle: 1 -> 2 -> 1")
+        .contains("cycle: 1 -> 2 -> 1")
     );
 }
 

@@ -266,12 +266,12 @@ fn where_one_would_have_to_choose_there_is_an_error() {
     check_error(
         "x {\"a\":1,\"b\":2,\"a\":3}",
         "$.a, byte 15",
-        "the key \"a\" stands twice in one object",
+        "the key \"a\" appears twice in one object",
     );
     check_error(
         "```json\n[{\"k\\n\":1,\"k\\n\":1}]\n```",
         "$[0][\"k\\n\"], byte 18",
-        "the key \"k\\n\" stands twice",
+        "the key \"k\\n\" appears twice",
     );
     check_error("[1e999]", "$, byte 0", "number out of range");
     // A footnote is none.

@@ -24,15 +24,14 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     positionals: "[FILE|DIR]...",
     completes: Completes::Files,
     at_most: usize::MAX,
-    summary: "count tokens and price them, before asking",
-    doc: "Counts the tokens of each FILE and shows what sending them would cost. Without a FILE, or where `-` stands for \
-one, standard input is read. No network is used, unless {--exact} asks for it.\n\n\
-A directory stands for the files in it: what .gitignore excludes is left out, so are .git and node_modules, and a file that \
-is not UTF-8 text is skipped and counted. The largest are listed first; {--by} adds them up by ending or directory.\n\n\
-Input must be UTF-8 without NUL; otherwise the error gives the offset of the bad byte ({--lossy} replaces it instead). A \
-byte order mark and every kind of line end are text and are counted. Input of any size is read in pieces; on a terminal, \
-reading that takes longer than a second shows its progress. A file that cannot be read is reported, the others are still \
-counted, and the exit code shows it.\n\n\
+    summary: "count tokens and price them, offline",
+    doc: "Counts the tokens of each FILE and shows what sending them would cost. Without a FILE, or for `-`, it reads \
+standard input. No network is used, except with {--exact}.\n\n\
+A directory stands for its files. Those that .gitignore excludes are left out, and so are .git and node_modules. Files \
+that are not UTF-8 text are skipped and counted. The largest are listed first; {--by} groups them.\n\n\
+Input must be UTF-8 without NUL; otherwise the error gives the offset ({--lossy} replaces such bytes). Input of any \
+size is read in pieces, and on a terminal a progress bar appears after a second. A file that cannot be read is \
+reported, and the others are still counted.\n\n\
 With {--session} no text is read: the cost of a working session is estimated from its length and size.",
     examples: &[
         ("omk estimate prompt.txt", "Tokens and price of one file."),
@@ -92,7 +91,7 @@ With {--session} no text is read: the cost of a working session is estimated fro
         },
         FlagGroup {
             title: "Limits",
-            flags: &[&MAX_USD, &MAX_TOKENS, &DEADLINE],
+            flags: &[&MAX_USD, &MAX_TOKENS, &shared::READ_DEADLINE],
         },
         FlagGroup {
             title: "Output",
@@ -118,14 +117,13 @@ cheapest first. The default is kimi-k3; `omk models` lists the others.",
 };
 
 static MAX_USD: Flag = Flag {
-    doc: "Fail when the price is above this. A decimal from 0 to 1000000 in USD, exact to 12 decimals; the exit code is 5. Of \
-several models none may be above it; a price that is not known cannot be checked, and the exit code is 78. There is no limit \
-by default.",
+    doc: "Fail when the price is above this. A decimal in US dollars; the exit code is 5. It applies to each of \
+several models. Without a known price it cannot be checked, and the exit code is 78. No limit by default.",
     ..shared::MAX_USD
 };
 
 static MAX_TOKENS: Flag = Flag {
-    doc: "Fail when the input has more tokens than this. A whole number, k and M allowed; the exit code is 5. There is no limit \
+    doc: "Fail when the input has more tokens than this. A whole number, k and M allowed; the exit code is 5. No limit \
 by default.",
     ..shared::MAX_TOKENS
 };
@@ -142,12 +140,6 @@ have all. They show how long answers were so far.",
     ..shared::TAG_FILTER
 };
 
-static DEADLINE: Flag = Flag {
-    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
-to 1000h. There is no limit by default.",
-    ..shared::DEADLINE
-};
-
 static OUTPUT_TOKENS: Flag = Flag {
     long: "output-tokens",
     short: Some('o'),
@@ -155,8 +147,8 @@ static OUTPUT_TOKENS: Flag = Flag {
         low.output_tokens = Some(value::count(v)?);
         Ok(())
     }),
-    doc: "Tokens the answer will have. They are priced at the output rate and share the context window with the \
-input. A whole number, k and M allowed (4k is 4000); the default is 0, the price of the input alone.",
+    doc: "Expected tokens of the answer. They are priced at the output rate and share the context window with the \
+input. A whole number, k and M allowed; the default is 0, the price of the input alone.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -167,22 +159,21 @@ static CACHED: Flag = Flag {
         low.cached = Some(value::cached(v)?);
         Ok(())
     }),
-    doc: "Part of the input the service has cached. A count of tokens, or a share of the input such as 80%; it is \
-priced at the rate for cached input. The default is 0.",
+    doc: "Part of the input that the service has cached. A number of tokens, or a share such as 80%. The default is 0.",
     ..Flag::BLANK
 };
 
 static COUNT: Flag = Flag {
     long: "count",
     takes: Takes::Nothing(|low| low.count = true),
-    doc: "Print the number of tokens and nothing else. Of several inputs it is the sum.",
+    doc: "Print only the number of tokens. The sum for several inputs.",
     ..Flag::BLANK
 };
 
 static IDS: Flag = Flag {
     long: "ids",
     takes: Takes::Nothing(|low| low.ids = true),
-    doc: "Print the token ids of the one input. They stand on one line each, in order.",
+    doc: "Print the token ids of the input, one per line. For one input.",
     ..Flag::BLANK
 };
 
@@ -192,7 +183,7 @@ static VOCABULARY: Flag = Flag {
         low.vocabulary = Some(value::word(v)?);
         Ok(())
     }),
-    doc: "Count with this vocabulary, whatever the model. The default is the model's own.",
+    doc: "Count with this vocabulary. The default is the model's own.",
     choices: &[
         "kimi",
         "o200k_base",
@@ -207,16 +198,16 @@ static VOCABULARY: Flag = Flag {
 static SPECIAL: Flag = Flag {
     long: "special",
     takes: Takes::Nothing(|low| low.special = true),
-    doc: "Count special tokens in the input as such. By default what looks like one, such as <|endoftext|>, is \
-ordinary text, which is how services treat it.",
+    doc: "Count special tokens in the input as such. By default a text such as <|endoftext|> is ordinary text, as \
+services treat it.",
     ..Flag::BLANK
 };
 
 static EXACT: Flag = Flag {
     long: "exact",
     takes: Takes::Nothing(|low| low.exact = true),
-    doc: "Ask the service for its own count and show the difference. This sends the text to the service \
-({--base-url}) and needs a key in MOONSHOT_API_KEY or KIMI_API_KEY; counting is free of charge.",
+    doc: "Ask the service for its own count and compare. This sends the text to {--base-url} and needs a key in \
+MOONSHOT_API_KEY or KIMI_API_KEY. Counting is free of charge.",
     ..Flag::BLANK
 };
 
@@ -226,8 +217,8 @@ static SESSION: Flag = Flag {
         low.session = Some(value::word(v)?);
         Ok(())
     }),
-    doc: "Estimate a working session instead of a text. A heuristic from its length and size; {--duration}, \
-{--workers}, {--iterations}, {--role} and {--tier} describe it.",
+    doc: "Estimate a working session instead of a text. A heuristic from {--duration}, {--workers}, {--iterations}, \
+{--role} and {--tier}.",
     choices: &["team", "autopilot", "ralph"],
     completes: Completes::Choices,
     ..Flag::BLANK
@@ -239,8 +230,7 @@ static DURATION: Flag = Flag {
         low.duration = Some(value::duration(v)?);
         Ok(())
     }),
-    doc: "Length of the session. Numbers with ms, s, m or h, such as 30m or 1h30m, up to 1000h; needed with \
-{--session}.",
+    doc: "Length of the session. Such as 30m or 1h30m, up to 1000h; required with {--session}.",
     ..Flag::BLANK
 };
 
@@ -250,7 +240,7 @@ static WORKERS: Flag = Flag {
         low.workers = Some(value::positive_count(v)?);
         Ok(())
     }),
-    doc: "Workers of the session at the same time. At least 1, which is the default.",
+    doc: "Workers at the same time in the session. At least 1, the default.",
     ..Flag::BLANK
 };
 
@@ -270,7 +260,7 @@ static ROLE: Flag = Flag {
         low.role = Some(value::name(v)?);
         Ok(())
     }),
-    doc: "Role of the workers of the session, such as architect. It chooses the price class unless {--tier} does.",
+    doc: "Role of the workers, such as architect. It selects the price class unless {--tier} does.",
     ..Flag::BLANK
 };
 
@@ -280,8 +270,8 @@ static TIER: Flag = Flag {
         low.tier = Some(value::word(v)?);
         Ok(())
     }),
-    doc: "Price class of the session's model. They stand for 2, 8 and 24 USD per 1M output tokens, and a quarter of \
-it for input.",
+    doc: "Price class of the session's model. 2, 8 or 24 US dollars per 1M output tokens, and a quarter of that for \
+input.",
     choices: &["budget", "standard", "premium"],
     completes: Completes::Choices,
     configurable: true,
@@ -294,8 +284,7 @@ static BY: Flag = Flag {
         low.estimate.by = Some(value::word(v)?);
         Ok(())
     }),
-    doc: "Add files up by the ending of their names, or by directory. A directory is one of the top level of those given. By \
-default each file has a line.",
+    doc: "Group files by extension or by top-level directory. By default each file has a line.",
     choices: &["ext", "dir"],
     completes: Completes::Choices,
     ..Flag::BLANK
@@ -307,8 +296,8 @@ static TOP: Flag = Flag {
         low.estimate.top = Some(value::positive_count(v)?);
         Ok(())
     }),
-    doc: "List only the N largest inputs. What is left out is added up in one line. The default is 20 when a directory is \
-given, else all of them; JSON has all of them unless N is given.",
+    doc: "List only the N largest inputs. The rest is summed up in one line. The default is 20 for a directory, else \
+all; JSON has all unless N is given.",
     ..Flag::BLANK
 };
 
@@ -318,8 +307,8 @@ static TRUNCATE: Flag = Flag {
         low.estimate.truncate = Some(value::positive_count(v)?);
         Ok(())
     }),
-    doc: "Print the text of the one input, cut to N tokens. Nothing else is printed. A whole number, k and M allowed; a \
-character is never split, so the result may have fewer tokens.",
+    doc: "Print the input cut to N tokens, and nothing else. A whole number, k and M allowed. A character is never \
+split, so the result may have fewer tokens. For one input.",
     ..Flag::BLANK
 };
 
@@ -329,8 +318,8 @@ static TRUNCATE_FROM: Flag = Flag {
         low.estimate.truncate_from = Some(value::word(v)?);
         Ok(())
     }),
-    doc: "Part of the text that is cut off. For {--truncate}; the default is end. Of a text that is cut in the middle both ends stay, with a \
-line that says so between them.",
+    doc: "Where to cut. For {--truncate}; the default is end. With middle both ends stay, and a line between them says \
+what was cut.",
     choices: &["end", "start", "middle"],
     completes: Completes::Choices,
     ..Flag::BLANK
@@ -531,7 +520,7 @@ impl EstimateArgs {
             }));
         }
         if let Some(flag) = first_of(OF_A_SESSION) {
-            let message = format!("--{flag} describes a session, and there is none");
+            let message = format!("--{flag} needs --session");
             return Err(
                 UsageError::new(message).hint("--session team, autopilot or ralph asks for one")
             );
@@ -774,14 +763,8 @@ mod tests {
                 "estimate --base-url https://x",
                 "--base-url is for --exact, which is not given",
             ),
-            (
-                "estimate --tier premium",
-                "--tier describes a session, and there is none",
-            ),
-            (
-                "estimate --workers 2",
-                "--workers describes a session, and there is none",
-            ),
+            ("estimate --tier premium", "--tier needs --session"),
+            ("estimate --workers 2", "--workers needs --session"),
             (
                 "estimate --ids a b",
                 "--ids and more than one FILE exclude each other",

@@ -80,12 +80,10 @@ fn key(env: &Env) -> Result<Secret, Failure> {
         .into_iter()
         .find_map(|name| Some((name, env.variable(name)?)));
     match found {
-        None => Err(Failure::new(
-            Exit::Permission,
-            "authentication",
-            "--exact asks the service, and there is no key to ask with",
-        )
-        .hint("set MOONSHOT_API_KEY; leave --exact out to count offline")),
+        None => Err(
+            Failure::new(Exit::Permission, "authentication", "--exact needs a key")
+                .hint("set MOONSHOT_API_KEY; leave --exact out to count offline"),
+        ),
         Some((name, value)) => match value.into_string() {
             Ok(key) => Ok(Secret::new(key)),
             Err(_) => Err(Failure::new(

@@ -118,7 +118,7 @@ fn directory(
     }
     if context.unreadable > 0 {
         env.output.warning(format!(
-            "`{shown}`: {} directories or .gitignore files cannot be read: what is in them is not counted",
+            "`{shown}`: {} directories or .gitignore files cannot be read; their content is not counted",
             context.unreadable
         ));
     }

@@ -162,7 +162,7 @@ fn models(args: &TextArgs, result: &Result<'_>) -> Table {
     columns.extend([
         ("window", Align::Right),
         ("usd", Align::Right),
-        ("rates of", Align::Left),
+        ("price date", Align::Left),
     ]);
     let mut table = Table::new(columns);
     for estimate in &result.estimates {
@@ -208,11 +208,9 @@ fn models(args: &TextArgs, result: &Result<'_>) -> Table {
 /// What the ledger says about answers.
 fn past(estimate: &Estimate<'_>, expected: &Expected) -> String {
     let Expected { runs, p50, p90 } = *expected;
-    let mut text = format!(
-        "answers so far: half within {p50} tokens, nine of ten within {p90}, by {runs} runs"
-    );
+    let mut text = format!("past output ({runs} runs): p50 {p50}, p90 {p90} tokens");
     if let (Some(usual), Some(long)) = (estimate.usd_with(p50), estimate.usd_with(p90)) {
-        text.push_str(&format!("; with them {usual} and {long}"));
+        text.push_str(&format!("; price {usual} to {long}"));
     }
     text
 }

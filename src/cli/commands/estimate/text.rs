@@ -26,6 +26,7 @@ use crate::cli::prices;
 use crate::cost::history::Expected;
 use crate::llm::cost::CostEstimator;
 use crate::llm::types::Role;
+use crate::runtime::text::human;
 use crate::tokens;
 use crate::tokens::Counter;
 use crate::tokens::Special;
@@ -351,13 +352,12 @@ fn judge(
         let name = &*estimate.asked;
         let total = estimate.input_tokens.saturating_add(estimate.output_tokens);
         if let (Some(false), Some(window)) = (estimate.fits, estimate.model.window) {
-            let detail = format!(
-                "{name}: {} input and {} output tokens are {total}, its context window is {window}: \
-                 {} too many",
-                estimate.input_tokens,
-                estimate.output_tokens,
-                total.saturating_sub(window)
-            );
+            let (mut have, mut fit) = (human(total), human(window));
+            if have == fit {
+                (have, fit) = (total.to_string(), window.to_string());
+            }
+            let detail =
+                format!("{have} tokens do not fit in the context window of {name} ({fit})");
             verdicts.push(
                 Failure::new(Exit::Budget, "window", detail)
                     .hint("shorten the input, or see `omk models` for a larger window"),

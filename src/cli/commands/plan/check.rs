@@ -34,14 +34,13 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     positionals: "FILE...",
     completes: Completes::Files,
     at_most: usize::MAX,
-    summary: "find mistakes in anybody's plan, offline",
-    doc: "Looks at each FILE, or at standard input where `-` stands for one, and says what is wrong with the plan in it: \
-cycles, unknown dependencies, tasks that write the same file at the same time, criteria that cannot be checked. It knows \
-plans of omk (omk.plan/1, and what a model answered), tasks.json of task-master, and tasks.md of spec-kit and OpenSpec, \
-tells them apart by what is in them, and says which it found; {--as} decides otherwise. The same text has the same \
-findings every time; no network is used.\n\n\
-Each finding has a code that never changes its meaning; {--explain} says what one means and how to fix it, and the section \
-FINDINGS of the man page lists them. An error makes the exit code 4, with {--strict} a warning too.",
+    summary: "find mistakes in any plan, offline",
+    doc: "Checks the plan in each FILE (`-` for standard input): cycles, unknown dependencies, tasks that write the \
+same file at the same time, criteria that cannot be checked. It reads omk plans, task-master's tasks.json, and the \
+tasks.md of spec-kit and OpenSpec. The format is detected from the content and named in the output; {--as} overrides \
+it. No network is used.\n\n\
+Each finding has a code that never changes its meaning, see omk-findings(7) or {--explain}. The exit code is 4 if \
+there is an error, and with {--strict} also if there is a warning.",
     examples: &[
         ("omk plan check plan.json", "What is wrong with a plan."),
         (
@@ -64,7 +63,7 @@ FINDINGS of the man page lists them. An error makes the exit code 4, with {--str
             &STRICT,
             &READ_AS,
             &EXPLAIN,
-            &DEADLINE,
+            &shared::READ_DEADLINE,
             &shared::JSON,
             &shared::QUIET,
         ],
@@ -84,14 +83,8 @@ static FORMAT: Flag = Flag {
 };
 
 static STRICT: Flag = Flag {
-    doc: "Fail for a warning as for an error. The exit code is then 4 for any finding.",
+    doc: "Treat warnings as errors. The exit code is then 4 for any finding.",
     ..plan::STRICT
-};
-
-static DEADLINE: Flag = Flag {
-    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
-to 1000h. There is no limit by default.",
-    ..shared::DEADLINE
 };
 
 static READ_AS: Flag = Flag {
@@ -100,7 +93,7 @@ static READ_AS: Flag = Flag {
         low.plan.read_as = Some(value::word(v)?);
         Ok(())
     }),
-    doc: "Format to read every FILE as, whatever it looks like. One of omk, task-master, spec-kit and openspec.",
+    doc: "Format to read every FILE as. By default it is detected.",
     choices: &["omk", "task-master", "spec-kit", "openspec"],
     completes: Completes::Choices,
     ..Flag::BLANK
@@ -113,7 +106,7 @@ static EXPLAIN: Flag = Flag {
         low.plan.explain = Some(value::choice(v, &codes)?);
         Ok(())
     }),
-    doc: "Say what a finding's code means and how to fix it. Such as OMK-P012; no FILE is looked at.",
+    doc: "Explain a finding by its code. Such as OMK-P012; no FILE is read.",
     ..Flag::BLANK
 };
 
@@ -144,9 +137,7 @@ impl CheckArgs {
             return Err(UsageError::conflict("--explain", "a FILE"));
         }
         if inputs.is_empty() && low.plan.explain.is_none() {
-            return Err(
-                UsageError::new("plan check needs a FILE").hint("`-` stands for standard input")
-            );
+            return Err(UsageError::new("plan check needs a FILE").hint("`-` is standard input"));
         }
         Ok(CheckArgs {
             inputs,
@@ -529,10 +520,10 @@ mod tests {
     fn lines_as_compilers_print_them() {
         assert_eq!(
             text(&looked("plan.json", CIRCLE)),
-            "plan.json:3:16: error: OMK-P011: $.dependencies: a circle: a -> b: 50%, é -> a
+            "plan.json:3:16: error: OMK-P011: $.dependencies: cycle: a -> b: 50%, é -> a
   3 | \"dependencies\":[[0,1],[1,0]]}
     |                ^
-  fix: remove one of the dependencies on the way round
+  fix: remove one of the dependencies in the cycle
 plan.json: read as the format omk; --as reads it as another
 plan.json: omk plan, 2 slices: 1 error
 "
@@ -565,7 +556,7 @@ plan.json: omk plan, 2 slices: 1 error
     fn annotations_escape_what_has_a_meaning() {
         assert_eq!(
             github(&looked("a,b:c.json", CIRCLE)),
-            "::error file=a%2Cb%3Ac.json,line=3,col=16,title=OMK-P011 cycle::$.dependencies: a circle: a -> b: 50%25, é -> a\n"
+            "::error file=a%2Cb%3Ac.json,line=3,col=16,title=OMK-P011 cycle::$.dependencies: cycle: a -> b: 50%25, é -> a\n"
         );
         assert!(github(&looked("-", CIRCLE)).starts_with("::error line=3,"));
     }

@@ -31,9 +31,10 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Files,
     at_most: 2,
     summary: "compare two plans",
-    doc: "Says what plan B has otherwise than plan A: slices added, removed and changed, waves, critical path, criteria and \
-what carrying it out may cost, both priced for the same model. Slices are the same when their ids are. One of the two may be \
-`-` for standard input. As with diff, the exit code is 0 for no difference and 1 for some; above that something went wrong.",
+    doc: "Compares plan A with plan B: slices added, removed and changed, waves, critical path, criteria, and what \
+carrying them out may cost, both priced for the same model. Slices are matched by id. One of the two may be `-` for \
+standard input. As with diff, the exit code is 0 if they are equal and 1 if they differ; above that something went \
+wrong.",
     examples: &[
         ("omk plan diff old.json new.json", "What changed."),
         (
@@ -46,7 +47,7 @@ what carrying it out may cost, both priced for the same model. Slices are the sa
         flags: &[
             &MODEL,
             &shared::PRICE_FILE,
-            &DEADLINE,
+            &shared::READ_DEADLINE,
             &shared::JSON,
             &shared::QUIET,
         ],
@@ -57,12 +58,6 @@ what carrying it out may cost, both priced for the same model. Slices are the sa
 static MODEL: Flag = Flag {
     doc: "Model to price for. The default is kimi-k3; `omk models` lists the others.",
     ..shared::MODEL
-};
-
-static DEADLINE: Flag = Flag {
-    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
-to 1000h. There is no limit by default.",
-    ..shared::DEADLINE
 };
 
 /// What `omk plan diff` was asked.
@@ -83,7 +78,7 @@ impl DiffArgs {
         let mut inputs = plan::sources(low.positionals)?.into_iter();
         let (Some(before), Some(after)) = (inputs.next(), inputs.next()) else {
             return Err(UsageError::new("plan diff needs two plans")
-                .hint("`omk plan diff A B`; `-` stands for standard input"));
+                .hint("`omk plan diff A B`; `-` is standard input"));
         };
         Ok(DiffArgs {
             before,

@@ -82,7 +82,7 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
     let brief = brief(&args, env)?;
     args.ask
         .deadline
-        .check("gathering what the model is told")?;
+        .check("reading the directory for the model")?;
     if args.dry_run {
         return dry_run(&args, &brief, env);
     }
@@ -260,8 +260,8 @@ fn conclude<T>(
             let is_json = args.format == Format::Json;
             if let Some(raw) = raw {
                 failure = failure.hint(match is_json {
-                    true => "the answer as it came stands under `raw`",
-                    false => "the answer as it came stands above; --json keeps it under `raw`",
+                    true => "the answer is in `raw`",
+                    false => "the answer is above; with --json it is in `raw`",
                 });
                 if !is_json {
                     env.output.aside(&format!("{}\n", raw.trim_end()));

@@ -44,7 +44,7 @@ pub(crate) static FORMAT: Flag = Flag {
         )?);
         Ok(())
     }),
-    doc: "Form to print in. The default is text.",
+    doc: "Output format. The default is text.",
     choices: &["text", "json", "markdown", "mermaid", "dot", "csv"],
     completes: Completes::Choices,
     ..Flag::BLANK
@@ -54,7 +54,7 @@ pub(crate) static FORMAT: Flag = Flag {
 pub(crate) static STRICT: Flag = Flag {
     long: "strict",
     takes: Takes::Nothing(|low| low.strict = true),
-    doc: "Fail when the goal is vague, or the plan has a warning. The exit code is then 4.",
+    doc: "Fail when the goal is vague or the plan has a warning. The exit code is then 4.",
     ..Flag::BLANK
 };
 

@@ -26,11 +26,11 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     positionals: "FILE",
     completes: Completes::Files,
     at_most: 1,
-    summary: "print a plan as text, Markdown, a graph or rows",
-    doc: "Prints the plan in FILE, or on standard input for `-`, in the form that {--format} names: what to do in which \
-wave, what it writes, the critical path, the criteria, and what carrying it out may cost.\n\n\
-The price is the one in the file, unless {--model} is given or the file has none: then it is estimated anew. It is a rule \
-of thumb from the plan's own guesses of tokens, or from each slice's difficulty, and its basis is printed with it.",
+    summary: "print a plan as text, Markdown, a graph or CSV",
+    doc: "Prints the plan in FILE (`-` for standard input): slices by wave, the files they write, the critical path, \
+the criteria, and what carrying it out may cost.\n\n\
+The price is the one in the file, unless {--model} is given or the file has none. Then it is estimated from the plan's \
+own token figures or from each slice's difficulty. The basis is printed with it.",
     examples: &[
         ("omk plan show plan.json", "A plan to read."),
         (
@@ -48,7 +48,7 @@ of thumb from the plan's own guesses of tokens, or from each slice's difficulty,
             &plan::FORMAT,
             &MODEL,
             &shared::PRICE_FILE,
-            &DEADLINE,
+            &shared::READ_DEADLINE,
             &shared::JSON,
             &shared::QUIET,
         ],
@@ -59,12 +59,6 @@ of thumb from the plan's own guesses of tokens, or from each slice's difficulty,
 static MODEL: Flag = Flag {
     doc: "Model to price for. The default is kimi-k3; `omk models` lists the others.",
     ..shared::MODEL
-};
-
-static DEADLINE: Flag = Flag {
-    doc: "End the run when it takes longer than this. Reading counts too; the exit code is 124. Such as 500ms, 30s, 2m or 1h, up \
-to 1000h. There is no limit by default.",
-    ..shared::DEADLINE
 };
 
 /// What `omk plan show` was asked.
@@ -87,9 +81,7 @@ impl ShowArgs {
         let low = invocation.low;
         let format = plan::format(&low)?;
         let Some(input) = plan::sources(low.positionals)?.pop() else {
-            return Err(
-                UsageError::new("plan show needs a FILE").hint("`-` stands for standard input")
-            );
+            return Err(UsageError::new("plan show needs a FILE").hint("`-` is standard input"));
         };
         Ok(ShowArgs {
             input,

@@ -19,35 +19,25 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Nothing,
     at_most: usize::MAX,
     summary: "ask once and print the answer",
-    doc: "Asks a model one question and prints its answer. The words of TEXT are joined by blanks. Each {--file} follows \
-as a block with its name. Standard input is read when there is no TEXT, where `-` stands for it, and whenever it is a pipe \
-or a file; beside a TEXT it follows as a block of its own.\n\n\
-With a key in MOONSHOT_API_KEY or KIMI_API_KEY the service is asked over HTTP, otherwise the `kimi` on the path: Kimi Code \
-2, or kimi-cli up to 1.51. The answer is the same; what is different is said: an agent may use tools when {--allow} lets \
-it, and text of the steps before its answer goes to standard error.\n\n\
-Before anything is sent the prompt is counted, the worst case is held against {--max-tokens}, {--max-usd} and OMK_BUDGET, \
-and an open record of it stands in the ledger. What was used is written down as it becomes known, so that a run that is \
-killed is not forgotten.\n\n\
-A service or agent that fails in a way that may pass is asked again, as {--retries} says, until something of the answer \
-was printed.\n\n\
-A pattern of {--allow} for commands is compared with the whole command, in which `*` stands for any text. `Shell(git *)` allows \
-one plain git command, never one with ; & | < > $ or a line break in it, and not the options and subcommands by which git runs \
-or writes something else, such as `-c`, `--exec` or `--output`. A rule allows those by naming them, as \
-`Shell(git rebase --exec *)` does. omk has such lists for git, npm, cargo, make, find, tar, curl, python and other known \
-programs; of any other program `*` covers everything.\n\n\
-In a pattern for files `*` stands for text without a slash, `?` for one character and `**` for any number of directories. A \
-relative pattern is taken from the directory that omk runs in. Links are followed before paths are compared, and a link that \
-leads out of what is allowed is refused. Files that hold keys, files that something runs by itself (those of git, startup \
-files of shells, definitions of CI), and what omk and the agent keep for themselves need a rule with their exact name. What \
-Kimi Code reads through omk has to be in that directory and may hold no keys: `Read(PATTERN)` allows more, and patterns for \
-files of the directory are then all that may be read of it.\n\n\
-A pattern is not a sandbox. It decides on what an agent asks for, by what the request says. A command that was allowed runs the \
-project's own code, such as its tests and build scripts, with all the rights of the user; a list of options is never complete; \
-and between a decision and the agent's own deed a file can change. Where an agent must not be able to do more than it was \
-allowed to, use {--sandbox}.\n\n\
-In a loop over lines, keep the loop's input from omk: `while read -r line; do omk prompt \"$line\" < /dev/null; done < lines`. \
-A file that the loop has begun to read is not taken as part of the question, with a warning; a pipe cannot be told from one \
-that is meant for omk.",
+    doc: "Asks a model one question and prints the answer. The words of TEXT are joined by spaces. Each {--file} \
+follows as a block with its name. Standard input is read if there is no TEXT, if `-` stands for it, and if it is a \
+pipe or a file; with a TEXT it follows as a block.\n\n\
+With a key in MOONSHOT_API_KEY or KIMI_API_KEY omk asks the service over HTTP. Otherwise it asks the `kimi` on the \
+path: Kimi Code 2, or kimi-cli up to 1.51. Your scripts work the same with either. An agent may use tools if {--allow} \
+permits them.\n\n\
+Before anything is sent, omk counts the prompt, checks the worst case against {--max-tokens}, {--max-usd} and \
+OMK_BUDGET, and writes an open record to the ledger. It updates the record as usage becomes known, so a run that is \
+killed is not lost. See omk-ledger(7).\n\n\
+A temporary failure is retried, see {--retries}, unless part of the answer was already printed.\n\n\
+{--allow} takes tools with patterns. In a pattern for commands `*` stands for any text: `Shell(git *)` allows one \
+plain git command, never a second one after ; & | or a line break, and none of the options by which git runs or writes \
+something else, such as `-c` or `--output`. To allow one of those, name it: `Shell(git rebase --exec *)`. In a pattern \
+for files `*` stays within a directory and `**` crosses directories; links are resolved first. Files that hold keys or \
+that something runs by itself need their exact name. A pattern is not a sandbox: an allowed command can run anything. \
+Use {--sandbox} where that matters. See omk-security(7).\n\n\
+In a loop over lines, keep the loop's input away from omk: `while read -r line; do omk prompt \"$line\" < /dev/null; \
+done < lines`. omk ignores a file that the loop has begun to read, with a warning; it cannot tell a pipe from one that \
+is meant for it.",
     examples: &[
         (
             "omk prompt \"Which of these functions has no test?\" < src/lib.rs",
@@ -161,8 +151,7 @@ static SYSTEM: Flag = Flag {
         low.ask.system = Some(value::name(v)?);
         Ok(())
     }),
-    doc: "Instructions for the model. Agents have their own and no place for others, so there it goes before the \
-question.",
+    doc: "Instructions for the model. An agent has its own, so there the text goes before the question.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -174,10 +163,9 @@ static TEMPLATE: Flag = Flag {
         low.ask.template = Some(v.to_os_string());
         Ok(())
     }),
-    doc: "Template of the question. A word names one of `omk templates`, everything else is a path. Its places, such as \
-`NAME` in two pairs of braces, are filled by {--var}; `text` stands for the TEXT and `stdin` for standard input, which \
-otherwise follow it. A JSON object before its text sets model, system, schema, limits and the like, for flags that are not \
-given.",
+    doc: "Template of the question. A word is a name from `omk templates`, everything else a path. {--var} fills its \
+places; `text` stands for the TEXT and `stdin` for standard input, which otherwise follow it. A JSON object before the \
+text can set model, system, schema and limits. See `omk help templates`.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
@@ -188,8 +176,8 @@ static VAR: Flag = Flag {
         low.ask.vars.push(value::var(v)?);
         Ok(())
     }),
-    doc: "Value for a place of the template. NAME=@FILE takes the content of a file, NAME=@- standard input. Each place needs a \
-value, and each value a place.",
+    doc: "Value for a place of the template. NAME=@FILE takes the content of a file, NAME=@- standard input. Every \
+place needs a value.",
     repeats: true,
     ..Flag::BLANK
 };
@@ -201,7 +189,7 @@ static FILE: Flag = Flag {
         low.ask.file.push(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Text file that belongs to the question. It follows the TEXT as a block with its name, in the order given.",
+    doc: "Text file to add to the question. It follows the TEXT as a block with its name, in the order given.",
     completes: Completes::Files,
     repeats: true,
     ..Flag::BLANK
@@ -214,8 +202,7 @@ static IMAGE: Flag = Flag {
         low.ask.image.push(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Picture that belongs to the question. PNG, JPEG, GIF or WebP, up to 100 MB. Its tokens are not counted \
-before it is sent.",
+    doc: "Picture to add to the question. PNG, JPEG, GIF or WebP, up to 100 MB. Its tokens are not counted in advance.",
     completes: Completes::Files,
     repeats: true,
     ..Flag::BLANK
@@ -227,11 +214,9 @@ static ALLOW: Flag = Flag {
         low.ask.allow.extend(value::rules(v)?);
         Ok(())
     }),
-    doc: "Tools that an agent may use without asking anyone. Names are the agent's, where Shell and Bash, and Read, \
-Write and Edit with or without File, mean the same; `all` is every tool. A pattern narrows it to commands, as in `Shell(git *)`, or \
-to files, as in `Write(src/**)`; the section on {--allow} above says what a pattern covers. The default is none: what is asked \
-for is denied, the answer is printed, and the exit code is 6. kimi-cli and kimi-agent read files without asking. Within a git \
-work tree Kimi Code does not ask before it changes a file; it has to hand the file to omk, which writes what is allowed.",
+    doc: "Tools that an agent may use. A tool, a tool with a pattern for commands or files, such as `Shell(git *)` or \
+`Write(src/**)`, or all. Shell and Bash mean the same, and so do Read and ReadFile, Write and WriteFile, Edit and \
+EditFile. By default every request is denied; the answer is printed and the exit code is 6. See omk-security(7).",
     repeats: true,
     configurable: true,
     ..Flag::BLANK
@@ -240,9 +225,8 @@ work tree Kimi Code does not ask before it changes a file; it has to hand the fi
 static DRY_RUN: Flag = Flag {
     long: "dry-run",
     takes: Takes::Nothing(|low| low.ask.dry_run = true),
-    doc: "Print what would be sent, and send nothing. The destination, tokens, price, worst case and budgets follow on \
-standard error, or all of it as JSON with {--json}; nothing is started, and the exit code is 5 where the prompt would be \
-refused.",
+    doc: "Print what would be sent, and send nothing. Destination, tokens, price, worst case and budgets follow on \
+standard error, or as JSON with {--json}. The exit code is 5 if the prompt would be refused.",
     ..Flag::BLANK
 };
 
@@ -252,7 +236,7 @@ static TEMPERATURE: Flag = Flag {
         low.ask.temperature = Some(value::temperature(v)?);
         Ok(())
     }),
-    doc: "How varied the answer may be. A decimal from 0 to 2; left out with a warning where the model or the agent \
+    doc: "How varied the answer may be. A decimal from 0 to 2. It is ignored with a warning if the model or agent \
 takes none, as the Kimi models since K2.5. The default is the service's.",
     configurable: true,
     ..Flag::BLANK
@@ -275,11 +259,11 @@ static SCHEMA: Flag = Flag {
         low.ask.schema = Some(value::schema(v)?);
         Ok(())
     }),
-    doc: "JSON Schema that the answer must satisfy. A file, the schema itself when it begins with a brace, or fields in short: \
-`name, age int, score float, ok bool: is it sound?`. The answer is checked; one that fails is sent back once with what \
-is wrong, and if that does not help the exit code is 4. Checked are type, properties, required, additionalProperties, items, \
-enum, const, anyOf, oneOf, allOf, $ref and $defs within the file, and the bounds on numbers, lengths and items; other \
-keywords are named in a warning.",
+    doc: "JSON Schema that the answer must match. A file, the schema itself, or fields such as `name, age int, score \
+float, ok bool: is it sound?`. An answer that does not match is sent back once with the errors; if the second one \
+fails too, the exit code is 4. Supported: type, properties, required, additionalProperties, items, enum, const, anyOf, \
+oneOf, allOf, $ref and $defs within the file, and bounds on numbers, lengths and items. Other keywords cause a \
+warning.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
@@ -288,15 +272,15 @@ static EXTRACT: Flag = Flag {
     long: "extract",
     short: Some('x'),
     takes: Takes::Nothing(|low| low.ask.extract = true),
-    doc: "Print only the first code block of the answer. The lines between its fences, without them; an answer without a code \
-block goes to standard error, and the exit code is 4.",
+    doc: "Print only the first code block of the answer. Without its fences. If there is none, the answer goes to \
+standard error and the exit code is 4.",
     ..Flag::BLANK
 };
 
 static RAW: Flag = Flag {
     long: "raw",
     takes: Takes::Nothing(|low| low.ask.raw = true),
-    doc: "Print the answer as it came, byte for byte. By default an answer that does not end with a newline gets one.",
+    doc: "Print the answer byte for byte. By default an answer without a newline at its end gets one.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -305,7 +289,7 @@ static NO_STREAM: Flag = Flag {
     long: "no-stream",
     short: Some('n'),
     takes: Takes::Nothing(|low| low.ask.no_stream = true),
-    doc: "Print the answer when it is complete. By default the answer of a service is printed as it comes.",
+    doc: "Print the answer when it is complete. By default the answer of a service is printed as it arrives.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -316,7 +300,7 @@ static OUTPUT_LAST_MESSAGE: Flag = Flag {
         low.ask.output_last_message = Some(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Write the answer to FILE too. The file is replaced in one step, when there is an answer.",
+    doc: "Write the answer to FILE too. The file is replaced atomically, when there is an answer.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
@@ -325,7 +309,7 @@ static VERBOSE: Flag = Flag {
     long: "verbose",
     short: Some('v'),
     takes: Takes::Nothing(|low| low.ask.verbose = true),
-    doc: "Print each step to standard error. What is waited for, the session, and the tokens used so far.",
+    doc: "Print each step to standard error. What omk waits for, the session, and the tokens used so far.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -333,7 +317,7 @@ static VERBOSE: Flag = Flag {
 static STREAM_JSON: Flag = Flag {
     long: "stream-json",
     takes: Takes::Nothing(|low| low.ask.stream_json = true),
-    doc: "Print one JSON document a line for each event. The last line is the result, as with {--json}.",
+    doc: "Print one JSON document per line for each event. The last line is the result, as with {--json}.",
     ..Flag::BLANK
 };
 
@@ -392,8 +376,8 @@ impl PromptArgs {
         }
         if !low.is_literal && dashes == 0 {
             let otherwise = [
-                "`omk prompt --file {} TEXT` asks about what is in it",
-                "`omk prompt < {}` asks what is in it",
+                "`omk prompt --file {} TEXT` asks about its content",
+                "`omk prompt < {}` sends its content",
             ];
             typos::refuse_file("prompt", &words, &otherwise)?;
         }
@@ -415,8 +399,9 @@ impl PromptArgs {
             return Err(UsageError::conflict("--no-stdin", "--var NAME=@-"));
         }
         if !low.ask.vars.is_empty() && low.ask.template_body.is_none() {
-            return Err(UsageError::new("--var fills a template, and there is none")
-                .hint("--template NAME or FILE gives one"));
+            return Err(
+                UsageError::new("--var needs --template").hint("--template NAME or FILE gives one")
+            );
         }
         let is_silent =
             words.is_empty() && low.ask.file.is_empty() && low.ask.template_body.is_none();

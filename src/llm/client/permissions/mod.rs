@@ -327,7 +327,7 @@ impl Rule {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
         if tool.is_empty() || !tool.chars().all(fits) {
             return Err(format!(
-                "`{tool}` is no tool; write a name such as Read, a name with a pattern such as Shell(git *), or all"
+                "`{tool}` is not a tool; use a name such as Read, a name with a pattern such as Shell(git *), or all"
             ));
         }
         if pattern.is_some_and(|pattern| pattern.trim().is_empty()) {

@@ -18,15 +18,15 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     positionals: "[GOAL]...",
     completes: Completes::Nothing,
     at_most: usize::MAX,
-    summary: "a goal becomes a validated and priced plan",
-    doc: "Asks a model to plan the work that GOAL asks for, and holds its answer to what a plan must be: slices with names of \
-their own, dependencies without a circle, no two slices of one wave that write the same file, criteria. What is wrong is \
-sent back once; a plan that is still wrong is no plan, and the exit code is 4. Without a GOAL it is read from standard \
-input, which otherwise follows as a text of its own.\n\n\
-The model is told of the directory, by names and figures ({--no-context} tells it nothing, {--dry-run} shows what). An \
-agent plans without a single permission, so planning changes nothing.\n\n\
-The plan is printed with its waves, its critical path, what planning did cost and what carrying it out may cost, and on what \
-that rests. Whom it asks, limits, retries, recordings and the ledger are those of `omk prompt`.",
+    summary: "turn a goal into a validated, priced plan",
+    doc: "Asks a model to plan GOAL and validates the answer: unique slice ids, no cycles, no unknown dependencies, no \
+two slices that run at the same time and write the same file, and acceptance criteria. An invalid plan is sent back \
+once with the errors. If the second one is invalid too, the exit code is 4. Without a GOAL, standard input is the \
+goal; otherwise it follows the goal as a text.\n\n\
+The model is given names and figures about the directory ({--no-context} turns that off, {--dry-run} shows it). An \
+agent plans without any permission, so planning changes nothing.\n\n\
+The plan is printed with its waves (slices that can run at the same time), its critical path, what planning cost and \
+what carrying it out may cost. Model, limits, retries, recordings and the ledger work as in `omk prompt`.",
     examples: &[
         (
             "omk plan \"Add OAuth login to the API\"",
@@ -119,8 +119,7 @@ static CONTEXT: Flag = Flag {
         low.plan.context.push(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Text file that the model is told of beside the goal. Such as a specification or notes on the code; it stands in \
-the request as data, with its name.",
+    doc: "Text file to show the model beside the goal. Such as a specification or notes on the code.",
     completes: Completes::Files,
     repeats: true,
     ..Flag::BLANK
@@ -129,8 +128,8 @@ the request as data, with its name.",
 static NO_CONTEXT: Flag = Flag {
     long: "no-context",
     takes: Takes::Nothing(|low| low.plan.no_context = true),
-    doc: "Tell the model nothing but the goal. By default it is told of the directory: languages, number of files, names \
-at the top, tests, CI and build system, never what stands in a file; what .gitignore covers is not looked at.",
+    doc: "Give the model nothing but the goal. By default it gets languages, number of files, top-level names, tests, \
+CI and build system of the directory, never the content of a file. Files that .gitignore covers are left out.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -138,22 +137,22 @@ at the top, tests, CI and build system, never what stands in a file; what .gitig
 static DRY_RUN: Flag = Flag {
     long: "dry-run",
     takes: Takes::Nothing(|low| low.plan.dry_run = true),
-    doc: "Print what would be sent, and send nothing. Its tokens and price follow on standard error; no network is used.",
+    doc: "Print what would be sent, and send nothing. Tokens and price follow on standard error; no network is used.",
     ..Flag::BLANK
 };
 
 static CLASSIFY_ONLY: Flag = Flag {
     long: "classify-only",
     takes: Takes::Nothing(|low| low.plan.classify_only = true),
-    doc: "Only say what kind of goal it is. With how sure the model is and why; a request of a few hundred tokens.",
+    doc: "Only classify the goal. Prints the kind, the confidence and the reason; a request of a few hundred tokens.",
     ..Flag::BLANK
 };
 
 static SEPARATELY: Flag = Flag {
     long: "separately",
     takes: Takes::Nothing(|low| low.plan.separately = true),
-    doc: "Ask for each part of the plan by itself. Four requests for kind, slices, criteria and complexity instead of one, \
-for models that do less well with everything at once.",
+    doc: "Ask for each part of the plan separately. Four requests for kind, slices, criteria and complexity, for \
+models that do worse with everything at once.",
     configurable: true,
     ..Flag::BLANK
 };
@@ -203,7 +202,7 @@ impl MakeArgs {
             typos::refuse_command(&words)?;
             let otherwise = [
                 "`omk plan check {}` checks the plan in it",
-                "`omk plan --context {} GOAL` tells the model what is in it",
+                "`omk plan --context {} GOAL` shows it to the model",
                 "`omk plan < {}` plans the goal in it",
             ];
             typos::refuse_file("plan", &words, &otherwise)?;
