@@ -171,7 +171,7 @@ pub(crate) const EXITS: &[ExitRow] = &[
 ///
 /// Printed as `omk: kind: detail`, lower case and without a full stop, then one `hint: ...` line
 /// for each hint.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// The exit code.
     pub(crate) exit: Exit,
@@ -179,7 +179,7 @@ pub(crate) struct Failure {
     pub(crate) kind: &'static str,
     /// What happened, naming the thing it happened to.
     pub(crate) detail: String,
-    /// What mends it: the exact command, flag or setting.
+    /// How to fix it: the exact command, flag or setting.
     pub(crate) hints: Vec<String>,
     /// How long the service asks to wait before the next try.
     pub(crate) retry_after: Option<Duration>,

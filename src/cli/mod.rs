@@ -50,6 +50,7 @@ fn run(args: Vec<OsString>, env: &mut Env) -> Exit {
         Ok(exit) => exit,
         Err(failure) => report(&with_key_hint(failure, env), json, env),
     };
+    env.output.say_failures();
     match env.output.flush() {
         Ok(()) => exit,
         // The verdict stands: a gate that failed has failed, whether or not someone read the

@@ -35,6 +35,8 @@ pub(crate) struct Output {
     colour: bool,
     quiet: bool,
     warnings: Vec<String>,
+    /// Failures to say when the result is out.
+    later: Vec<Failure>,
     /// Is a line of progress on the terminal, which the next message has to take away?
     status: bool,
 }
@@ -49,6 +51,7 @@ impl Output {
             colour,
             quiet: false,
             warnings: Vec::new(),
+            later: Vec::new(),
             status: false,
         }
     }
@@ -169,6 +172,18 @@ impl Output {
     pub(crate) fn failure(&mut self, failure: &Failure) {
         if !failure.is_silent() {
             self.message("\x1b[1;31m", failure.kind, &failure.detail, &failure.hints);
+        }
+    }
+
+    /// Says why the run failed when its result has been printed: a reader sees what it is about first.
+    pub(crate) fn failure_after_result(&mut self, failure: &Failure) {
+        self.later.push(failure.clone());
+    }
+
+    /// Says what [`Output::failure_after_result`] kept.
+    pub(crate) fn say_failures(&mut self) {
+        for failure in std::mem::take(&mut self.later) {
+            self.failure(&failure);
         }
     }
 

@@ -153,7 +153,7 @@ codes! {
         "The plan says that no test can show whether its goal is reached."
         fix "state a result that a test can observe",
     TokenMismatch = "OMK-P112" Warning "token mismatch"
-        "The plan states another number of tokens than its slices add up to, by a quarter or more where each has an estimate, by three times where some are typical for their difficulty."
+        "The plan states a number of tokens that differs from the sum of its slices. It may differ by a quarter if each slice has an estimate, and by three times if typical figures are used."
         fix "correct the estimate of the plan, or those of its slices",
 }
 

@@ -38,7 +38,7 @@ bad.json:5:18: error: OMK-P011: $.dependencies: cycle: store -> route -> store
   5 |  \"dependencies\": [[\"store\", \"route\"], [1, 0]],
     |                  ^
   fix: remove one of the dependencies in the cycle
-bad.json: read as the format omk; --as reads it as another
+bad.json: detected format: omk (--as overrides it)
 bad.json: omk plan, 2 slices: 1 error\n",
         );
     let outcome = sandbox.omk("plan check -").stdin(GOOD).run();

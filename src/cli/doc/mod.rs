@@ -133,6 +133,51 @@ mod tests {
         }
     }
 
+    /// Words that made readers stop.
+    const ODD: &[&str] = &[
+        "anybody",
+        "aside",
+        "blanks",
+        "circle",
+        "dear",
+        "hitherto",
+        "kin",
+        "mend",
+        "mends",
+        "moment it",
+        "nobody",
+        "nought",
+        "reckon",
+        "somebody",
+        "told",
+        "untold",
+        "whoever",
+        "whom",
+        "whosoever",
+    ];
+    /// The most words of a sentence.
+    const LONGEST: usize = 30;
+
+    #[test]
+    fn texts_use_plain_words_and_short_sentences() {
+        let mut wrong = Vec::new();
+        for (place, text) in every_text() {
+            let plain = text.replace("\n\n", ". ");
+            for word in plain.split(|c: char| !c.is_alphanumeric() && c != '_') {
+                if ODD.contains(&word.to_lowercase().as_str()) {
+                    wrong.push(format!("{place}: {word}"));
+                }
+            }
+            for sentence in plain.split(['.', ';', ':', '?']) {
+                let words = sentence.split_whitespace().count();
+                if words > LONGEST {
+                    wrong.push(format!("{place}: {words} words: {sentence}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
     #[test]
     fn first_sentences_stand_alone() {
         for flag in TABLE.flags() {

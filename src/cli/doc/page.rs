@@ -205,11 +205,12 @@ fn config_keys(table: &Table) -> String {
             (Some(value), _) => value.into(),
         };
         let meaning = first_sentence(flag.doc);
-        out.push_str(&format!(
-            "* {}: {kind}\n  {meaning}. Used by: {}.\n\n",
-            flag.long,
-            commands.join(", ")
-        ));
+        // What nearly all commands have needs no list.
+        let used = match commands.len() {
+            0..8 => format!(" Used by: {}.", commands.join(", ")),
+            _ => String::new(),
+        };
+        out.push_str(&format!("* {}: {kind}\n  {meaning}.{used}\n\n", flag.long));
     }
     out
 }

@@ -405,9 +405,9 @@ Addresses of this machine, such as 127.0.0.1, need no flag.",
 pub(crate) static ALLOW_SECRETS: Flag = Flag {
     long: "allow-secrets",
     takes: Takes::Nothing(|low| low.ask.allow_secrets = true),
-    doc: "Send the prompt even if it contains a key. Otherwise private keys and tokens with an unmistakable form \
-(GitHub, GitLab, AWS, Slack, Google, Stripe, npm, PyPI, SendGrid, model services, signed JSON web tokens) end the run \
-with exit code 65 before anything is sent. The message names file, line and kind, never the value. Passwords are not \
-detected.",
+    doc: "Send the prompt even if it contains a key. Otherwise a private key or a token with an unmistakable form ends \
+the run with exit code 65 before anything is sent. Known are tokens of GitHub, GitLab, AWS, Slack, Google, Stripe, \
+npm, PyPI, SendGrid and model services, and signed JSON web tokens. The message names file, line and kind, never the \
+value. Passwords are not detected.",
     ..Flag::BLANK
 };

@@ -23,9 +23,10 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Nothing,
     at_most: 0,
     summary: "remove old runs from the ledger",
-    doc: "Removes the runs that began before {--before}, after it has said how many and what they cost, and was told to: on \
-the terminal, or by {--yes}. Open runs stay. What is removed is gone; `omk cost export` writes it down first. Turns of an \
-agent's sessions come back with the next `omk cost import`, as long as the agent keeps its logs.",
+    doc: "Removes the runs that began before {--before}. It first says how many there are and what they cost, and asks \
+on the terminal, unless {--yes} is given. Open runs stay. What is removed is gone: write it to a file with `omk cost \
+export` first. Turns of an agent's sessions come back with the next `omk cost import`, as long as the agent keeps its \
+logs.",
     examples: &[
         (
             "omk cost clear --before 2026-01-01",

@@ -23,9 +23,9 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Nothing,
     at_most: 0,
     summary: "write the ledger for other programs",
-    doc: "Writes the runs of the ledger as {--format} says. jsonl has a whole record on each line, with every amount as a number and as a decimal, csv the main columns, and \
-openmetrics the sums of runs that are over, for the textfile collector of the Prometheus node exporter: what is counted \
-there only rises, unless `omk cost clear` removes something.",
+    doc: "Writes the runs of the ledger in the format {--format}. jsonl has a whole record on each line, with every \
+amount as a number and as a decimal. csv has the main columns. openmetrics has sums for the textfile collector of the \
+Prometheus node exporter; they only fall if `omk cost clear` removes runs.",
     examples: &[
         (
             "omk cost export --format csv --since 2026-11 > november.csv",

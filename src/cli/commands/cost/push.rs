@@ -37,10 +37,10 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Nothing,
     at_most: 0,
     summary: "send runs to an OpenTelemetry collector",
-    doc: "Sends every run that is over and was not sent there before, as a span with the attributes of the GenAI semantic \
-conventions, over OTLP/HTTP with JSON. What arrived is remembered beside the ledger for each address. A collector that is \
-busy is asked again, as it wishes or with growing waits; then the exit code is 75, and the next push goes on where this \
-one ended. A span's ids are made from the run's name, so one that is sent twice can be told.",
+    doc: "Sends every run that is over and was not sent before, as a span with the attributes of the GenAI semantic \
+conventions, over OTLP/HTTP with JSON. For each address omk remembers what arrived. A busy collector is retried with \
+its Retry-After or growing waits. After that the exit code is 75, and the next push continues where this one ended. \
+The ids of a span follow from the id of the run, so a collector can recognize a span that is sent twice.",
     examples: &[(
         "omk cost push --otlp http://collector.example:4318",
         "Sends what is new.",

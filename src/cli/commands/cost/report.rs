@@ -24,11 +24,10 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Nothing,
     at_most: 0,
     summary: "add up what runs cost, by day, model, label and more",
-    doc: "Adds up the runs of the ledger, by day where {--by} names nothing else. `omk cost` alone is the same command; \
-`omk cost list`, `show`, `explain`, `check`, `recover`, `import`, `export`, `push`, `clear` and `path` are its kin.\n\n\
-Four things are never added to one another: what was billed per token (usd); what is only bounded, because a run is open, \
-was killed or was not told what it used (in doubt, with the most it can be); runs of which neither amount nor bound is \
-known (unpriced, a count and never 0 USD); and what a subscription's tokens would have cost at list price (plan). Days are in UTC.",
+    doc: "Adds up the runs of the ledger, by default by day. `omk cost` alone does the same.\n\n\
+Four kinds of runs are never added together. usd is what was billed per token. in doubt is what is only bounded, \
+because a run is open, was killed or reported no usage; the most that it can be is shown. unpriced is the number of \
+runs without a known price. plan is what the tokens of a subscription would have cost at list price. Days are in UTC.",
     examples: &[
         (
             "omk cost report --by model --since 7d",

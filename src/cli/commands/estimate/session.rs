@@ -39,7 +39,7 @@ pub(super) fn run(args: &SessionArgs, env: &mut Env) -> Result<Exit, Failure> {
         verdicts.push(Failure::new(Exit::Budget, "budget", detail));
     }
     for verdict in &verdicts {
-        env.output.failure(verdict);
+        env.output.failure_after_result(verdict);
     }
     let failure = Failure::merge(verdicts);
     let exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);

@@ -380,7 +380,7 @@ fn judge(
         }
     }
     for verdict in verdicts.iter().skip(known) {
-        env.output.failure(verdict);
+        env.output.failure_after_result(verdict);
     }
 }
 

@@ -224,12 +224,12 @@ pub(crate) fn run(args: CheckArgs, env: &mut Env) -> Result<Exit, Failure> {
     for failure in &failures {
         env.output.failure(failure);
     }
-    let spoilt = |looked: &&Looked| {
+    let is_invalid = |looked: &&Looked| {
         looked.count(Severity::Error) > 0 || args.strict && !looked.checked.findings.is_empty()
     };
-    let spoilt: Vec<String> = looked
+    let invalid: Vec<String> = looked
         .iter()
-        .filter(spoilt)
+        .filter(is_invalid)
         .map(|looked| {
             format!(
                 "`{}` has {}",
@@ -238,10 +238,10 @@ pub(crate) fn run(args: CheckArgs, env: &mut Env) -> Result<Exit, Failure> {
             )
         })
         .collect();
-    let invalid = (!spoilt.is_empty())
-        .then(|| Failure::new(Exit::Invalid, "invalid plan", spoilt.join("; ")));
+    let invalid = (!invalid.is_empty())
+        .then(|| Failure::new(Exit::Invalid, "invalid plan", invalid.join("; ")));
     if let Some(invalid) = &invalid {
-        env.output.failure(invalid);
+        env.output.failure_after_result(invalid);
     }
     // What was not read at all outweighs what was found elsewhere: the verdict is not complete.
     failures.extend(invalid);
@@ -287,7 +287,7 @@ fn text(looked: &[Looked]) -> String {
         let format = file.checked.format;
         if file.is_detected && file.count(Severity::Error) > 0 {
             out.push_str(&format!(
-                "{}: read as the format {format}; --as reads it as another\n",
+                "{}: detected format: {format} (--as overrides it)\n",
                 file.name
             ));
         }
@@ -524,7 +524,7 @@ mod tests {
   3 | \"dependencies\":[[0,1],[1,0]]}
     |                ^
   fix: remove one of the dependencies in the cycle
-plan.json: read as the format omk; --as reads it as another
+plan.json: detected format: omk (--as overrides it)
 plan.json: omk plan, 2 slices: 1 error
 "
         );
