@@ -1,12 +1,11 @@
-//! omk: the money-honest command line for Kimi.
+//! omk: run Kimi from scripts and CI, with exact costs up front, a hard budget and one ledger.
 //!
-//! Asks a Kimi model over HTTP or through its agents, plans work, counts tokens exactly and prices them before
-//! asking, and keeps a ledger of what it did cost. A person at a shell uses the `omk` binary, a program uses
-//! this library.
+//! This library asks a Kimi model over HTTP or through an agent, plans work, counts tokens exactly, prices them before
+//! anything is sent, and records what was spent. The `omk` binary is [`cli`] on top of it.
 //!
 //! ```
 //! use omk::catalog::Catalog;
-//! use omk::llm::cost::CostEstimator;
+//! use omk::llm::CostEstimator;
 //!
 //! let catalog = Catalog::builtin();
 //! let estimator = CostEstimator::new(&catalog, "kimi-k3");
@@ -16,41 +15,48 @@
 //! assert_eq!(estimate.usd().map(|usd| usd.exact_decimal()), Some("0.007518".to_string()));
 //! ```
 //!
-//! # The house
+//! [`run`] has an example that asks a model with a limit and a ledger.
 //!
-//! A module imports only from floors below its own; a test reads every `use` and holds this table.
+//! # Layers
 //!
-//! | floor | module | holds |
+//! A module imports only from layers below its own, and no module holds a cycle of dependencies. Tests read every `use` and
+//! check both.
+//!
+//! | layer | module | holds |
 //! |---|---|---|
-//! | 0 | [`runtime`] | atomic files, secrets, time, safe text; no domain word |
-//! | 1 | [`tokens`] | vocabularies, splitting, counting; pure |
-//! | 2 | [`catalog`] | models as data: names, vocabulary, window, rates and where they come from |
+//! | 0 | [`runtime`] | atomic files, secrets, time, text; nothing about models or money |
+//! | 1 | [`tokens`] | vocabularies, splitting, counting, usage figures; pure |
+//! | 2 | [`catalog`] | models as data: names, vocabulary, window, rates and their sources; amounts of money |
 //! | 2 | [`transport`] | a peer as bytes and lines: HTTP, and agents over stdio (Wire, ACP) |
-//! | 3 | [`cost`] | what work should cost and what it did cost: records, the ledger, budgets |
-//! | 3 | [`plan`] | plans of any format: read, checked, printed; the facts of a repository |
+//! | 3 | [`cost`] | estimates, records, the ledger, budgets, reports |
+//! | 3 | [`plan`] | plans of any format: read, checked, printed; facts about a repository |
 //! | 4 | [`llm`] | asking a model: clients, errors, retries, the price of a request, planners |
-//! | 4 | [`fleet`] | one ledger and one budget for many machines: the protocol, etcd, git |
-//! | 5 | [`cli`] | flags, environment, terminals, exit codes |
+//! | 4 | [`fleet`] | one ledger and one budget for several machines: the protocol, etcd, git |
+//! | 5 | [`run`] | one run: admit, ask, settle, record |
+//! | 6 | [`cli`] | flags, environment, terminals, exit codes |
 //!
-//! Data flows one way. `omk estimate`: arguments and text come in through [`cli`], are counted by
-//! [`tokens`], priced by [`catalog`] and [`llm::cost`], and leave as columns or one JSON document.
-//! It touches no network unless asked, and no file but its input, the config file and price files.
+//! # Paths
 //!
-//! `omk plan check`, `show` and `diff` read a plan with [`plan::read`] or [`plan::check`] and print it or what is wrong with
-//! it; they touch no network either.
+//! Where a prompt, a usage figure and a plan go, as the calls that they pass through. A test checks that each function exists
+//! and calls the next one.
 //!
-//! `omk prompt` and `omk plan`: arguments and text come in through [`cli`], which settles whom to ask and within which
-//! limits, and writes an open record with the worst case into the ledger of [`cost`]; a client of [`llm::client`] drives a
-//! state machine of [`transport`] over a link; what happens on the way goes to the terminal and into the record; the end
-//! settles it. [`llm::planner`] stands between the two for a plan: it asks, parses, and asks once more with what was wrong.
+//! ```text
+//! prompt: cli::commands::prompt::run > cli::ask::run > run::run > llm::client::http::run > llm::client::http::attempt > llm::client::http::exchange > llm::client::http::chat::body
+//! usage:  llm::client::http::exchange > llm::client::http::read > llm::client::http::chat::take > llm::client::http::chat::take_usage
+//! usage:  run::on_event > run::account::report
+//! plan:   cli::commands::plan::make::run > llm::planner::plan > plan::read::read_plan > plan::read::plan
+//! ```
 //!
-//! # Rules of the house, each held by a lint or a test
+//! `omk estimate` reads text through [`cli`], counts it with [`tokens`], prices it with [`catalog`] and [`llm::cost`], and prints
+//! columns or one JSON document. It uses no network unless asked, and no file but its input, the config file and price files.
 //!
-//! - One thread, no async runtime, no `unsafe`; no `unwrap`, `expect` or `panic!` outside tests.
+//! # Rules, each checked by a lint or a test
+//!
+//! - One thread, no async runtime, `unsafe` in one file; no `unwrap`, `expect` or `panic!` outside tests.
 //! - Five direct dependencies.
-//! - One of each: one flag table for parser, help, man page and completions; one table of exit
-//!   codes; one price list; one token counter.
-//! - Money is whole numbers of 1e-12 USD; a floating-point number never takes part in a sum.
+//! - One of each: one flag table for parser, help, manual and completions; one table of exit codes; one price list; one token
+//!   counter.
+//! - Money is whole numbers of 1e-12 USD. A floating-point number never takes part in a sum.
 //!
 //! # Files on disk
 //!
@@ -58,9 +64,10 @@
 //! |---|---|---|
 //! | `$XDG_CONFIG_HOME/omk/config.json` | its owner | every command, as defaults of flags |
 //! | `$XDG_CONFIG_HOME/omk/models.dev.json` | `omk models update` | every command that prices |
+//! | `$XDG_CONFIG_HOME/omk/templates/` | its owner | `omk prompt -t`, `omk templates` |
 //! | `$XDG_STATE_HOME/omk/ledger/` | `omk prompt`, `omk plan`, `omk cost` | the same, and `omk estimate` |
 //! | `$XDG_STATE_HOME/omk/sessions/` | `omk prompt --session` | the same |
-//! | `$XDG_CACHE_HOME/omk/agents.json` | whatever asks an agent | the same |
+//! | `$XDG_CACHE_HOME/omk/agents.json` | commands that ask an agent | the same |
 //! | `pushed` in the ledger | `omk cost push` | the same |
 //! | `fleet` in the ledger | runs with `OMK_FLEET`, `omk cost sync` | the same |
 

@@ -1,6 +1,6 @@
 //! The whole outside world as one value: variables, the three streams, the clock's start.
 //!
-//! It is built for real in `cli::main` and by hand in tests; nothing else on this floor asks the
+//! It is built for real in `cli::main` and by hand in tests; nothing else in this layer asks the
 //! process for anything. It refuses to interpret: what a variable means is decided where it is
 //! resolved.
 

@@ -1,6 +1,6 @@
 //! How a run ends: one table of exit codes, and the failure that carries one.
 //!
-//! Lower floors know nothing of exit codes; commands turn their errors into a [`Failure`] here, and
+//! Lower layers know nothing of exit codes; commands turn their errors into a [`Failure`] here, and
 //! `cli::main` prints it. The table feeds the program, the help and the man page. It refuses codes
 //! that omk cannot return today: a script must be able to trust every row.
 

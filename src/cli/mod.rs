@@ -1,4 +1,4 @@
-//! The command line: flags, variables, terminals and exit codes. No other floor knows them.
+//! The command line: flags, variables, terminals and exit codes. No other layer knows them.
 //!
 //! A run is: parse the arguments (pure), let help and version go before anything is touched, fill
 //! in variables and the config file, resolve what the command needs, run it, flush, and turn the

@@ -1,4 +1,4 @@
-//! Floor 0: what the standard library leaves out and every floor needs.
+//! Layer 0: what the standard library leaves out and every layer needs.
 //!
 //! Knows no domain word: nothing here has heard of a model, a token or a price.
 

@@ -1,6 +1,6 @@
 //! What agents say, in words that belong to no protocol.
 //!
-//! Wire, ACP and the agents' logs all end here, so nothing above this floor knows which of them was spoken. Two things
+//! Wire, ACP and the agents' logs all end here, so nothing above this layer knows which of them was spoken. Two things
 //! are settled once for all of them: what a failure means, read from codes and texts that each agent words in its own
 //! way, and how usage adds up when part of it was never told. Refuses to guess: a figure nobody told is unknown, and a
 //! question that was not recognised is answered by a refusal.

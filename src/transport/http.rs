@@ -5,7 +5,7 @@
 //! answer can be read as it comes ([`Http::post_json_streaming`]); then silence has a bound of its own, and the size is
 //! the reader's to bound, who alone knows what it keeps. It reads no environment: proxies and certificates come in as
 //! values, so a test or an embedding program decides. A status such as 404 is an answer, not an error; what it means is
-//! for the floor above. Refuses to follow a redirect with a key in hand, and to leave HTTPS for HTTP.
+//! for the layer above. Refuses to follow a redirect with a key in hand, and to leave HTTPS for HTTP.
 //!
 //! One wait is not ours to end: the system's look-up of a host name blocks until the system gives up (by default after
 //! some seconds for each name server). ureq would leave it to a second thread that is abandoned at the deadline, but this

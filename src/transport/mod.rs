@@ -1,6 +1,6 @@
-//! Floor 2: a peer as bytes and lines.
+//! Layer 2: a peer as bytes and lines.
 //!
-//! Nothing here knows a prompt's purpose, a plan or a price: what a reply means is decided two floors up. Protocol types
+//! Nothing here knows a prompt's purpose, a plan or a price: what a reply means is decided in `llm`. Protocol types
 //! never leave: [`wire`] and [`acp`] are state machines without input or output of their own that speak upward in the
 //! words of [`agent`], and [`session_log`] reads what the agents write down and do not say. [`link`] is how lines travel,
 //! [`child`] the one way in which they really do, and [`tape`] keeps what was said and says it again.

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The floors: what each module may import. A row names only rows above it, so there is no way
-/// round in a circle.
-const FLOORS: &[(&str, &[&str])] = &[
+/// The layers: what each module may import. A row names only rows above it, so there is no cycle.
+const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &[]),
     ("tokens", &["runtime"]),
     ("catalog", &["runtime", "tokens"]),
@@ -155,8 +154,8 @@ fn module_of(path: &Path) -> Option<String> {
 
 /// What a line of a module imports against the rules.
 fn forbidden_imports(module: &str, line: &str) -> Vec<String> {
-    let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == module) else {
-        return vec![format!("module {module} has no floor")];
+    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == module) else {
+        return vec![format!("module {module} has no layer")];
     };
     let prefix = if module == "main" {
         concat!("om", "k::")
@@ -183,11 +182,11 @@ fn none(wrong: &[String], rule: &str) {
 }
 
 #[test]
-fn floors_import_only_what_is_below() {
-    for (i, (name, allowed)) in FLOORS.iter().enumerate() {
+fn layers_import_only_what_is_below() {
+    for (i, (name, allowed)) in LAYERS.iter().enumerate() {
         for below in *allowed {
             assert!(
-                FLOORS[..i].iter().any(|(row, _)| row == below),
+                LAYERS[..i].iter().any(|(row, _)| row == below),
                 "{name} may not name {below}"
             );
         }
@@ -205,12 +204,12 @@ fn floors_import_only_what_is_below() {
     }
     none(
         &wrong,
-        "a module imports only from the floors below its own",
+        "a module imports only from the layers below its own",
     );
 }
 
 #[test]
-fn the_floor_check_finds_what_it_looks_for() {
+fn the_layer_check_finds_what_it_looks_for() {
     for (module, line, found) in [
         ("llm", "use crate::cost::estimator;", 1),
         ("cost", "    let x = crate::llm::types::Plan::default();", 1),
@@ -234,6 +233,43 @@ fn the_floor_check_finds_what_it_looks_for() {
             "{module}: {line}"
         );
     }
+}
+
+/// The file of a module, and the text that a function of it is defined by.
+fn function(path: &str) -> (String, String) {
+    let (module, name) = path.rsplit_once("::").unwrap();
+    let stem = format!("src/{}", module.replace("::", "/"));
+    let file = [format!("{stem}.rs"), format!("{stem}/mod.rs")];
+    let file = file.iter().find(|file| root().join(file).is_file());
+    let file = file.unwrap_or_else(|| panic!("there is no module {module}"));
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    (text.to_string(), name.to_string())
+}
+
+#[test]
+fn the_paths_in_the_crate_docs_are_those_of_the_code() {
+    let docs = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let paths = docs.lines().filter_map(|line| line.strip_prefix("//! "));
+    let paths = paths.filter(|line| line.contains(" > "));
+    let mut followed = 0;
+    for line in paths {
+        let (_, path) = line.split_once(": ").unwrap();
+        let steps: Vec<(String, String)> = path.split(" > ").map(|s| function(s.trim())).collect();
+        for (at, (text, name)) in steps.iter().enumerate() {
+            assert!(text.contains(&format!("fn {name}")), "{line}: {name}");
+            if let Some((_, next)) = steps.get(at + 1) {
+                let calls = text.match_indices(next.as_str()).any(|(found, _)| {
+                    let before = text[..found].ends_with(['.', ':', ' ', '(']);
+                    let is_definition = text[..found].ends_with("fn ");
+                    before && !is_definition
+                });
+                assert!(calls, "{line}: {name} does not use {next}");
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 12, "{followed} steps");
 }
 
 #[test]
