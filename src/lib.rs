@@ -33,7 +33,8 @@
 //! | 4 | [`llm`] | asking a model: clients, errors, retries, the price of a request, planners |
 //! | 4 | [`fleet`] | one ledger and one budget for several machines: the protocol, etcd, git |
 //! | 5 | [`run`] | one run: admit, ask, settle, record |
-//! | 6 | [`cli`] | flags, environment, terminals, exit codes |
+//! | 6 | [`batch`] | many prompts as one piece of work: input, resuming, pace |
+//! | 7 | [`cli`] | flags, environment, terminals, exit codes |
 //!
 //! # Paths
 //!
@@ -100,5 +101,7 @@ pub mod fleet;
 pub mod llm;
 
 pub mod run;
+
+pub mod batch;
 
 pub mod cli;

@@ -237,6 +237,29 @@ impl TextReader {
     }
 }
 
+/// Copies standard input as it is.
+///
+/// # Errors
+///
+/// Exit 74 when it cannot be read or `to` cannot be written, 124 when the deadline runs out.
+pub(crate) fn copy_stdin(to: &mut File, deadline: Deadline, env: &mut Env) -> Result<(), Failure> {
+    use std::io::Write;
+
+    let mut buffer = vec![0; PIECE];
+    let mut input = Waiting::new(&mut env.stdin, &mut env.output, deadline);
+    loop {
+        let count = input.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let piece = buffer.get(..count).unwrap_or_default();
+        to.write_all(piece).map_err(|error| {
+            let detail = format!("standard input cannot be kept in a file: {error}");
+            Failure::new(Exit::Io, "output", detail)
+        })?;
+    }
+}
+
 /// What to do with a file that is no UTF-8 text, by the bytes that it begins with.
 fn binary_hint(start: &[u8]) -> Option<&'static str> {
     const PICTURES: [&[u8]; 4] = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF"];

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::catalog::money::Charge;
 use crate::llm::error::LlmError;
 
 /// The longest that a server's `Retry-After` is obeyed; a script would rather fail than hang for an hour.
@@ -20,6 +21,30 @@ pub struct RetryPolicy {
     pub base_delay: Duration,
     /// The longest delay of our own, before jitter.
     pub max_delay: Duration,
+    /// After which failures another attempt may be made at all.
+    pub repeats: Repeats,
+}
+
+/// After which failures that may pass another attempt may be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repeats {
+    /// Those before anything of an answer was handed over, billed or not: what a person waits for.
+    #[default]
+    Unseen,
+    /// Those that cannot have been billed.
+    Unbilled,
+    /// All, though the prompt may then be paid for twice.
+    All,
+}
+
+impl Repeats {
+    pub(crate) fn allows(self, error: &LlmError, has_output: bool) -> bool {
+        match self {
+            Repeats::Unseen => !has_output,
+            Repeats::Unbilled => error.may_have_charged() == Charge::No,
+            Repeats::All => true,
+        }
+    }
 }
 
 impl Default for RetryPolicy {
@@ -29,6 +54,7 @@ impl Default for RetryPolicy {
             max_retries: 4,
             base_delay: Duration::from_millis(500),
             max_delay: Duration::from_secs(32),
+            repeats: Repeats::Unseen,
         }
     }
 }
@@ -40,6 +66,7 @@ impl RetryPolicy {
             max_retries: 0,
             base_delay: Duration::ZERO,
             max_delay: Duration::ZERO,
+            repeats: Repeats::Unseen,
         }
     }
 
@@ -134,6 +161,28 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_repeats_by_what_may_have_been_billed() {
+        let cut = LlmError::Incomplete {
+            detail: String::new(),
+        };
+        let busy = LlmError::Server {
+            status: 503,
+            detail: String::new(),
+            retry_after: None,
+        };
+        for (repeats, error, has_output, allowed) in [
+            (Repeats::Unseen, &cut, false, true),
+            (Repeats::Unseen, &cut, true, false),
+            (Repeats::Unbilled, &cut, false, false),
+            (Repeats::Unbilled, &busy, true, true),
+            (Repeats::All, &cut, true, true),
+        ] {
+            let is_allowed = repeats.allows(error, has_output);
+            assert_eq!(is_allowed, allowed, "{repeats:?} {error:?}");
+        }
+    }
+
+    #[test]
     fn a_delay_past_the_deadline_is_refused() {
         let policy = RetryPolicy::default();
         assert_eq!(policy.delay(0, None, 0, Some(ms(501))), Some(ms(500)));
@@ -156,7 +205,7 @@ mod tests {
             max_retries in any::<u32>(), base_delay in any_duration(), max_delay in any_duration(),
             retries in any::<u32>(), asked in prop::option::of(any_duration()), jitter in any::<u16>(), remaining in prop::option::of(any_duration()),
         ) {
-            let policy = RetryPolicy { max_retries, base_delay, max_delay };
+            let policy = RetryPolicy { max_retries, base_delay, max_delay, repeats: Repeats::Unseen };
             if let Some(delay) = policy.delay(retries, asked, jitter, remaining) {
                 prop_assert!(retries < max_retries);
                 prop_assert!(remaining.is_none_or(|r| delay < r));

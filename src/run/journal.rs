@@ -207,7 +207,9 @@ impl<S: CostSink> Journal<S> {
                     .map(|(price, counts)| price.cost(&counts).total()),
             });
             let system = request.system.as_deref().unwrap_or_default();
-            self.record.prompt_hash = Some(fingerprint([system, request.text.as_str()]));
+            let history = request.history.iter().map(|turn| turn.text.as_str());
+            let parts = std::iter::once(system).chain(history);
+            self.record.prompt_hash = Some(fingerprint(parts.chain([request.text.as_str()])));
         }
         self.note();
         self.first_bound = self.first_bound.or(self.record.worst_case_usd);

@@ -13,7 +13,6 @@ use crate::catalog::money::Usd;
 use crate::llm::client::Request;
 use crate::llm::cost::CostEstimator;
 use crate::llm::error::LlmError;
-use crate::llm::types::Role;
 use crate::run::account::Account;
 use crate::run::account::CallBound;
 
@@ -48,18 +47,13 @@ impl Counted {
     /// Counts a request as this model's service does.
     pub(crate) fn of(request: &Request, model: &Model) -> Counted {
         let estimator = CostEstimator::of(Cow::Borrowed(model));
-        let system = request.system.as_deref().unwrap_or_default();
-        let roles: &[Role] = match request.system {
-            Some(_) => &[Role::System, Role::User],
-            None => &[Role::User],
-        };
-        let overhead = estimator.overhead(roles).map_or(0, |known| known.tokens);
-        let input = estimator
-            .count(&request.text)
-            .saturating_add(estimator.count(system))
-            .saturating_add(overhead);
+        let overhead = estimator.overhead(&request.roles());
+        let overhead = overhead.map_or(0, |known| known.tokens);
+        let counts = request.texts().map(|text| estimator.count(text));
+        let input = counts.fold(overhead, u64::saturating_add);
         // Every token of a byte-level vocabulary stands for at least one byte, whichever vocabulary it is.
-        let bytes = request.text.len().saturating_add(system.len());
+        let bytes = request.texts().map(str::len);
+        let bytes = bytes.fold(0, usize::saturating_add);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let text = match model.exact {
             true => input,

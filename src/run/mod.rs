@@ -675,6 +675,7 @@ impl<S: CostSink> Observer for Watch<'_, S> {
     }
 
     fn before_attempt(&mut self, attempt: u32) -> ControlFlow<Stop, Option<u64>> {
+        self.observer.before_attempt(attempt)?;
         // The first attempt was admitted with the request, and an agent's further ones belong to its turn.
         if attempt <= 1 || self.run.is_agent() {
             return ControlFlow::Continue(None);

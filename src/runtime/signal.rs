@@ -262,51 +262,62 @@ mod unix {
     /// Waits until there is something to read, a signal comes or the time is over. Without anything to read from, it waits
     /// for the other two.
     pub fn wait(source: Option<BorrowedFd<'_>>, timeout: Duration) -> Wake {
+        wait_any(source.as_slice(), timeout).0
+    }
+
+    /// The same for several sources: also says which of them are ready, by their places.
+    pub fn wait_any(sources: &[BorrowedFd<'_>], timeout: Duration) -> (Wake, Vec<usize>) {
         let started = Instant::now();
         loop {
             if pending().is_some() {
-                return Wake::Caught;
+                return (Wake::Caught, Vec::new());
             }
             let left = timeout.saturating_sub(started.elapsed());
             // Rounded up, so that the last fraction of a millisecond is not spent in a loop.
             let milliseconds = left.min(LONGEST_POLL).as_micros().div_ceil(1000);
             let unused = -1;
             let acknowledged = ACKNOWLEDGED.load(SeqCst);
-            let mut fds = [
-                PollFd {
-                    fd: source.map_or(unused, |fd| fd.as_raw_fd()),
+            let wake = match acknowledged {
+                true => unused,
+                false => WAKE_READ.load(SeqCst),
+            };
+            let wanted = sources.iter().map(|source| source.as_raw_fd());
+            let mut fds: Vec<PollFd> = std::iter::once(wake)
+                .chain(wanted)
+                .map(|fd| PollFd {
+                    fd,
                     events: POLLIN,
                     revents: 0,
-                },
-                PollFd {
-                    fd: match acknowledged {
-                        true => unused,
-                        false => WAKE_READ.load(SeqCst),
-                    },
-                    events: POLLIN,
-                    revents: 0,
-                },
-            ];
-            // SAFETY: the pointer is to an array of two, which is what the count says; `poll` ignores negative descriptors.
+                })
+                .collect();
+            let length = PollCount::try_from(fds.len()).unwrap_or(1);
+            // SAFETY: the pointer is to the elements of the vector, and the count is at most their number; `poll` ignores
+            // negative descriptors.
             let count = unsafe {
                 poll(
                     fds.as_mut_ptr(),
-                    2,
+                    length,
                     c_int::try_from(milliseconds).unwrap_or(c_int::MAX),
                 )
             };
-            let [source, wake] = fds;
-            if wake.revents != 0 && pending().is_some() {
-                return Wake::Caught;
+            let is_set = |fd: &PollFd| fd.revents != 0;
+            if fds.first().is_some_and(is_set) && pending().is_some() {
+                return (Wake::Caught, Vec::new());
             }
             // An error that is not an interruption would be found by the read that follows.
             let interrupted =
                 count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
-            if source.revents != 0 || (count < 0 && !interrupted) {
-                return Wake::Ready;
+            let failed = count < 0 && !interrupted;
+            let places = fds.iter().skip(1).enumerate();
+            let ready: Vec<usize> = places
+                .filter(|(_, fd)| failed || is_set(fd))
+                .map(|(place, _)| place)
+                .collect();
+            if !ready.is_empty() || failed {
+                return (Wake::Ready, ready);
             }
             if started.elapsed() >= timeout {
-                return Wake::TimedOut;
+                return (Wake::TimedOut, ready);
             }
         }
     }
@@ -407,6 +418,18 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         assert_eq!(wait(Some(ours.as_fd()), long), Wake::Ready);
+    }
+
+    #[test]
+    fn a_wait_for_several_says_which_are_ready() {
+        let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+        let sources: Vec<_> = pairs.iter().map(|(ours, _)| ours.as_fd()).collect();
+        let short = Duration::from_millis(1);
+        assert_eq!(wait_any(&sources, short), (Wake::TimedOut, vec![]));
+        (&pairs[2].1).write_all(b"x").unwrap();
+        (&pairs[0].1).write_all(b"x").unwrap();
+        let long = Duration::from_secs(600);
+        assert_eq!(wait_any(&sources, long), (Wake::Ready, vec![0, 2]));
     }
 
     #[test]

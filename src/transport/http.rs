@@ -609,7 +609,8 @@ impl fmt::Debug for HttpStream {
     }
 }
 
-/// A client. Cheap to ask twice: connections are kept.
+/// A client. Cheap to ask twice: connections are kept, and shared with its clones.
+#[derive(Clone)]
 pub struct Http {
     agent: Agent,
     config: HttpConfig,

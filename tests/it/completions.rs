@@ -31,6 +31,7 @@ const CASES: &[(&str, &[&str])] = &[
             "cost",
             "templates",
             "completions",
+            "batch",
             "help",
         ],
     ),

@@ -14,6 +14,8 @@
 )]
 
 mod agents;
+#[cfg(unix)]
+mod batch;
 mod completions;
 mod config;
 mod cost;

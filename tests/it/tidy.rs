@@ -31,8 +31,21 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "batch",
+        &[
+            "runtime",
+            "tokens",
+            "catalog",
+            "transport",
+            "cost",
+            "llm",
+            "run",
+        ],
+    ),
+    (
         "cli",
         &[
+            "batch",
             "runtime",
             "tokens",
             "catalog",

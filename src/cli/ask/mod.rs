@@ -6,6 +6,7 @@
 //! It refuses to print.
 
 mod client;
+pub(crate) mod desk;
 mod failure;
 pub(crate) mod peer;
 mod report;
@@ -29,6 +30,7 @@ use crate::cli::history::expected_outputs;
 use crate::cli::prices;
 use crate::cost::budget::TagFilter;
 use crate::cost::file_sink::{Fold, JsonFileCostSink};
+use crate::cost::history::Expected;
 use crate::cost::record::{SessionStatus, SessionType};
 use crate::cost::tracker::CostTracker;
 use crate::fleet::member::Member;
@@ -245,17 +247,14 @@ impl Asker {
             };
         }
         let idle_timeout = config.idle_timeout;
-        let mut run = run_config(args, session_type, &peer, (requested, catalog, model), env)?;
-        let mut courier = None;
-        if args.replay.is_none()
-            && let Some(member) = fleet::member(args.fleet_timeout, env)?
-        {
-            let budgets = crate::cli::ledger::budgets(env)?;
-            let longest = args.deadline.length().unwrap_or(LONGEST);
-            let membership = Membership::new(member, budgets, env.clock, longest);
-            run = run.fleet(Box::new(membership));
-            courier = fleet::member(args.fleet_timeout, env)?;
-        }
+        let is_named = requested.is_some() && args.replay.is_none();
+        let expected = is_named.then(|| expected(args, &model.id, env)).flatten();
+        let run = run_config(args, session_type, &peer, (requested, catalog, model), env)?;
+        let run = in_fleet(run.expected(expected), args, env)?;
+        let courier = match args.replay {
+            Some(_) => None,
+            None => fleet::member(args.fleet_timeout, env)?,
+        };
         let (client, conversation) =
             Conversation::begin(args, (peer, player), config, run.id(), env)?;
         let ledger = crate::cli::ledger::open(env).map(|tracker| tracker.into_sink());
@@ -352,15 +351,24 @@ impl Asker {
 
     /// The failure that an error of this run is.
     pub(crate) fn failure(&self, error: &LlmError) -> Failure {
-        if let Some(refusal) = self.run.fleet_refusal() {
-            return fleet::refused(refusal);
-        }
         let error = &self.conversation.explain(error);
-        let failure = failure(error, &self.run.peer(), self.run.is_agent(), self.deadline);
-        match self.run.remedy() {
-            Some(remedy) => failure.hint(remedy),
-            None => failure,
-        }
+        explain(error, &self.run, self.deadline)
+    }
+}
+
+/// The failure that an error of a run is.
+pub(crate) fn explain(
+    error: &LlmError,
+    run: &Run<JsonFileCostSink>,
+    deadline: Deadline,
+) -> Failure {
+    if let Some(refusal) = run.fleet_refusal() {
+        return fleet::refused(refusal);
+    }
+    let failure = failure(error, &run.peer(), run.is_agent(), deadline);
+    match run.remedy() {
+        Some(remedy) => failure.hint(remedy),
+        None => failure,
     }
 }
 
@@ -375,6 +383,31 @@ impl LlmClient for Asker {
     }
 }
 
+/// The run with the budget of its fleet, where there is one.
+fn in_fleet(run: RunConfig, args: &AskArgs, env: &Env) -> Result<RunConfig, Failure> {
+    if args.replay.is_some() {
+        return Ok(run);
+    }
+    let Some(member) = fleet::member(args.fleet_timeout, env)? else {
+        return Ok(run);
+    };
+    let budgets = crate::cli::ledger::budgets(env)?;
+    let longest = args.deadline.length().unwrap_or(LONGEST);
+    let membership = Membership::new(member, budgets, env.clock, longest);
+    Ok(run.fleet(Box::new(membership)))
+}
+
+/// What the answers of a model were like in runs with these labels.
+fn expected(args: &AskArgs, model: &str, env: &Env) -> Option<Expected> {
+    let tags = args.tags.iter().map(|(key, value)| TagFilter {
+        key: key.clone(),
+        value: Some(value.clone()),
+    });
+    let tags: Vec<TagFilter> = tags.collect();
+    let expected = expected_outputs(&[model], &tags, env);
+    expected.into_iter().next().flatten()
+}
+
 /// What the run is, by the flags and the environment.
 fn run_config(
     args: &AskArgs,
@@ -383,8 +416,6 @@ fn run_config(
     (requested, catalog, model): (Option<String>, Catalog, Model),
     env: &Env,
 ) -> Result<RunConfig, Failure> {
-    let is_named = requested.is_some();
-    let model_id = model.id.to_string();
     let mut config = RunConfig::of(session_type, requested, catalog, model)
         .clock(env.clock, env.started)
         .timeout(args.deadline.length().unwrap_or(LONGEST))
@@ -400,17 +431,7 @@ fn run_config(
     if args.replay.is_some() {
         return Ok(config.replay());
     }
-    config = config.budgets(crate::cli::ledger::budgets(env)?);
-    if is_named {
-        let tags = args.tags.iter().map(|(key, value)| TagFilter {
-            key: key.clone(),
-            value: Some(value.clone()),
-        });
-        let tags: Vec<TagFilter> = tags.collect();
-        let expected = expected_outputs(&[&model_id], &tags, env);
-        config = config.expected(expected.into_iter().next().flatten());
-    }
-    Ok(config)
+    Ok(config.budgets(crate::cli::ledger::budgets(env)?))
 }
 
 /// The labels of a run: its flags', the environment's and the CI system's, in that order of precedence.

@@ -23,6 +23,9 @@ type Run = run::Run<JsonFileCostSink>;
 #[derive(Debug, Serialize)]
 pub(crate) struct ResultReport<'a> {
     schema: &'static str,
+    /// Of a batch: the prompt that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     ok: bool,
     exit: u8,
     run_id: Option<&'a str>,
@@ -163,6 +166,7 @@ impl<'a> ResultReport<'a> {
         let response = answer.map(|(response, _)| response);
         ResultReport {
             schema: "omk.result/1",
+            id: None,
             ok: exit == Exit::Done,
             exit: exit.code(),
             run_id: Some(&record.id),
@@ -212,6 +216,16 @@ impl<'a> ResultReport<'a> {
             },
             warnings,
             error: failure.map(Failure::report),
+        }
+    }
+}
+
+impl<'a> ResultReport<'a> {
+    /// As the result of this prompt of a batch.
+    pub(crate) fn of_prompt(self, id: &'a str) -> ResultReport<'a> {
+        ResultReport {
+            id: Some(id),
+            ..self
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The commands, each a module that owns its place in the table, its flags and its body; and the table, which is the list
 //! of them.
 
+#[cfg(unix)]
+mod batch;
 mod completions;
 mod cost;
 mod estimate;
@@ -20,10 +22,15 @@ use crate::cli::flags::table::{CommandGroup, Table};
 use crate::runtime::signal;
 use crate::runtime::text::escape_os;
 
+/// Set by a batch for the processes that it starts.
+pub(crate) const WORKER: &str = "OMK_BATCH_WORKER";
+
 /// Every command, in the order of the documentation.
 pub(crate) static TABLE: Table = Table {
     commands: &[
         &prompt::SPEC,
+        #[cfg(unix)]
+        &batch::SPEC,
         &plan::make::SPEC,
         &plan::check::SPEC,
         &plan::show::SPEC,
@@ -67,7 +74,9 @@ pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit
     if invocation.low.quiet {
         env.output.silence();
     }
-    if let Some(directory) = &invocation.low.directory {
+    // A worker of a batch was started in the directory.
+    let is_there = env.variable(WORKER).is_some();
+    if let Some(directory) = invocation.low.directory.as_ref().filter(|_| !is_there) {
         std::env::set_current_dir(directory).map_err(|error| {
             let detail = format!("--directory `{}`: {error}", escape_os(directory));
             Failure::new(Exit::NoInput, "input", detail)

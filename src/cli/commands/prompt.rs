@@ -5,7 +5,7 @@
 //! only where nothing can take it back: a service's answer without a schema. An agent's steps before the last are thoughts
 //! aloud, so they go to standard error.
 
-mod args;
+pub(in crate::cli::commands) mod args;
 mod code;
 mod dry_run;
 
@@ -315,7 +315,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
+pub(in crate::cli::commands) fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
     let cut = match response.finish_reason {
         Some(FinishReason::Length) => "; it was cut at the length limit",
         _ => "",
@@ -325,7 +325,7 @@ fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {
 }
 
 /// The value that an answer holds, if it satisfies the schema; otherwise what is wrong with it.
-fn judge(text: &str, validator: &Validator) -> Result<Value, String> {
+pub(in crate::cli::commands) fn judge(text: &str, validator: &Validator) -> Result<Value, String> {
     let found = json::extract(text).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let violations = validator.check(&found.value);
     if violations.is_empty() {
@@ -336,7 +336,7 @@ fn judge(text: &str, validator: &Validator) -> Result<Value, String> {
 }
 
 /// The question once more, with the answer and what is wrong with it. A run keeps no conversation, so it is all in one.
-fn repair(request: &Request, answer: &str, why: &str) -> Request {
+pub(in crate::cli::commands) fn repair(request: &Request, answer: &str, why: &str) -> Request {
     let mut again = request.clone();
     let tag = tag("answer", answer);
     again.text = format!(
@@ -398,16 +398,21 @@ fn question(args: &PromptArgs, schema: Option<&Value>, env: &mut Env) -> Result<
         request.images.push(read_image(path, env)?);
     }
     if let Some(schema) = schema {
-        // An agent takes no schema but in words, and to a service that ignores it they do no harm.
-        request.text.push_str(&format!(
-            "\n\nAnswer with one JSON value that satisfies this JSON Schema, and nothing else:\n{schema}"
-        ));
-        request.schema = Some(Schema {
-            name: "answer".to_string(),
-            schema: schema.clone(),
-        });
+        demand(&mut request, schema);
     }
     Ok(request)
+}
+
+/// Asks for an answer that satisfies a schema.
+pub(in crate::cli::commands) fn demand(request: &mut Request, schema: &Value) {
+    // An agent takes no schema but in words, and to a service that ignores it they do no harm.
+    request.text.push_str(&format!(
+        "\n\nAnswer with one JSON value that satisfies this JSON Schema, and nothing else:\n{schema}"
+    ));
+    request.schema = Some(Schema {
+        name: "answer".to_string(),
+        schema: schema.clone(),
+    });
 }
 
 /// The template with its places filled, and whether standard input is still to follow it.
@@ -464,7 +469,7 @@ fn tag(name: &str, content: &str) -> String {
         .unwrap_or_else(|| name.to_string())
 }
 
-fn append(text: &mut String, block: &str) {
+pub(in crate::cli::commands) fn append(text: &mut String, block: &str) {
     if !text.is_empty() {
         text.push_str("\n\n");
     }
@@ -509,7 +514,7 @@ fn read_bytes(path: &Path, most: u64, what: &str, env: &Env) -> Result<Vec<u8>, 
     })
 }
 
-fn read_image(path: &Path, env: &Env) -> Result<Image, Failure> {
+pub(in crate::cli::commands) fn read_image(path: &Path, env: &Env) -> Result<Image, Failure> {
     let bytes = read_bytes(path, LARGEST_IMAGE, "--image", env)?;
     let media_type = media_type(&bytes).ok_or_else(|| {
         let detail = format!("`{}` is not a PNG, JPEG, GIF or WebP file", escape_os(path));
@@ -522,7 +527,7 @@ fn read_image(path: &Path, env: &Env) -> Result<Image, Failure> {
 }
 
 /// The type of a picture, by how it begins; names of files lie.
-fn media_type(bytes: &[u8]) -> Option<&'static str> {
+pub(in crate::cli::commands) fn media_type(bytes: &[u8]) -> Option<&'static str> {
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         Some("image/png")
     } else if bytes.starts_with(b"\xff\xd8\xff") {
@@ -536,7 +541,10 @@ fn media_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn read_schema(source: &SchemaSource, env: &Env) -> Result<(Value, Validator), Failure> {
+pub(in crate::cli::commands) fn read_schema(
+    source: &SchemaSource,
+    env: &Env,
+) -> Result<(Value, Validator), Failure> {
     let wrong = |detail: String| {
         let place = match source {
             SchemaSource::File(path) => format!(" `{}`", escape_os(path)),

@@ -16,6 +16,7 @@ use crate::cli::flags::table::Table;
 
 /// What there is a schema of: documents by the name between `omk.` and `/1`, and the config file.
 pub(crate) const NAMES: &[&str] = &[
+    "batch",
     "classification",
     "config",
     "cost-budget",

@@ -222,6 +222,7 @@ pub(crate) struct LowArgs {
     pub(crate) tier: Option<PricingTier>,
     pub(crate) estimate: LowEstimate,
     pub(crate) ask: LowAsk,
+    pub(crate) batch: LowBatch,
     pub(crate) plan: LowPlan,
     pub(crate) schema_of: Option<&'static str>,
     pub(crate) cost: LowCost,
@@ -280,6 +281,22 @@ pub(crate) struct LowAsk {
     pub(crate) replay: Option<PathBuf>,
     pub(crate) name: Option<String>,
     pub(crate) tag: Vec<(String, String)>,
+}
+
+/// The arguments as typed that only a batch has.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct LowBatch {
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) read_as: Option<crate::batch::input::Format>,
+    pub(crate) ordered: bool,
+    pub(crate) jobs: Option<u64>,
+    pub(crate) rpm: Option<u64>,
+    pub(crate) tpm: Option<u64>,
+    pub(crate) keep_going: bool,
+    pub(crate) max_failures: Option<u64>,
+    pub(crate) retry_unknown: bool,
+    pub(crate) service_batch: bool,
+    pub(crate) wait: bool,
 }
 
 /// The arguments as typed that only a goal to plan has.

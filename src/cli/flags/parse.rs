@@ -389,7 +389,7 @@ fn unknown_letter(typed: &str, more: bool, command: Option<&CommandSpec>) -> Usa
 
 fn misplaced(table: &Table, flag: &Flag, command: &CommandSpec) -> UsageError {
     let owners: Vec<String> = table
-        .owners(flag)
+        .with_flag(flag.long)
         .map(|owner| format!("`omk {}`", owner.name))
         .collect();
     let error = UsageError::new(format!(
@@ -650,7 +650,7 @@ mod tests {
         fails(
             "estimate --output 3",
             "`omk estimate` has no flag `--output`",
-            "did you mean `--output-tokens`?; --output belongs to `omk cost export`",
+            "did you mean `--output-tokens`?; --output belongs to `omk batch`, `omk cost export`",
         );
         fails(
             "estimate --frobnicate",
@@ -700,7 +700,7 @@ mod tests {
         fails(
             "completions --price-file x bash",
             "`omk completions` has no flag `--price-file`",
-            "--price-file belongs to `omk prompt`, `omk plan`, `omk plan show`, `omk plan diff`, `omk estimate`, `omk cost recover`, `omk cost import`, `omk models`",
+            "--price-file belongs to `omk prompt`, `omk batch`, `omk plan`, `omk plan show`, `omk plan diff`, `omk estimate`, `omk cost recover`, `omk cost import`, `omk models`",
         );
     }
 

@@ -100,6 +100,14 @@ impl Table {
         self.commands.iter().filter(|spec| spec.has(flag)).copied()
     }
 
+    /// The commands that take a flag of this name.
+    pub(crate) fn with_flag(&self, long: &str) -> impl Iterator<Item = &'static CommandSpec> {
+        let commands = self.commands.iter();
+        commands
+            .filter(move |spec| spec.flags().any(|own| own.long == long))
+            .copied()
+    }
+
     /// The variables that set flags, each once: flags of one name share theirs.
     pub(crate) fn variables(&self) -> Vec<(&'static str, &'static Flag)> {
         let mut variables: Vec<(&'static str, &'static Flag)> = Vec::new();

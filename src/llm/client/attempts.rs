@@ -12,8 +12,8 @@ use crate::runtime::clock::Timer;
 
 /// Makes attempts until one succeeds or no further may be made.
 ///
-/// Another is made when the error may pass, nothing of an answer was handed to the observer, the policy has retries left
-/// and its delay ends before the timeout. `timeout` covers everything, waits included; each attempt is handed the timer and
+/// Another is made when the error may pass, the policy's [`Repeats`](crate::llm::retry::Repeats) allows it (by default until
+/// something of an answer was handed to the observer), the policy has retries left and its delay ends before the timeout. `timeout` covers everything, waits included; each attempt is handed the timer and
 /// told what is left of it. The retries are reported to the observer, who may stop there, and recorded in the response.
 ///
 /// # Errors
@@ -44,7 +44,11 @@ pub(crate) fn with_retries(
         let left = timeout.saturating_sub(timer.elapsed().saturating_sub(started));
         let delay = policy.delay(made, error.retry_after(), timer.jitter(), Some(left));
         let wait = match delay {
-            Some(wait) if error.is_retryable() && !emitter.has_output() => wait,
+            Some(wait)
+                if error.is_retryable() && policy.repeats.allows(&error, emitter.has_output()) =>
+            {
+                wait
+            }
             _ => return Err(error),
         };
         let retry = Retry {

@@ -140,6 +140,8 @@ impl<C: LlmClient + ?Sized> LlmClient for Box<C> {
 pub struct Request {
     /// The instructions.
     pub system: Option<String>,
+    /// Earlier turns of the conversation, oldest first. An agent keeps its own, so there it must be empty.
+    pub history: Vec<Turn>,
     /// The question.
     pub text: String,
     /// Pictures that belong to the question.
@@ -173,6 +175,24 @@ impl Request {
     pub fn system(mut self, system: impl Into<String>) -> Request {
         self.system = Some(system.into());
         self
+    }
+
+    /// The roles of its messages, in order.
+    pub(crate) fn roles(&self) -> Vec<Role> {
+        let system = self.system.as_ref().map(|_| Role::System);
+        let history = self.history.iter().map(|turn| turn.role);
+        system
+            .into_iter()
+            .chain(history)
+            .chain([Role::User])
+            .collect()
+    }
+
+    /// The texts of its messages, in order.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let history = self.history.iter().map(|turn| turn.text.as_str());
+        let system = self.system.as_deref().into_iter();
+        system.chain(history).chain([self.text.as_str()])
     }
 
     /// With one more picture.
@@ -209,6 +229,15 @@ impl Request {
         self.cache_key = Some(key.into());
         self
     }
+}
+
+/// An earlier message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Who said it: the user or the assistant.
+    pub role: Role,
+    /// What was said.
+    pub text: String,
 }
 
 words! {
@@ -315,16 +344,10 @@ impl LlmClientConfig {
             });
         }
         let estimator = CostEstimator::of(Cow::Borrowed(&self.model));
-        let (system, text) = (request.system.as_deref().unwrap_or_default(), &request.text);
-        let roles: &[Role] = match request.system {
-            Some(_) => &[Role::System, Role::User],
-            None => &[Role::User],
-        };
-        let overhead = estimator.overhead(roles).map_or(0, |known| known.tokens);
-        let input = estimator
-            .count(system)
-            .saturating_add(estimator.count(text))
-            .saturating_add(overhead);
+        let overhead = estimator.overhead(&request.roles());
+        let overhead = overhead.map_or(0, |known| known.tokens);
+        let counts = request.texts().map(|text| estimator.count(text));
+        let input = counts.fold(overhead, u64::saturating_add);
         let left = budget.remaining().saturating_sub(input);
         if left == 0 {
             return Err(LlmError::BudgetExhausted {

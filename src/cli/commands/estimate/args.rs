@@ -483,6 +483,7 @@ impl EstimateArgs {
             tier,
             estimate,
             ask: _,
+            batch: _,
             plan: _,
             cost,
             all: _,

@@ -144,7 +144,7 @@ is meant for it.",
     run: |invocation, env| super::run(PromptArgs::resolve(invocation, env)?, env),
 };
 
-static SYSTEM: Flag = Flag {
+pub(in crate::cli::commands) static SYSTEM: Flag = Flag {
     long: "system",
     short: Some('s'),
     takes: Takes::Value("TEXT", |low, v| {
@@ -222,7 +222,7 @@ EditFile. By default every request is denied; the answer is printed and the exit
     ..Flag::BLANK
 };
 
-static DRY_RUN: Flag = Flag {
+pub(in crate::cli::commands) static DRY_RUN: Flag = Flag {
     long: "dry-run",
     takes: Takes::Nothing(|low| low.ask.dry_run = true),
     doc: "Print what would be sent, and send nothing. Destination, tokens, price, worst case and budgets follow on \
@@ -230,7 +230,7 @@ standard error, or as JSON with {--json}. The exit code is 5 if the prompt would
     ..Flag::BLANK
 };
 
-static TEMPERATURE: Flag = Flag {
+pub(in crate::cli::commands) static TEMPERATURE: Flag = Flag {
     long: "temperature",
     takes: Takes::Value("T", |low, v| {
         low.ask.temperature = Some(value::temperature(v)?);
@@ -253,7 +253,7 @@ letters, digits, `.`, `_` and `-`. A service keeps none, so over HTTP this is an
     ..Flag::BLANK
 };
 
-static SCHEMA: Flag = Flag {
+pub(in crate::cli::commands) static SCHEMA: Flag = Flag {
     long: "schema",
     takes: Takes::Value("FILE|JSON|FIELDS", |low, v| {
         low.ask.schema = Some(value::schema(v)?);

@@ -83,13 +83,17 @@ pub(super) enum Reasoning {
 
 /// The request as JSON. `max_output` is the limit that is left after everything was held against it.
 pub(super) fn body(model: &str, request: &Request, max_output: Option<u64>) -> Vec<u8> {
-    let mut messages = Vec::with_capacity(2);
+    let mut messages = Vec::with_capacity(request.history.len().saturating_add(2));
     if let Some(system) = &request.system {
         messages.push(Message {
             role: "system",
             content: Content::Text(system),
         });
     }
+    messages.extend(request.history.iter().map(|turn| Message {
+        role: turn.role.name(),
+        content: Content::Text(&turn.text),
+    }));
     let content = if request.images.is_empty() {
         Content::Text(&request.text)
     } else {
