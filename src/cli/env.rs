@@ -126,7 +126,8 @@ impl Env {
         Env {
             variable: Box::new(variable),
             stdin: Stdin::Process,
-            output: Output::new(Box::new(io::stdout().lock()), Box::new(stderr), colour),
+            output: Output::new(Box::new(io::stdout().lock()), Box::new(stderr), colour)
+                .of_process(),
             started,
             clock: Clock::System,
             deadline: Deadline::new(started, None),

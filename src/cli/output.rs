@@ -39,6 +39,8 @@ pub(crate) struct Output {
     later: Vec<Failure>,
     /// Is a line of progress on the terminal, which the next message has to take away?
     status: bool,
+    /// Is `stdout` that of the process?
+    is_process: bool,
 }
 
 impl Output {
@@ -53,7 +55,33 @@ impl Output {
             warnings: Vec::new(),
             later: Vec::new(),
             status: false,
+            is_process: false,
         }
+    }
+
+    /// The same output, where `stdout` is that of the process.
+    pub(crate) fn of_process(self) -> Output {
+        Output {
+            is_process: true,
+            ..self
+        }
+    }
+
+    /// Checks that someone reads standard output.
+    ///
+    /// # Errors
+    ///
+    /// The silent [`Failure::reader_gone`] when it is a pipe that nobody reads any more.
+    pub(crate) fn check_reader(&self) -> Result<(), Failure> {
+        #[cfg(unix)]
+        if self.is_process {
+            use std::os::fd::AsFd;
+
+            if crate::runtime::signal::is_hung_up(io::stdout().as_fd()) {
+                return Err(Failure::reader_gone());
+            }
+        }
+        Ok(())
     }
 
     /// Shows one line of progress on standard error in place of the one before, or takes it away. Only for a terminal.

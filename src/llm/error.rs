@@ -12,10 +12,14 @@ use serde_json::Value;
 
 use crate::catalog::money::Charge;
 use crate::runtime::text;
+use crate::transport::agent::is_unbilled;
 use crate::transport::http::TransportError;
 
 /// Characters of a peer's message kept in an error.
 const MAX_DETAIL_CHARS: usize = 300;
+
+/// How the message of an error begins that came inside a success.
+const INSIDE_SUCCESS: &str = "error inside a 200 answer: ";
 
 /// Why a request to a model failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +116,16 @@ pub enum LlmError {
         /// Why it stopped.
         detail: String,
     },
+    /// The agent's turn ended in a tool call, as kimi-cli's does when it can get no further. Not retried: it was paid for.
+    DeadEnd {
+        /// How it ended.
+        detail: String,
+    },
+    /// The model declined to answer. Not retried: it was paid for.
+    Refused {
+        /// What it said instead.
+        detail: String,
+    },
     /// The answer came and cannot be understood.
     Parse {
         /// What is wrong with it.
@@ -195,6 +209,8 @@ impl LlmError {
             | LlmError::QuotaExhausted { .. }
             | LlmError::EmptyAnswer { .. }
             | LlmError::GaveUp { .. }
+            | LlmError::DeadEnd { .. }
+            | LlmError::Refused { .. }
             | LlmError::Parse { .. }
             | LlmError::BudgetExhausted { .. }
             | LlmError::Io { .. }
@@ -221,12 +237,10 @@ impl LlmError {
             LlmError::BudgetExhausted { begun: true, .. }
             | LlmError::EmptyAnswer { .. }
             | LlmError::GaveUp { .. }
+            | LlmError::DeadEnd { .. }
+            | LlmError::Refused { .. }
             | LlmError::Parse { .. } => Charge::Yes,
-            // The service itself answered that it failed; a gateway in front of it does not know what the service did.
-            LlmError::Server {
-                status: 500 | 501 | 503,
-                ..
-            } => Charge::No,
+            LlmError::Server { status, .. } if is_unbilled(*status) => Charge::No,
             LlmError::Server { .. }
             | LlmError::Incomplete { .. }
             | LlmError::ContentFiltered { .. }
@@ -292,6 +306,8 @@ impl LlmError {
             LlmError::Incomplete { .. } => "incomplete answer",
             LlmError::EmptyAnswer { .. } => "empty answer",
             LlmError::GaveUp { .. } => "gave up",
+            LlmError::DeadEnd { .. } => "dead end",
+            LlmError::Refused { .. } => "refused",
             LlmError::Parse { .. } => "invalid answer",
             LlmError::BudgetExhausted { .. } => "budget exhausted",
             LlmError::Io { .. } => "input/output",
@@ -381,7 +397,7 @@ impl LlmError {
     /// The error in an event of a stream that began with a success: the same body without a status of its own.
     ///
     /// The status is its `code` where that is one, else the one that the same `type` has in the table. An unknown type is
-    /// the service's failure, with the status 200 that it really sent.
+    /// the service's failure, with the status 200 that it really sent. The message says that it came inside a success.
     pub fn from_event(body: &[u8]) -> LlmError {
         let parsed: Option<Value> = serde_json::from_slice(body).ok();
         let error = parsed.as_ref().and_then(|v| v.get("error"));
@@ -405,14 +421,15 @@ impl LlmError {
                 _ => None,
             },
         };
-        match status {
+        let error = match status {
             Some(status) => LlmError::from_http(status, body, None),
             None => LlmError::Server {
                 status: 200,
                 detail: ErrorBody::read(body, 200).detail,
                 retry_after: None,
             },
-        }
+        };
+        error.with_detail(|detail| format!("{INSIDE_SUCCESS}{detail}"))
     }
 
     /// The error itself, where it ended a turn that cost more than it says.
@@ -473,6 +490,8 @@ impl LlmError {
             | LlmError::Incomplete { detail }
             | LlmError::EmptyAnswer { detail }
             | LlmError::GaveUp { detail }
+            | LlmError::DeadEnd { detail }
+            | LlmError::Refused { detail }
             | LlmError::Parse { detail, .. }
             | LlmError::BudgetExhausted { detail, .. }
             | LlmError::Io { detail }
@@ -496,6 +515,12 @@ impl fmt::Display for LlmError {
         f.write_str(self.kind())?;
         match self {
             LlmError::Timeout { phase, .. } => write!(f, ": {phase}"),
+            // The status of a stream that began well says nothing about its end.
+            LlmError::Server {
+                status: 200,
+                detail,
+                ..
+            } => write!(f, ": {detail}"),
             LlmError::Server { status, detail, .. } => write!(f, ": {status}: {detail}"),
             LlmError::Interrupted { begun: true } => f.write_str(": in mid-turn"),
             LlmError::Interrupted { begun: false } => f.write_str(": before the turn began"),
@@ -513,6 +538,8 @@ impl fmt::Display for LlmError {
             | LlmError::Incomplete { detail }
             | LlmError::EmptyAnswer { detail }
             | LlmError::GaveUp { detail }
+            | LlmError::DeadEnd { detail }
+            | LlmError::Refused { detail }
             | LlmError::Parse { detail, .. }
             | LlmError::BudgetExhausted { detail, .. }
             | LlmError::Io { detail }
@@ -870,29 +897,32 @@ mod tests {
         for (event, shown) in [
             (
                 r#"{"error":{"type":"engine_overloaded_error","message":"busy"}}"#,
-                "rate limited: busy",
+                "rate limited: error inside a 200 answer: busy",
             ),
             (
                 r#"{"error":{"type":"x","code":503,"message":"busy"}}"#,
-                "server error: 503: busy",
+                "server error: 503: error inside a 200 answer: busy",
             ),
             (
                 r#"{"error":{"code":"401","message":"who?"}}"#,
-                "authentication: who?",
+                "authentication: error inside a 200 answer: who?",
             ),
             (
                 r#"{"error":{"type":"content_filter","message":"no"}}"#,
-                "content filtered: no",
+                "content filtered: error inside a 200 answer: no",
             ),
             (
                 r#"{"error":{"type":"exceeded_current_quota_error","message":"pay"}}"#,
-                "quota exhausted: pay",
+                "quota exhausted: error inside a 200 answer: pay",
             ),
             (
                 r#"{"error":{"type":"new","code":7,"message":"odd"}}"#,
-                "server error: 200: odd",
+                "server error: error inside a 200 answer: odd",
             ),
-            (r#"{"error":"odd"}"#, "server error: 200: odd"),
+            (
+                r#"{"error":"odd"}"#,
+                "server error: error inside a 200 answer: odd",
+            ),
         ] {
             assert_eq!(LlmError::from_event(event.as_bytes()).to_string(), shown);
         }

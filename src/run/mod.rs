@@ -51,6 +51,8 @@ use crate::cost::sink::CostSink;
 use crate::cost::sink::SinkError;
 use crate::cost::tracker::CostTracker;
 use crate::fleet::member::Refusal;
+use crate::llm::client::Approval;
+use crate::llm::client::Decision;
 use crate::llm::client::Event;
 use crate::llm::client::LlmClient;
 use crate::llm::client::Observer;
@@ -260,6 +262,21 @@ pub struct Progress {
     pub contradictions: Vec<Contradiction>,
     /// The peer's names for the requests.
     pub request_ids: Vec<String>,
+    /// Text of the last step that has not ended, which is no answer yet.
+    pub partial: String,
+}
+
+impl Progress {
+    fn take(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Text(text) => self.partial.push_str(text),
+            // What stands before a tool call is not the beginning of an answer.
+            Event::Step(_) | Event::Superseded | Event::Retry(_) | Event::Tool(_) => {
+                self.partial.clear();
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A client that keeps to the limits and the ledger of one run.
@@ -512,6 +529,7 @@ impl<S: CostSink> LlmClient for Run<S> {
         budget: &mut TokenBudget,
         observer: &mut dyn Observer,
     ) -> Result<LlmResponse, LlmError> {
+        self.progress.partial.clear();
         let max_output = self.admit(request)?;
         let mut limited = Cow::Borrowed(request);
         if max_output != request.max_output_tokens {
@@ -525,6 +543,7 @@ impl<S: CostSink> LlmClient for Run<S> {
             run: self,
             request,
             observer,
+            step: Step::default(),
         };
         let answer = client.run(&limited, budget, &mut watch);
         self.client = client;
@@ -589,9 +608,43 @@ struct Watch<'a, S: CostSink> {
     run: &'a mut Run<S>,
     request: &'a Request,
     observer: &'a mut dyn Observer,
+    step: Step,
+}
+
+/// What is known of an agent's step.
+#[derive(Default)]
+struct Step {
+    /// It has asked for a tool, so another call follows.
+    asks_for_tool: bool,
+    /// Tokens of its call's prompt and answer, once that is over.
+    context: Option<u64>,
 }
 
 impl<S: CostSink> Watch<'_, S> {
+    /// Holds the turn's next call against the budgets as soon as it is known that there will be one: what cannot be paid for
+    /// is not begun.
+    fn after_tool_call(&mut self) -> ControlFlow<Stop> {
+        match (self.step.asks_for_tool, self.step.context.take()) {
+            (true, Some(context)) => self.next_call(context),
+            (false, context) => {
+                self.step.context = context;
+                ControlFlow::Continue(())
+            }
+            (true, None) => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Bounds the turn's next call anew by the context so far. The larger bound must fit before the call goes on.
+    fn next_call(&mut self, context: u64) -> ControlFlow<Stop> {
+        let bound = limits::next_call(context, self.run.journal.model());
+        self.run.journal.account_mut().next_call(Some(bound));
+        self.run.journal.update();
+        match self.run.journal.still_held() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(stop(error)),
+        }
+    }
+
     /// Why the turn must not make its next call, if it must not.
     fn over(&mut self) -> Option<String> {
         let known = self.run.journal.account().known();
@@ -609,6 +662,7 @@ impl<S: CostSink> Watch<'_, S> {
 impl<S: CostSink> Observer for Watch<'_, S> {
     fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop> {
         let is_agent = self.run.is_agent();
+        self.run.progress.take(&event);
         match event {
             Event::Session(session) => {
                 let log = self.run.find_log.as_ref().and_then(|find| find(session));
@@ -629,14 +683,20 @@ impl<S: CostSink> Observer for Watch<'_, S> {
             Event::CallStarted {
                 context: Some(tokens),
             } => {
-                // The call is bounded anew by the context so far, and the larger bound must fit before it goes on.
-                let bound = limits::next_call(tokens, self.run.journal.model());
-                self.run.journal.account_mut().next_call(Some(bound));
-                self.run.journal.update();
-                if let Err(error) = self.run.journal.still_held() {
-                    return ControlFlow::Break(stop(error));
-                }
+                self.step = Step::default();
+                self.next_call(tokens)?;
             }
+            Event::CallEnded {
+                usage: Some(usage), ..
+            } => {
+                self.step.context = Some(usage.total());
+            }
+            Event::Tool(_) => {
+                self.step.asks_for_tool = true;
+                self.observer.on_event(event)?;
+                return self.after_tool_call();
+            }
+            Event::Step(_) => self.step = Step::default(),
             Event::Retry(retry) => {
                 let charged = retry.error.may_have_charged();
                 let progress = &mut self.run.progress;
@@ -668,10 +728,20 @@ impl<S: CostSink> Observer for Watch<'_, S> {
                     let _ = self.observer.on_event(event);
                     return ControlFlow::Break(Stop::Budget(detail));
                 }
+                self.observer.on_event(event)?;
+                return self.after_tool_call();
             }
             _ => {}
         }
         self.observer.on_event(event)
+    }
+
+    fn approve(&mut self, what: &Decision<'_>, left: Duration) -> Approval {
+        self.observer.approve(what, left)
+    }
+
+    fn can_take_back(&self) -> bool {
+        self.observer.can_take_back()
     }
 
     fn before_attempt(&mut self, attempt: u32) -> ControlFlow<Stop, Option<u64>> {

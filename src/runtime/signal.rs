@@ -106,6 +106,8 @@ mod unix {
     const SIG_IGN: usize = 1;
     const SIGALRM: c_int = 14;
     const POLLIN: c_short = 1;
+    const POLLERR: c_short = 8;
+    const POLLHUP: c_short = 16;
     const WNOHANG: c_int = 1;
     /// The longest that one `poll` is asked to wait; longer waits ask again.
     const LONGEST_POLL: Duration = Duration::from_secs(1000);
@@ -322,6 +324,18 @@ mod unix {
         }
     }
 
+    /// Whether the other end of a pipe, socket or terminal is closed, so that nothing written here is ever read.
+    pub fn is_hung_up(sink: BorrowedFd<'_>) -> bool {
+        let mut fd = PollFd {
+            fd: sink.as_raw_fd(),
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: the pointer is to one local value, which is what the count says; without a wait the call cannot block.
+        let count = unsafe { poll(&raw mut fd, 1, 0) };
+        count > 0 && fd.revents & (POLLERR | POLLHUP) != 0
+    }
+
     /// Sends a signal to a process. Says whether there was one to get it.
     pub fn send(pid: u32, what: Signal) -> bool {
         // Numbers below 2 mean something else to the system: our own group, and the process that starts all others.
@@ -430,6 +444,16 @@ mod tests {
         (&pairs[0].1).write_all(b"x").unwrap();
         let long = Duration::from_secs(600);
         assert_eq!(wait_any(&sources, long), (Wake::Ready, vec![0, 2]));
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_hung_up() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        assert!(!is_hung_up(writer.as_fd()));
+        drop(reader);
+        assert!(is_hung_up(writer.as_fd()));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(!is_hung_up(file.as_fd()));
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::transport::jsonrpc::Id;
 /// Characters of a peer's message kept in a failure.
 const MAX_MESSAGE_CHARS: usize = 500;
 
+/// Characters of a tool's output kept in an event.
+const MAX_OUTPUT_CHARS: usize = 1000;
+
 /// Tokens of one or more calls of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -157,6 +160,8 @@ pub enum Event {
         call: String,
         /// The tool.
         name: String,
+        /// The sub-agent that uses it, if it is one.
+        agent: Option<String>,
     },
     /// The arguments of a tool are known as a whole. Comes once for each call, before its end.
     ToolUsed {
@@ -171,6 +176,8 @@ pub enum Event {
         call: String,
         /// Whether it worked.
         ok: bool,
+        /// The start of its output.
+        output: String,
     },
     /// A call of the model begins. In a log that is seen a little later.
     CallStarted {
@@ -216,10 +223,9 @@ pub struct Retry {
 impl Retry {
     /// Whether the failed call may have cost something although it said nothing: it was not refused by its status.
     pub(super) fn may_have_charged(&self) -> bool {
-        match self.status {
-            Some(status) => FailureKind::from_status(status).may_have_charged(),
-            None => true,
-        }
+        self.status.is_none_or(|status| {
+            !is_unbilled(status) && FailureKind::from_status(status).may_have_charged()
+        })
     }
 }
 
@@ -356,6 +362,10 @@ pub enum Outcome {
         /// Why, in the agent's word or ours.
         reason: String,
     },
+    /// The last step asked for a tool, and the agent could get no further.
+    DeadEnd,
+    /// The model declined to answer.
+    Refused,
     /// We cancelled it.
     Cancelled,
     /// The limit on steps ended it.
@@ -365,15 +375,6 @@ pub enum Outcome {
     },
     /// It failed.
     Failed(Failure),
-}
-
-impl Outcome {
-    /// The last step asked for a tool, so its text is not an answer.
-    pub(super) fn unfinished() -> Outcome {
-        Outcome::GaveUp {
-            reason: "its last step asked for a tool".to_string(),
-        }
-    }
 }
 
 /// Why the model stopped.
@@ -530,9 +531,11 @@ impl Failure {
             None if says(EMPTY) => FailureKind::Empty,
             None => FailureKind::Connection,
         };
+        let failure = Failure::new(kind, code, message);
         Failure {
             status,
-            ..Failure::new(kind, code, message)
+            may_have_charged: failure.may_have_charged && !status.is_some_and(is_unbilled),
+            ..failure
         }
     }
 
@@ -554,6 +557,12 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Whether a failure of the service with this HTTP status is not billed: the service itself answered that it failed. A gateway
+/// in front of it, which answers 502 or 504, does not know what the service did.
+pub(crate) fn is_unbilled(status: u16) -> bool {
+    matches!(status, 500 | 501 | 503)
+}
+
 /// Words of services and agents for a prompt that does not fit.
 const OVERFLOW: &[&str] = &[
     "context_length_exceeded",
@@ -570,10 +579,15 @@ const FILTER: &[&str] = &["content_filter", "content filter", "high risk"];
 const EMPTY: &[&str] = &["empty response", "only thinking content"];
 
 /// Escaped, and no longer than a message needs to be.
-pub(super) fn fit(message: &str) -> String {
+pub(crate) fn fit(message: &str) -> String {
     // Escaping is linear, so a huge message is cut first.
     let cut = text::truncate(message.trim(), MAX_MESSAGE_CHARS);
     text::truncate(&text::escape(&cut), MAX_MESSAGE_CHARS).into_owned()
+}
+
+/// The start of what a tool put out, for an event.
+pub(super) fn start_of(output: &str) -> String {
+    text::truncate(output, MAX_OUTPUT_CHARS).into_owned()
 }
 
 /// The HTTP status in an agent's message: `Error code: 429 - ...` (kimi-cli), `Kimi API error (401 Unauthorized): ...`
@@ -673,6 +687,8 @@ mod tests {
             ("Error code: 404 - x", Rejected, false, false),
             ("Error code: 429 - x", RateLimited, true, false),
             ("Error code: 502 - <html>", Server, true, true),
+            ("Error code: 500 - x", Server, true, false),
+            ("Error code: 503 - x", Server, true, false),
             (
                 "<html>\n<head><title>502 Bad Gateway</title></head>",
                 Server,

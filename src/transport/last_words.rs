@@ -25,6 +25,7 @@ const ADVICE: [&str; 8] = [
 pub(super) fn telling_lines(stderr: &str) -> Vec<String> {
     let lines: Vec<&str> = stderr.lines().map(str::trim_end).collect();
     let found = panic(&lines)
+        .or_else(|| toml(&lines))
         .or_else(|| exception(&lines))
         .or_else(|| boxed(&lines))
         .unwrap_or_else(|| other(&lines));
@@ -43,6 +44,16 @@ fn panic(lines: &[&str]) -> Option<Vec<String>> {
     let is_panic = |line: &&str| line.starts_with("thread '") && line.contains(" panicked at ");
     let at = lines.iter().rposition(is_panic)?;
     Some(until_advice(lines.get(at..)?))
+}
+
+/// An error in a TOML file as Rust's parser words it: the position, the line that it stands in, and what is wrong there.
+fn toml(lines: &[&str]) -> Option<Vec<String>> {
+    let at = lines
+        .iter()
+        .rposition(|line| line.contains("TOML parse error at line"))?;
+    let mut found = until_advice(lines.get(at..)?);
+    found.retain(|line| line.contains(char::is_alphanumeric));
+    Some(found)
 }
 
 /// The exception of a Python traceback, or the error of a JavaScript stack: what follows the last of the indented frames.
@@ -144,6 +155,14 @@ mod tests {
                 "Invalid TOML in configuration file /h/.kimi/config.toml: Control characters at line 3 col 13\nSee logs: /h/.kimi/logs/kimi.log\nRun with --debug for full traceback, or run kimi export to share diagnostics.",
                 &[
                     "Invalid TOML in configuration file /h/.kimi/config.toml: Control characters at line 3 col 13",
+                ],
+            ),
+            (
+                "Invalid TOML in configuration file /h/.kimi/config.toml: TOML parse error at line 6, column 1\n  |\n6 | [providers.p]\n  | ^^^^^^^^^^^^^\nmissing field `api_key`\n\n",
+                &[
+                    "Invalid TOML in configuration file /h/.kimi/config.toml: TOML parse error at line 6, column 1",
+                    "6 | [providers.p]",
+                    "missing field `api_key`",
                 ],
             ),
             (

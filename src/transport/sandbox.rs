@@ -38,6 +38,8 @@ pub struct Sandbox {
     pub mode: Mode,
     /// The work directory, absolute.
     pub directory: PathBuf,
+    /// Directories that the agent works in beside it, absolute.
+    pub more: Vec<PathBuf>,
     /// The user's home.
     pub home: Option<PathBuf>,
     /// The agent's own home, which it writes its sessions to.
@@ -84,7 +86,12 @@ impl Sandbox {
             ));
         };
         for home in self.homes() {
-            if home.starts_with(&self.directory) {
+            if self
+                .more
+                .iter()
+                .chain([&self.directory])
+                .any(|all| home.starts_with(all))
+            {
                 let detail = format!(
                     "the work directory {} holds the home directory, which a sandbox is to hide",
                     text::escape(&self.directory.display().to_string())
@@ -184,16 +191,17 @@ impl Sandbox {
             Mode::ReadOnly => "--ro-bind",
             Mode::Workspace => "--bind",
         };
+        for directory in self.more.iter().chain([&self.directory]) {
+            add(&[word(bind), directory.as_os_str(), directory.as_os_str()]);
+        }
         let directory = self.directory.as_os_str();
-        add(&[word(bind), directory, directory]);
         let agent_home = self.agent_home.as_os_str();
         add(&[word("--bind"), agent_home, agent_home]);
         // What omk keeps stays hidden when it lies in the work directory.
-        for hidden in self
-            .hidden
-            .iter()
-            .filter(|path| path.is_dir() && path.starts_with(&self.directory))
-        {
+        for hidden in self.hidden.iter().filter(|path| {
+            let mut all = self.more.iter().chain([&self.directory]);
+            path.is_dir() && all.any(|directory| path.starts_with(directory))
+        }) {
             add(&[word("--tmpfs"), hidden.as_os_str()]);
         }
         add(&[
@@ -338,6 +346,7 @@ mod tests {
         Sandbox {
             mode: Mode::Workspace,
             directory: root.join("work"),
+            more: Vec::new(),
             home: Some(root.join("home")),
             agent_home: root.join("home/.kimi"),
             hidden: Vec::new(),

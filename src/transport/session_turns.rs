@@ -389,8 +389,8 @@ mod tests {
             assert!(turn.is_over && !turn.is_told(), "{name}");
             assert_eq!(turn.calls.len(), 1, "{name}");
         }
-        // Both attempts failed in the service, which may charge for that; a refusal for want of balance is free.
-        assert_eq!(fixture("code_server_error").turns[0].calls.len(), 2);
+        // A service that answers that it failed does not charge for it, nor does one that refuses for want of balance.
+        assert!(fixture("code_server_error").turns[0].calls.is_empty());
         assert!(fixture("code_no_balance").turns[0].calls.is_empty());
         // The first attempt broke after it had said something.
         let cut = &fixture("code_cut_once").turns[0];

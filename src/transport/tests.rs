@@ -303,6 +303,8 @@ fn show(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Finished(_) => "finished".to_string(),
         Outcome::GaveUp { reason } => format!("gave up: {reason}"),
+        Outcome::DeadEnd => "dead end".to_string(),
+        Outcome::Refused => "refused".to_string(),
         Outcome::Cancelled => "cancelled".to_string(),
         Outcome::MaxSteps { steps } => format!("max steps {steps:?}"),
         Outcome::Failed(failure) => format!(

@@ -199,6 +199,7 @@ fn every_client_is_made_from_one_configuration() {
                 model: None,
                 thinking: None,
                 files: true,
+                more_directories: Vec::new(),
             },
             &KIMI_CODE,
             directory.clone(),

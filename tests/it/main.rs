@@ -13,6 +13,7 @@
     reason = "a test fails by panicking and speaks by printing"
 )]
 
+mod agent_turns;
 mod agents;
 #[cfg(unix)]
 mod batch;

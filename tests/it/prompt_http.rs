@@ -385,12 +385,38 @@ fn http_a_stream_that_is_cut_is_printed_once_and_not_tried_again() {
         let outcome = run(ask(&sandbox, &service, "Why?"));
         outcome.code(75).stdout("part one");
         outcome.stderr_contains("omk: incomplete answer: ");
-        let outcome = run(ask(&sandbox, &service, "--json Why?"));
+        // With --json nothing of it was printed.
+        let outcome = run(ask(&sandbox, &service, "--json --retries 1 Why?"));
         let result = outcome.code(75).json();
         outcome.check(result["error"]["kind"] == "incomplete answer", "the kind");
         outcome.check(result["complete"] == false, "not complete");
         outcome.check(result["cost"]["charged"] != "no", "it may have cost money");
         unknown(&outcome);
+        assert_eq!(service.calls().len(), 3);
+    }
+}
+
+#[test]
+fn http_a_stream_that_is_cut_before_anything_is_printed_is_tried_again() {
+    let sandbox = Sandbox::new("http_a_stream_that_is_cut_before_anything_is_printed");
+    sandbox.file("schema.json", r#"{"type": "string"}"#);
+    for flags in ["--json", "--no-stream", "--schema schema.json"] {
+        let service = Service::new(|call| match call.number {
+            1 => Answer::text(["\"par"]).end(End::Cut),
+            _ => Answer::text(["\"part ", "one\""]),
+        });
+        let outcome = run(ask(&sandbox, &service, &format!("{flags} Why?")));
+        outcome.code(0);
+        if flags == "--json" {
+            let result = outcome.json();
+            outcome.check(result["text"] == "\"part one\"", "the text");
+            outcome.check(
+                result["retries"][0]["charged"] == "unknown",
+                "the first try",
+            );
+        } else {
+            outcome.stdout("\"part one\"\n");
+        }
         assert_eq!(service.calls().len(), 2);
     }
 }
@@ -402,9 +428,14 @@ fn http_an_error_in_the_stream_is_an_error() {
         Answer::text(["part"])
             .error(json!({"type": "engine_overloaded_error", "message": "overloaded"}))
     });
-    let outcome = run(ask(&sandbox, &service, "--json Why?"));
+    let outcome = run(ask(&sandbox, &service, "--json --retries 0 Why?"));
     let result = outcome.code(75).json();
     outcome.check(result["error"]["kind"] == "incomplete answer", "the kind");
+    let message = result["error"]["message"].to_string();
+    outcome.check(
+        message.contains("error inside a 200 answer: overloaded"),
+        &message,
+    );
     unknown(&outcome);
     // Before the first word it is a refusal like any other, and is tried again.
     let service = Service::new(|call| match call.number {

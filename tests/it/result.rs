@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::sandbox::{Outcome, Run};
+use crate::sandbox::{Outcome, Run, violations_of};
 use crate::service::Service;
 
 /// The key that services are asked with.
@@ -47,6 +47,10 @@ struct Document<'a> {
 struct Cost<'a> {
     #[serde(borrow)]
     usd: Option<&'a RawValue>,
+    #[serde(borrow)]
+    at_least_usd: Option<&'a RawValue>,
+    #[serde(borrow)]
+    at_most_usd: Option<&'a RawValue>,
     #[serde(borrow)]
     price: Option<Price<'a>>,
 }
@@ -100,6 +104,20 @@ pub(crate) fn same_again(outcome: &Outcome) -> (Vec<String>, Value) {
     (events, result)
 }
 
+/// The events that a run with `--stream-json` printed before its result, each as its schema says.
+#[track_caller]
+pub(crate) fn events(outcome: &Outcome) -> Vec<Value> {
+    let mut lines: Vec<&str> = outcome.stdout_text().lines().collect();
+    lines.pop();
+    let events = lines.into_iter().map(|line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let wrong = violations_of("event", &event);
+        outcome.check(wrong.is_empty(), &format!("{event}: {wrong}"));
+        event
+    });
+    events.collect()
+}
+
 /// The usage is the service's bill to the token, and so is the amount.
 #[track_caller]
 pub(crate) fn billed(outcome: &Outcome, service: &Service) {
@@ -114,14 +132,7 @@ pub(crate) fn billed(outcome: &Outcome, service: &Service) {
     );
     let line = outcome.stdout_text().lines().last().unwrap();
     let cost = serde_json::from_str::<Document<'_>>(line).unwrap().cost;
-    let price = cost.price.expect("a price");
-    let cached = price.cached_input.unwrap_or(price.input);
-    let rates = [price.input, cached, price.output].map(|rate| whole(rate.get(), RATE_PLACES));
-    let usd: u128 = rates
-        .iter()
-        .zip(charged)
-        .map(|(rate, tokens)| rate * u128::from(tokens))
-        .sum();
+    let usd = bill_usd(&cost.price.expect("a price"), service);
     outcome.check(
         cost.usd.map(|usd| whole(usd.get(), PLACES)) == Some(usd),
         &format!("{usd} of 1e-12 USD"),
@@ -163,6 +174,33 @@ pub(crate) fn at_least(outcome: &Outcome, service: &Service) {
             &format!("{name}: {known:?} for a bill of {charged}"),
         );
     }
+}
+
+/// The bill lies between what the document says that was spent at least and at most.
+#[track_caller]
+pub(crate) fn bounded(outcome: &Outcome, service: &Service) {
+    let line = outcome.stdout_text().lines().last().unwrap();
+    let cost = serde_json::from_str::<Document<'_>>(line).unwrap().cost;
+    let usd = bill_usd(&cost.price.expect("a price"), service);
+    let amount = |amount: Option<&RawValue>| amount.map(|usd| whole(usd.get(), PLACES));
+    let (least, most) = (amount(cost.at_least_usd), amount(cost.at_most_usd));
+    outcome.check(
+        least.is_some_and(|least| least <= usd) && most.is_some_and(|most| usd <= most),
+        &format!("{least:?} <= {usd} <= {most:?} of 1e-12 USD"),
+    );
+}
+
+/// What a service charged, in 1e-12 USD.
+fn bill_usd(price: &Price<'_>, service: &Service) -> u128 {
+    let bill = service.bill();
+    let charged = [bill.prompt - bill.cached, bill.cached, bill.output];
+    let cached = price.cached_input.unwrap_or(price.input);
+    let rates = [price.input, cached, price.output].map(|rate| whole(rate.get(), RATE_PLACES));
+    rates
+        .iter()
+        .zip(charged)
+        .map(|(rate, tokens)| rate * u128::from(tokens))
+        .sum()
 }
 
 /// Every run that the ledger of a sandbox holds, as JSON, the oldest first.

@@ -21,14 +21,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is wrong with a document by the schema that `omk help --schema` prints for it; nothing for one that is not omk's.
 pub(crate) fn violations(document: &serde_json::Value) -> String {
-    static VALIDATORS: OnceLock<Mutex<HashMap<String, Validator>>> = OnceLock::new();
     let name = document["schema"].as_str().unwrap_or_default();
-    let Some(name) = name
+    let name = name
         .strip_prefix("omk.")
-        .and_then(|name| name.strip_suffix("/1"))
-    else {
-        return String::new();
-    };
+        .and_then(|name| name.strip_suffix("/1"));
+    name.map_or(String::new(), |name| violations_of(name, document))
+}
+
+/// What is wrong with a document by the schema of that name.
+pub(crate) fn violations_of(name: &str, document: &serde_json::Value) -> String {
+    static VALIDATORS: OnceLock<Mutex<HashMap<String, Validator>>> = OnceLock::new();
     let mut validators = VALIDATORS.get_or_init(Mutex::default).lock().unwrap();
     let validator = validators.entry(name.to_string()).or_insert_with(|| {
         let mut omk = Command::new(env!("CARGO_BIN_EXE_omk"));
@@ -167,6 +169,35 @@ impl Run {
     pub(crate) fn stdout_to(mut self, stdout: Stdio) -> Run {
         self.command.stdout(stdout);
         self
+    }
+
+    /// The same in a terminal of its own, whose other end is the standard input and output of what is run. `redirect` is
+    /// shell, such as `> file`.
+    pub(crate) fn in_terminal(self, redirect: &str) -> Run {
+        let quoted =
+            |word: &std::ffi::OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"));
+        let words = [self.command.get_program()]
+            .into_iter()
+            .chain(self.command.get_args());
+        let words: Vec<String> = words.map(quoted).collect();
+        let line = format!("{} {redirect}", words.join(" "));
+        let mut command = Command::new("script");
+        command
+            .args(["-q", "-e", "-f", "-c", &line, "/dev/null"])
+            .current_dir(self.command.get_current_dir().unwrap())
+            .env_clear()
+            .envs(
+                self.command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Run {
+            command,
+            stdin: None,
+        }
     }
 
     /// Starts it, for a test that does the waiting itself.

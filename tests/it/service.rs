@@ -118,6 +118,8 @@ pub(crate) struct Answer {
     hold_before: Option<usize>,
     /// An error in the middle of the stream, after the text.
     error: Option<Value>,
+    /// What it is charged, where that is not reckoned from the call.
+    charge: Option<Charge>,
 }
 
 impl Answer {
@@ -132,6 +134,20 @@ impl Answer {
             end: End::Done,
             hold_before: None,
             error: None,
+            charge: None,
+        }
+    }
+
+    /// At this price.
+    pub(crate) fn charged(self, prompt: u64, output: u64) -> Answer {
+        let cached = 0;
+        Answer {
+            charge: Some(Charge {
+                prompt,
+                cached,
+                output,
+            }),
+            ..self
         }
     }
 
@@ -536,6 +552,7 @@ fn speak(
     charge: Charge,
 ) -> io::Result<()> {
     let streams = call.body["stream"] == true;
+    let charge = answer.charge.unwrap_or(charge);
     let is_told = !matches!(answer.told, Told::Nowhere | Told::As(_))
         && answer.end == End::Done
         && answer.error.is_none();

@@ -67,7 +67,7 @@ pub(crate) fn signal(name: &str, pid: &str) {
 
 /// Waits for a program, and gives what it wrote.
 #[track_caller]
-fn end(mut child: Child) -> (ExitStatus, String, String) {
+pub(crate) fn end(mut child: Child) -> (ExitStatus, String, String) {
     let started = Instant::now();
     let status = loop {
         match child.try_wait().unwrap() {
@@ -95,7 +95,7 @@ fn end(mut child: Child) -> (ExitStatus, String, String) {
     (status, out, err)
 }
 
-const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
+pub(crate) const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
 
 /// The one record of the ledger.
 fn record(sandbox: &Sandbox) -> Value {

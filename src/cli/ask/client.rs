@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::catalog::money::Charge;
 use crate::cli::ask::AskArgs;
 use crate::cli::ask::peer::Destination;
 use crate::cli::ask::peer::{self, Peer, Wanted};
+use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
@@ -24,7 +26,7 @@ use crate::run::Run;
 use crate::runtime::text::escape_os;
 use crate::transport::Transport;
 use crate::transport::acp::{Options, Session};
-use crate::transport::agents::{Dialect, KIMI_CODE, Protocol, Settings};
+use crate::transport::agents::{Agent, Dialect, KIMI_CODE, Protocol, Settings};
 use crate::transport::child::Program;
 use crate::transport::sandbox::Sandbox;
 use crate::transport::session_log;
@@ -233,6 +235,26 @@ impl Conversation {
         }
     }
 
+    /// Whether an agent that did not start may be another one than it was taken for.
+    pub(super) fn may_be_another(&self, error: &LlmError) -> bool {
+        let fails_so = matches!(
+            error.root(),
+            LlmError::AgentUnavailable { .. }
+                | LlmError::NotLoggedIn { .. }
+                | LlmError::Protocol { .. }
+        );
+        self.books.is_some() && fails_so && error.may_have_charged() == Charge::No
+    }
+
+    /// Whether the agent is another one than it was taken for, by what it says now.
+    pub(super) fn is_another(&self, deadline: Deadline, env: &Env) -> bool {
+        let Some(books) = &self.books else {
+            return false;
+        };
+        peer::identify_again(&books.program, deadline, env)
+            .is_ok_and(|agent| agent.dialect != books.dialect)
+    }
+
     /// The error with what the agent left unsaid.
     pub(super) fn explain(&self, error: &LlmError) -> LlmError {
         match &self.books {
@@ -329,11 +351,14 @@ fn connect(
         Protocol::Wire => Some(args.conversation.clone().unwrap_or_else(|| run.to_string())),
         Protocol::Acp => None,
     };
+    let more = more_directories(args, &agent, env)?;
     let settings = Settings {
         session: session.as_deref(),
         model: model(args),
         thinking: args.thinking.map(|how| how != Thinking::Off),
         attempts: Some(attempts),
+        max_steps: args.max_steps,
+        directories: &more,
     };
     let mut program = Program::new(&path);
     program.args = dialect
@@ -343,13 +368,15 @@ fn connect(
         .collect();
     let wanted = dialect.environment(&settings).into_iter();
     program.env = wanted
-        .filter(|(name, _)| env.variable(name).is_none())
+        // A limit that was asked for holds, whatever the variable says.
+        .filter(|(name, _)| env.variable(name).is_none() || name.ends_with("_MAX_STEPS_PER_TURN"))
         .map(|(name, value)| (name.into(), Some(value.into())))
         .collect();
     let home = home(dialect, env)?;
     let directory = env.directory()?;
     config.place = place(&directory, &home, env);
-    let program = confined(args, program, &directory, &home, env)?;
+    config.place.more = more.iter().map(PathBuf::from).collect();
+    let program = confined(args, program, &config.place, &home, env)?;
     match session {
         Some(session) => {
             let client = WireLlmClient::new(config, program)
@@ -374,7 +401,10 @@ fn connect(
             let known = place
                 .as_deref()
                 .and_then(|place| recall(place, dialect, &home));
-            let options = options(args, &directory, known.clone());
+            let options = Options {
+                more_directories: more,
+                ..options(args, &directory, known.clone())
+            };
             let client = AcpLlmClient::new(config, program, options, dialect, home.clone());
             let client = client.with_permissions(args.allow.clone());
             let books = Books {
@@ -389,6 +419,37 @@ fn connect(
             Ok((Box::new(client.recorded(recorder)), Some(books)))
         }
     }
+}
+
+/// The directories of `--add-dir`, links resolved.
+///
+/// # Errors
+///
+/// Exit 66 for one that is none, 2 for an agent that takes none.
+fn more_directories(args: &AskArgs, agent: &Agent, env: &Env) -> Result<Vec<String>, Failure> {
+    if !args.add_dir.is_empty() && !agent.dialect.takes_directories {
+        let detail = format!(
+            "--add-dir: {} {} works in one directory",
+            agent.dialect.name, agent.version
+        );
+        return Err(Failure::new(Exit::Usage, "usage", detail)
+            .hint("-C DIR chooses a directory that holds all of them"));
+    }
+    let current = env.directory()?;
+    let found = args.add_dir.iter().map(|named| {
+        let failed = |why: String| {
+            let detail = format!("--add-dir `{}`: {why}", escape_os(named));
+            Failure::new(Exit::NoInput, "input", detail)
+        };
+        let real = std::fs::canonicalize(current.join(named));
+        let real = real.map_err(|error| failed(error.to_string()))?;
+        if !real.is_dir() {
+            return Err(failed("is not a directory".to_string()));
+        }
+        let text = real.into_os_string().into_string();
+        text.map_err(|_| failed("is not UTF-8".to_string()))
+    });
+    found.collect()
 }
 
 /// Where an agent works, and what only an exact rule lets it touch there.
@@ -416,7 +477,7 @@ fn own_directories(env: &Env) -> Vec<PathBuf> {
 fn confined(
     args: &AskArgs,
     program: Program,
-    directory: &Path,
+    place: &Place,
     agent_home: &Path,
     env: &Env,
 ) -> Result<Program, Failure> {
@@ -430,7 +491,8 @@ fn confined(
     })?;
     let sandbox = Sandbox {
         mode,
-        directory: directory.to_path_buf(),
+        directory: place.directory.clone(),
+        more: place.more.clone(),
         home: env.variable("HOME").map(PathBuf::from),
         agent_home: agent_home.to_path_buf(),
         hidden: own_directories(env),

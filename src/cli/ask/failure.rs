@@ -58,6 +58,18 @@ pub(crate) fn failure(error: &LlmError, who: &str, is_agent: bool, deadline: Dea
             Exit::Failed,
             "it was paid for; the agent's session log shows what it tried",
         ),
+        LlmError::DeadEnd { .. } => (
+            Exit::Failed,
+            "it was paid for; say in the prompt what to do where the tool does not help",
+        ),
+        LlmError::Refused { .. } => (
+            Exit::Failed,
+            "it was paid for; the same words will most likely be refused again",
+        ),
+        LlmError::ContentFiltered { .. } => (
+            Exit::Failed,
+            "the service objects to the prompt or to the answer; what it had written may be on the bill",
+        ),
         LlmError::NotLoggedIn { .. } => (
             Exit::Permission,
             "run the agent once by hand and log in, and see that its config.toml is valid; or set MOONSHOT_API_KEY to ask \

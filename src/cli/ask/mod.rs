@@ -11,6 +11,7 @@ mod failure;
 pub(crate) mod peer;
 mod report;
 pub(crate) mod screen;
+pub(crate) mod terminal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -74,6 +75,9 @@ pub(crate) struct AskArgs {
     pub(crate) allow: Permissions,
     pub(crate) sandbox: Option<Mode>,
     pub(crate) max_repeats: Option<u32>,
+    pub(crate) max_steps: Option<u32>,
+    /// Directories to work in beside the work directory.
+    pub(crate) add_dir: Vec<PathBuf>,
     pub(crate) insecure: bool,
     pub(crate) allow_secrets: bool,
     pub(crate) thinking: Option<Thinking>,
@@ -120,6 +124,9 @@ impl AskArgs {
                 ("--allow", !ask.allow.is_empty()),
                 ("--sandbox", ask.sandbox.is_some()),
                 ("--session", ask.conversation.is_some()),
+                ("--max-steps", ask.max_steps.is_some()),
+                ("--add-dir", !ask.add_dir.is_empty()),
+                ("--ask", ask.asks),
             ] {
                 if is_given {
                     return Err(UsageError::conflict(flag, "--transport http")
@@ -150,6 +157,8 @@ impl AskArgs {
             allow: Permissions::of(std::mem::take(&mut ask.allow)),
             sandbox: ask.sandbox,
             max_repeats: ask.max_repeats,
+            max_steps: ask.max_steps,
+            add_dir: std::mem::take(&mut ask.add_dir),
             insecure: ask.insecure,
             allow_secrets: ask.allow_secrets,
             thinking: ask.thinking,
@@ -212,6 +221,12 @@ impl Asker {
             if args.conversation.is_some() {
                 return Err(not_over_http("--session", "it keeps no conversation"));
             }
+            if args.max_steps.is_some() {
+                return Err(not_over_http("--max-steps", "it answers in one"));
+            }
+            if !args.add_dir.is_empty() {
+                return Err(not_over_http("--add-dir", "it works in no directory"));
+            }
         }
         let configured = client::configured_model(&peer, args, env);
         let requested = match (&args.model, &peer) {
@@ -240,6 +255,7 @@ impl Asker {
         if let Some(max_repeats) = args.max_repeats {
             config.max_repeats = max_repeats;
         }
+        config.max_steps = args.max_steps;
         if let Some(retries) = args.retries {
             config.retry = RetryPolicy {
                 max_retries: retries,
@@ -347,6 +363,16 @@ impl Asker {
             // A later run does what this one could not, and `omk cost` says what is wrong.
             let _ = ledger.fold(Fold::IfDue);
         }
+    }
+
+    /// Whether the agent may have failed to start because it is another one than it was taken for.
+    pub(crate) fn may_be_another_agent(&self, error: &LlmError) -> bool {
+        self.conversation.may_be_another(error)
+    }
+
+    /// Whether it is, by what it says now. The verdict that is kept is renewed.
+    pub(crate) fn is_another_agent(&self, env: &Env) -> bool {
+        self.conversation.is_another(self.deadline, env)
     }
 
     /// The failure that an error of this run is.

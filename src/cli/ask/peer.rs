@@ -296,6 +296,18 @@ pub(crate) fn forget(verdicts: &Path, program: &Path) {
     let _ = serde_json::to_vec(&known).map(|bytes| store(verdicts, &bytes));
 }
 
+/// What a program is as it says now, whatever it was found to be before.
+///
+/// # Errors
+///
+/// As for [`choose`].
+pub(crate) fn identify_again(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure> {
+    if let Some(verdicts) = verdicts(env) {
+        forget(&verdicts, path);
+    }
+    identify(path, deadline, env)
+}
+
 /// What a program is: as it was found to be before, or as it says now.
 fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure> {
     let stamp = stamp(path);

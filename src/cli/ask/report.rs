@@ -170,7 +170,11 @@ impl<'a> ResultReport<'a> {
             ok: exit == Exit::Done,
             exit: exit.code(),
             run_id: Some(&record.id),
-            text: response.map(|response| response.text.as_str()),
+            text: match response {
+                Some(response) => Some(&response.text),
+                None => Some(run.progress().partial.as_str())
+                    .filter(|text| !text.is_empty() && keeps_partial(exit, failure)),
+            },
             value: answer.and_then(|(_, value)| value),
             model: ModelReport {
                 requested: record.model.requested.as_deref(),
@@ -228,6 +232,14 @@ impl<'a> ResultReport<'a> {
             ..self
         }
     }
+}
+
+/// Whether what there is of an answer is worth showing: the run was ended before the model was.
+fn keeps_partial(exit: Exit, failure: Option<&Failure>) -> bool {
+    matches!(
+        exit,
+        Exit::Deadline | Exit::HungUp | Exit::Interrupted | Exit::Terminated
+    ) || failure.is_some_and(|failure| failure.kind == "timeout")
 }
 
 impl<'a> RetryReport<'a> {

@@ -1,7 +1,8 @@
 //! What a person or a script sees while a model is asked.
 //!
-//! Text goes to standard output as it comes only where nothing can take it back. What an agent says before its last step is
-//! thought aloud and goes to standard error, as reasoning does where it is wanted. It refuses to decide what the answer is.
+//! Text goes to standard output as it comes only where it can be nothing but the answer: a service's, or that of the last
+//! step an agent may make. What an agent says before its last step goes to standard error, at the end of the step or as it
+//! comes, as reasoning does where it is wanted.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -10,10 +11,17 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::catalog::Price;
+use crate::cli::ask::terminal::Terminal;
 use crate::cli::exit::Failure;
 use crate::cli::output::Output;
-use crate::llm::client::{Event, Phase, Stop};
+use crate::llm::client::{Approval, Decision, Event, Observer, Phase, Stop};
 use crate::llm::types::Usage;
+use crate::runtime::text;
+
+/// Characters of a tool's arguments in the line of progress.
+const MAX_SHOWN_ARGUMENTS: usize = 60;
+/// Characters of a tool's arguments in an event.
+const MAX_ARGUMENTS: usize = 4000;
 
 /// What is printed on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,24 +45,45 @@ pub(crate) enum Prints {
     Never,
 }
 
+/// What of a run is shown beside the answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shows {
+    /// Reasoning, on standard error.
+    pub(crate) thinking: bool,
+    /// The text of each step as it comes, on standard error.
+    pub(crate) steps: bool,
+    /// The tools that an agent uses.
+    pub(crate) tools: bool,
+    /// What is waited for, the session and the usage.
+    pub(crate) verbose: bool,
+}
+
 /// What is shown while the question is answered.
 pub(crate) struct Screen<'a> {
     output: &'a mut Output,
     show: Show,
-    show_thinking: bool,
-    /// Each step is printed.
-    verbose: bool,
+    shows: Shows,
     prints: Prints,
     /// A terminal watches.
     watched: bool,
+    /// Who may allow what no rule allows.
+    terminal: Option<Terminal>,
+    /// The number of the last step that may be made.
+    last_step: Option<u32>,
+    /// The step under way is that one: its text can only be the answer.
+    is_last_step: bool,
+    /// A part of the answer was printed, and then the agent began again.
+    restarted: bool,
     /// What was printed of the answer.
     shown: String,
     /// The text of the step so far, which may turn out not to be the last.
     step: String,
-    /// The last thing on standard error is reasoning.
-    thinking: bool,
+    /// The last thing on standard error is text of a model's, whose line is not ended.
+    in_line: bool,
     phase: Phase,
     usage: Option<Usage>,
+    /// The tools at work: the names of their calls, and what the line of progress says of them.
+    tools: Vec<(String, String)>,
     /// The rates, for the amount beside the tokens.
     price: Option<Price>,
     started: std::time::Instant,
@@ -64,11 +93,21 @@ pub(crate) struct Screen<'a> {
     gone: Option<Failure>,
 }
 
+/// What a screen leaves behind.
+pub(crate) struct Shown {
+    /// What was printed of the answer.
+    pub(crate) text: String,
+    /// Why standard output took no more.
+    pub(crate) gone: Option<Failure>,
+    /// Where to ask about tools.
+    pub(crate) terminal: Option<Terminal>,
+}
+
 impl<'a> Screen<'a> {
     /// A screen on which nothing happened yet.
     pub(crate) fn new(
         show: Show,
-        show_thinking: bool,
+        shows: Shows,
         prints: Prints,
         price: Option<Price>,
         output: &'a mut Output,
@@ -76,15 +115,19 @@ impl<'a> Screen<'a> {
         Screen {
             output,
             show,
-            show_thinking,
-            verbose: false,
+            shows,
             prints,
             watched: std::io::stderr().is_terminal(),
+            terminal: None,
+            last_step: None,
+            is_last_step: false,
+            restarted: false,
             shown: String::new(),
             step: String::new(),
-            thinking: false,
+            in_line: false,
             phase: Phase::Starting,
             usage: None,
+            tools: Vec::new(),
             price,
             started: std::time::Instant::now(),
             silence: None,
@@ -97,58 +140,135 @@ impl<'a> Screen<'a> {
         Screen { silence, ..self }
     }
 
-    /// The same screen, printing each step.
-    pub(crate) fn verbose(self, verbose: bool) -> Screen<'a> {
-        Screen { verbose, ..self }
+    /// The same screen for an agent that may make so many steps.
+    pub(crate) fn last_step(self, last_step: Option<u32>) -> Screen<'a> {
+        Screen { last_step, ..self }
+    }
+
+    /// The same screen, asking here about tools that no rule allows.
+    pub(crate) fn asking(self, terminal: Option<Terminal>) -> Screen<'a> {
+        Screen { terminal, ..self }
     }
 
     /// Tells a person something in between.
     pub(crate) fn note(&mut self, text: &str) {
+        self.end_line();
         self.output.note(text);
     }
 
-    /// Shows an event.
-    pub(crate) fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop> {
-        if self.show == Show::Stream {
-            return self.stream(&event);
+    /// What was printed of the answer, and why standard output took no more.
+    pub(crate) fn finish(mut self) -> Shown {
+        self.end_line();
+        self.output.status(None);
+        Shown {
+            text: self.shown,
+            gone: self.gone,
+            terminal: self.terminal,
         }
-        if self.verbose {
-            self.step_note(&event);
+    }
+
+    /// Shows an event.
+    fn show(&mut self, event: &Event<'_>) -> ControlFlow<Stop> {
+        if self.show == Show::Stream {
+            return self.stream(event);
+        }
+        if self.shows.verbose {
+            self.step_note(event);
         }
         match event {
-            Event::Phase(phase) => self.phase = phase,
-            Event::Step(_) => self.put_aside(),
-            Event::Superseded => self.step.clear(),
-            Event::Text(text) => {
-                if std::mem::take(&mut self.thinking) {
-                    self.output.aside("\n");
-                }
-                if self.prints == Prints::AsItComes {
-                    return self.print(text);
-                }
-                self.step.push_str(text);
+            Event::Phase(phase) => self.phase = *phase,
+            Event::Step(number) => {
+                self.put_aside();
+                self.tools.clear();
+                self.is_last_step = self.last_step.is_some_and(|last| *number >= last);
             }
-            Event::Answered if self.prints == Prints::WhenWhole => {
-                let answer = std::mem::take(&mut self.step);
-                return self.print(&answer);
+            Event::Superseded => {
+                self.step.clear();
+                self.end_line();
+                self.restarted |= !self.shown.is_empty();
             }
-            Event::Thinking(text) if self.show_thinking => {
-                self.thinking = true;
-                self.output.aside(text);
+            Event::Text(text) => return self.text(text),
+            Event::Answered if self.prints == Prints::WhenWhole => return self.answered(),
+            Event::Thinking(text) if self.shows.thinking => {
+                self.aside(text);
                 return ControlFlow::Continue(());
             }
-            Event::Retry(retry) => self.output.note(&format!(
+            Event::Retry(retry) => self.note(&format!(
                 "{}; attempt {} of {} in {:.1} s",
                 retry.error,
                 retry.attempt,
                 retry.of,
                 retry.wait.as_secs_f64()
             )),
-            Event::Usage(usage) => self.usage = Some(*usage),
+            Event::Usage(usage) => self.usage = Some(**usage),
+            Event::Tool(call) if self.shows.tools => {
+                let arguments = text::truncate(call.arguments, MAX_SHOWN_ARGUMENTS);
+                let label = format!("{} {arguments}", call.tool);
+                if !self.watched {
+                    self.note(&format!("tool: {label}"));
+                }
+                self.tools.push((call.call.to_string(), label));
+            }
+            Event::ToolDone(result) => self.tools.retain(|(call, _)| call != result.call),
             _ => {}
         }
         self.progress();
         ControlFlow::Continue(())
+    }
+
+    /// More of what may be the answer.
+    fn text(&mut self, text: &str) -> ControlFlow<Stop> {
+        if self.prints == Prints::AsItComes {
+            self.end_line();
+            return self.print(text);
+        }
+        self.step.push_str(text);
+        if self.prints == Prints::WhenWhole && self.is_last_step {
+            if self.restarted {
+                return ControlFlow::Continue(());
+            }
+            self.end_line();
+            return self.print(text);
+        }
+        match self.shows.steps && self.show == Show::Text {
+            true => self.aside(text),
+            false => self.progress(),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The step's text is the answer.
+    fn answered(&mut self) -> ControlFlow<Stop> {
+        let answer = std::mem::take(&mut self.step);
+        // Whoever has read it on this very screen need not read it twice.
+        let is_read = self.shows.steps
+            && self.watched
+            && std::io::stdout().is_terminal()
+            && self.in_line
+            && !self.is_last_step;
+        if is_read {
+            self.in_line = false;
+            self.shown = answer;
+            return ControlFlow::Continue(());
+        }
+        self.end_line();
+        match answer.strip_prefix(&self.shown) {
+            Some(rest) => self.print(rest),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Prints a model's text to standard error, as it comes.
+    fn aside(&mut self, text: &str) {
+        self.output.aside(text);
+        self.in_line = !text.ends_with('\n');
+    }
+
+    /// Ends a line of a model's text on standard error.
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.in_line) {
+            self.output.aside("\n");
+        }
     }
 
     /// The event as a line on standard error.
@@ -171,19 +291,14 @@ impl<'a> Screen<'a> {
             }
             _ => return,
         };
-        self.output.note(&note);
-    }
-
-    /// What was printed of the answer, and why standard output took no more.
-    pub(crate) fn finish(self) -> (String, Option<Failure>) {
-        self.output.status(None);
-        (self.shown, self.gone)
+        self.note(&note);
     }
 
     /// The step that ends was not the last: what it said is no part of the answer.
     fn put_aside(&mut self) {
         let step = std::mem::take(&mut self.step);
-        if self.show == Show::Text && !step.trim().is_empty() {
+        self.end_line();
+        if self.show == Show::Text && !self.shows.steps && !step.trim().is_empty() {
             self.output.aside(&format!("{}\n", step.trim_end()));
         }
     }
@@ -191,7 +306,7 @@ impl<'a> Screen<'a> {
     /// One line about how far it is, where someone watches and the answer is not on the same screen.
     fn progress(&mut self) {
         if !self.watched
-            || self.thinking
+            || self.in_line
             || (!self.shown.is_empty() && std::io::stdout().is_terminal())
         {
             return;
@@ -210,6 +325,9 @@ impl<'a> Screen<'a> {
                 line.push_str(&format!(", {}", price.cost(&counts).total()));
             }
         }
+        if let Some((_, label)) = self.tools.last() {
+            line.push_str(&format!(": {label}"));
+        }
         self.output.status(Some(&line));
     }
 
@@ -220,7 +338,7 @@ impl<'a> Screen<'a> {
             Event::Phase(phase) => json!({"event": "phase", "phase": phase.name()}),
             Event::Step(step) => json!({"event": "step", "step": step}),
             Event::Text(text) => json!({"event": "text", "text": text}),
-            Event::Thinking(text) if self.show_thinking => {
+            Event::Thinking(text) if self.shows.thinking => {
                 json!({"event": "thinking", "text": text})
             }
             Event::Superseded => json!({"event": "superseded"}),
@@ -233,6 +351,19 @@ impl<'a> Screen<'a> {
                 "event": "usage", "input": usage.input, "cache_read": usage.cache_read,
                 "cache_write": usage.cache_write, "output": usage.output, "reasoning": usage.reasoning,
                 "source": usage.source.name(),
+            }),
+            Event::Tool(call) if self.shows.tools => json!({
+                "event": "tool", "call": call.call, "tool": call.tool,
+                "arguments": text::truncate(call.arguments, MAX_ARGUMENTS), "agent": call.agent,
+            }),
+            Event::Decision(decision) if self.shows.tools => json!({
+                "event": "permission", "kind": decision.kind.name(), "tool": decision.tool,
+                "detail": decision.detail, "allowed": decision.allowed, "rule": decision.rule,
+                "agent": decision.agent,
+            }),
+            Event::ToolDone(result) if self.shows.tools => json!({
+                "event": "tool_result", "call": result.call, "tool": result.tool, "ok": result.ok,
+                "output": result.output, "agent": result.agent,
             }),
             _ => return ControlFlow::Continue(()),
         };
@@ -255,6 +386,34 @@ impl<'a> Screen<'a> {
                 self.gone = Some(failure);
                 ControlFlow::Break(Stop::Output(detail))
             }
+        }
+    }
+}
+
+impl Observer for Screen<'_> {
+    fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop> {
+        // What nobody reads need not be paid for.
+        let is_read = self.output.check_reader();
+        self.or_stop(is_read)?;
+        self.show(&event)
+    }
+
+    fn approve(&mut self, what: &Decision<'_>, left: Duration) -> Approval {
+        let Some(mut terminal) = self.terminal.take() else {
+            return Approval::No;
+        };
+        self.end_line();
+        self.output.status(None);
+        let approval = terminal.approve(what, left);
+        self.terminal = Some(terminal);
+        approval
+    }
+
+    fn can_take_back(&self) -> bool {
+        match self.show {
+            Show::Stream => false,
+            Show::Json => true,
+            Show::Text => self.prints != Prints::AsItComes && self.shown.is_empty(),
         }
     }
 }

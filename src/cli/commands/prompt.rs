@@ -1,9 +1,7 @@
 //! `omk prompt`: one question, one answer.
 //!
 //! This file puts the question together, shows what happens while it is answered, holds the answer against a schema and
-//! prints it. Whom to ask, within which limits and at what cost is `cli::ask`'s. Text goes to standard output as it comes
-//! only where nothing can take it back: a service's answer without a schema. An agent's steps before the last are thoughts
-//! aloud, so they go to standard error.
+//! prints it. Whom to ask, within which limits and at what cost is `cli::ask`'s; what is shown meanwhile is its screen's.
 
 pub(in crate::cli::commands) mod args;
 mod code;
@@ -14,7 +12,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cli::ask::screen::{Prints, Screen, Show};
+use crate::cli::ask::screen::{Prints, Screen, Show, Shown};
+use crate::cli::ask::terminal::Terminal;
 use crate::cli::ask::{Asker, ResultReport, status_of};
 use crate::cli::commands::prompt::args::PromptArgs;
 use crate::cli::commands::watch_signals;
@@ -22,10 +21,11 @@ use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::{SchemaSource, VarValue};
 use crate::cli::input::{Source, TextReader, read_file, stopped};
+use crate::cli::output::Output;
 use crate::cli::store::store;
 use crate::cli::template;
 use crate::cost::record::{SessionStatus, SessionType};
-use crate::llm::client::{Event, Image, LlmClient, Request, Schema};
+use crate::llm::client::{Image, LlmClient, Request, Schema};
 use crate::llm::error::LlmError;
 use crate::llm::schema::Validator;
 use crate::llm::types::{Denial, FinishReason, LlmResponse};
@@ -66,28 +66,29 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
             "pictures are not counted before they are sent: a limit holds for the text alone",
         );
     }
-    let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
-    let is_agent = asker.so_far().is_agent();
-    let prints = match args.show {
-        Show::Text if args.extract => Prints::Never,
-        Show::Text if schema.is_none() && (is_agent || args.no_stream) => Prints::WhenWhole,
-        Show::Text if schema.is_none() => Prints::AsItComes,
-        _ => Prints::Never,
+    let terminal = match args.asks {
+        true => Some(open_terminal()?),
+        false => None,
     };
+    let mut asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
     let mut budget = asker.so_far().token_budget();
-    let silence = asker.silence();
-    let mut screen = Screen::new(
-        args.show,
-        args.show_thinking,
-        prints,
-        asker.price(),
-        &mut env.output,
-    )
-    .silent_for(silence)
-    .verbose(args.verbose);
-    let mut answered = asker.run(&request, &mut budget, &mut |event: Event<'_>| {
-        screen.on_event(event)
-    });
+    let mut screen = screen(&args, &asker, terminal, &mut env.output);
+    let mut answered = asker.run(&request, &mut budget, &mut screen);
+    if let Err(error) = &answered
+        && asker.may_be_another_agent(error)
+    {
+        let terminal = screen.finish().terminal;
+        let is_another = asker.is_another_agent(env);
+        if is_another {
+            let exit = asker.failure(error).exit;
+            asker.close(status_of(error, exit), exit);
+            asker = Asker::open(&args.ask, SessionType::Prompt, env)?;
+        }
+        screen = self::screen(&args, &asker, terminal, &mut env.output);
+        if is_another {
+            answered = asker.run(&request, &mut budget, &mut screen);
+        }
+    }
     let mut value = None;
     let mut invalid = None;
     if let (Ok(response), Some((_, validator))) = (&answered, &schema)
@@ -98,9 +99,7 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
             Err(why) => {
                 screen.note("the answer does not satisfy the schema; asking once more");
                 let again = repair(&request, &response.text, &why);
-                let second = asker.run(&again, &mut budget, &mut |event: Event<'_>| {
-                    screen.on_event(event)
-                });
+                let second = asker.run(&again, &mut budget, &mut screen);
                 match second {
                     Ok(second) => {
                         match judge(&second.text, validator) {
@@ -124,28 +123,53 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
     {
         invalid = Some("there is no code block in the answer".to_string());
     }
-    let (shown, gone) = screen.finish();
-    env.output.status(None);
-    conclude(&args, asker, answered, value, invalid, &shown, gone, env)
+    let shown = screen.finish();
+    conclude(&args, asker, answered, value, invalid, shown, env)
+}
+
+/// The screen that this run is watched on.
+fn screen<'a>(
+    args: &PromptArgs,
+    asker: &Asker,
+    terminal: Option<Terminal>,
+    output: &'a mut Output,
+) -> Screen<'a> {
+    let prints = match args.show {
+        Show::Text if args.extract || args.schema.is_some() => Prints::Never,
+        Show::Text if asker.so_far().is_agent() || args.no_stream => Prints::WhenWhole,
+        Show::Text => Prints::AsItComes,
+        _ => Prints::Never,
+    };
+    Screen::new(args.show, args.shows, prints, asker.price(), output)
+        .silent_for(asker.silence())
+        .last_step(args.ask.max_steps.filter(|_| !args.no_stream))
+        .asking(terminal)
+}
+
+/// The terminal that `--ask` asks at.
+fn open_terminal() -> Result<Terminal, Failure> {
+    Terminal::open().map_err(|error| {
+        let detail = format!("--ask needs a terminal to ask at: {error}");
+        Failure::new(Exit::Usage, "usage", detail)
+            .hint("without a person at hand, --allow says what an agent may do")
+    })
 }
 
 /// Settles how it ended, closes the books and prints what is still to be printed.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "each is one thing that the end depends on"
-)]
 fn conclude(
     args: &PromptArgs,
     mut asker: Asker,
     answered: Result<LlmResponse, LlmError>,
     value: Option<Value>,
     invalid: Option<String>,
-    shown: &str,
-    gone: Option<Failure>,
+    Shown {
+        text: shown, gone, ..
+    }: Shown,
     env: &mut Env,
 ) -> Result<Exit, Failure> {
     let mut failure = match (&answered, &invalid) {
         (Ok(response), Some(why)) => Some(invalid_answer(why, response)),
+        (Ok(response), None) if !response.text.starts_with(&shown) => Some(restarted()),
         (Ok(_), None) => None,
         (Err(error), _) => Some(asker.failure(error)),
     };
@@ -194,7 +218,7 @@ fn conclude(
                     response,
                     value.as_ref(),
                     invalid.as_deref(),
-                    shown,
+                    &shown,
                     env,
                 )?;
                 explain(exit, response, env);
@@ -240,10 +264,10 @@ fn print_answer(
         true => code::first_block(&response.text).unwrap_or_default(),
         false => &response.text,
     };
-    match text.strip_prefix(shown) {
-        Some(rest) => env.output.print(rest)?,
-        None => env.output.print(text)?,
-    }
+    let Some(rest) = text.strip_prefix(shown) else {
+        return Ok(());
+    };
+    env.output.print(rest)?;
     // Several answers in one file would otherwise stand on one line.
     if !text.ends_with('\n') && !args.raw {
         env.output.print("\n")?;
@@ -313,6 +337,13 @@ fn quoted(word: &str) -> String {
         true => word.to_string(),
         false => format!("'{}'", word.replace('\'', "'\\''")),
     }
+}
+
+/// An answer of which the beginning was printed before the agent asked the model once more.
+fn restarted() -> Failure {
+    let detail = "the connection broke, and the answer that came then is not the one that was printed in part";
+    Failure::new(Exit::Temporary, "incomplete answer", detail)
+        .hint("--no-stream prints an answer when it is complete")
 }
 
 pub(in crate::cli::commands) fn invalid_answer(why: &str, response: &LlmResponse) -> Failure {

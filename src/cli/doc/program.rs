@@ -50,7 +50,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         name: "OMK_BUDGET",
         doc: "Budgets over all runs in US dollars, such as 5/day,40/month,tag:ci=1/day. Days, weeks and months are in \
 UTC. A run reserves its worst case before it sends anything; one that does not fit is refused with exit code 5. \
-Without {--max-output-tokens} its answer is limited to 32768 tokens.",
+Without {--max-output-tokens} its answer is limited to 32768 tokens. An agent decides how often it calls the model. \
+So a run of an agent reserves what its next call can cost: the conversation so far and 32768 tokens more, and an answer of \
+32768. It reserves that again before each call, and the turn is cancelled when a call does not fit. Only a call that costs more \
+than was reserved can pass a budget, by the difference. A call that the agent begins before it hears of the cancellation counts \
+as one of unknown cost.",
     },
     Variable {
         name: "OMK_FLEET",

@@ -37,6 +37,7 @@ pub(crate) const NAMES: &[&str] = &[
     "cost-verify",
     "error",
     "estimate",
+    "event",
     "models",
     "models-update",
     "plan",

@@ -392,6 +392,34 @@ cancels the turn with exit code 6, so that an agent in a loop does not go on spe
     ..Flag::BLANK
 };
 
+/// `--max-steps`.
+pub(crate) static MAX_STEPS: Flag = Flag {
+    long: "max-steps",
+    takes: Takes::Value("N", |low, v| {
+        low.ask.max_steps = Some(value::steps(v)?);
+        Ok(())
+    }),
+    doc: "The most steps of an agent's turn. A step is one call of the model and the tools that it asks for; a sub-agent's turn has \
+the same limit. A turn whose last step asks for a tool ends with exit code 5. Text of the last step that is allowed can only be the \
+answer, so it is printed as it comes: with 1 that is the first. The default is the agent's own limit.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+/// `--add-dir`.
+pub(crate) static ADD_DIR: Flag = Flag {
+    long: "add-dir",
+    takes: Takes::Value("DIR", |low, v| {
+        low.ask.add_dir.push(PathBuf::from(v));
+        Ok(())
+    }),
+    doc: "Directory that an agent may work in too. It is told of it, files there count as those of the work directory, and with \
+{--sandbox} it can be read and, with workspace, written. Rules still name its files by their whole paths. kimi-agent has no such setting.",
+    completes: Completes::Files,
+    repeats: true,
+    ..Flag::BLANK
+};
+
 /// `--insecure`.
 pub(crate) static INSECURE: Flag = Flag {
     long: "insecure",

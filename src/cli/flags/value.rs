@@ -279,6 +279,14 @@ pub(crate) fn retries(value: &OsStr) -> Result<u32, String> {
     }
 }
 
+/// A number of steps, 1 to 10000.
+pub(crate) fn steps(value: &OsStr) -> Result<u32, String> {
+    match count(value)? {
+        count @ 1..=10_000 => Ok(count as u32),
+        count => Err(format!("`{count}` is out of range; write 1 to 10000")),
+    }
+}
+
 /// A temperature, 0 to 2.
 pub(crate) fn temperature(value: &OsStr) -> Result<f64, String> {
     let value = text(value)?;

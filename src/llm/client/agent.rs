@@ -5,14 +5,17 @@
 //! that is given up is cancelled and waited for, with a bound, since only then is known what it used. Refuses to say yes
 //! to what nobody allowed, and to ask again once a tool was called: what a tool did is done.
 
-use std::hash::DefaultHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
+mod failure;
+mod tools;
+
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::catalog::money::Charge;
+use crate::llm::client::Approval;
+use crate::llm::client::Decision;
 use crate::llm::client::Emitter;
 use crate::llm::client::Event;
 use crate::llm::client::LlmClientConfig;
@@ -20,11 +23,18 @@ use crate::llm::client::Observer;
 use crate::llm::client::Permissions;
 use crate::llm::client::Phase;
 use crate::llm::client::Request;
+use crate::llm::client::Rule;
+use crate::llm::client::agent::failure::broken;
+use crate::llm::client::agent::failure::ended;
+use crate::llm::client::agent::failure::failed;
+use crate::llm::client::agent::failure::failed_call;
+use crate::llm::client::agent::failure::not_started;
+use crate::llm::client::agent::tools::Tools;
 use crate::llm::client::attempts::with_retries;
-use crate::llm::client::permissions;
 use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
 use crate::llm::types::Denial;
+use crate::llm::types::DenialKind;
 use crate::llm::types::FinishReason;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::TokenBudget;
@@ -33,7 +43,6 @@ use crate::llm::types::UsageSource;
 use crate::runtime::base64;
 use crate::runtime::clock::Timer;
 use crate::runtime::signal;
-use crate::runtime::text;
 use crate::tokens::usage::TokenCounts;
 use crate::transport::agent;
 use crate::transport::agent::Answer;
@@ -42,16 +51,16 @@ use crate::transport::agent::Ask;
 use crate::transport::agent::AskId;
 use crate::transport::agent::Asked;
 use crate::transport::agent::CallEnd;
-use crate::transport::agent::Failure;
 use crate::transport::agent::FailureKind;
 use crate::transport::agent::Finish;
 use crate::transport::agent::Outcome;
 use crate::transport::agent::Part;
 use crate::transport::agent::Peer;
+use crate::transport::agent::Permission;
 use crate::transport::agent::Prompt;
 use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
-use crate::transport::agents::common_tool;
+use crate::transport::agent::fit;
 use crate::transport::child::Child;
 use crate::transport::child::Exit;
 use crate::transport::child::Program;
@@ -86,10 +95,8 @@ const GRACE_AFTER_DEADLINE: Grace = Grace {
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// And at most.
 const LAST_PAUSE: Duration = Duration::from_millis(50);
-/// Characters of a tool's arguments that an error shows.
-const MAX_SHOWN_ARGUMENTS: usize = 200;
 /// How long nothing happens until an observer is given an occasion to show that, or to stop.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
 /// How long nothing must happen, after a turn that began sub-agents, until they are taken to be done.
 const DELEGATED_QUIET: Duration = Duration::from_secs(1);
 /// The longest wait for one line; who waits longer asks again. Further moments may not exist.
@@ -219,7 +226,7 @@ impl<L: Launch> Run<'_, L> {
             agent: &mut *agent,
             link: &mut link,
             config: self.config,
-            permissions: self.permissions,
+            permissions: Cow::Borrowed(self.permissions),
             prompt,
             budget: &mut *self.budget,
             emitter: &mut *emitter,
@@ -228,22 +235,17 @@ impl<L: Launch> Run<'_, L> {
             looked: now,
             ticked: now,
             timer,
-            running: Vec::new(),
+            tools: Tools::default(),
             asked: false,
             settled: false,
             quiet: false,
-            delegated: false,
             told: UsageSum::default(),
             bytes: 0,
             session: None,
             retries: Vec::new(),
             denials: Vec::new(),
-            forbidden: Vec::new(),
-            disobeyed: Vec::new(),
             grace: GRACE,
             distrusted: false,
-            tools: Vec::new(),
-            repeats: Vec::new(),
         };
         let end = turn.run();
         let exited =
@@ -338,7 +340,8 @@ struct Turn<'a, 'o, 'l> {
     agent: &'a mut dyn Agent,
     link: &'l mut dyn Link,
     config: &'a LlmClientConfig,
-    permissions: &'a Permissions,
+    /// What was allowed beforehand, and what a person has allowed since.
+    permissions: Cow<'a, Permissions>,
     prompt: &'a Prompt,
     budget: &'a mut TokenBudget,
     emitter: &'a mut Emitter<'o>,
@@ -350,16 +353,13 @@ struct Turn<'a, 'o, 'l> {
     looked: Duration,
     /// When the observer was last told that nothing happens.
     ticked: Duration,
-    /// Tools at work, during which the agent may be silent.
-    running: Vec<String>,
+    tools: Tools,
     /// The prompt is on its way.
     asked: bool,
     /// The truth about the end is known, or was waited for in vain.
     settled: bool,
     /// The turn was given up: the observer hears no more, and only the usage is of interest.
     quiet: bool,
-    /// A tool was used that begins sub-agents.
-    delegated: bool,
     /// The usage that the observer was told last.
     told: UsageSum,
     /// Bytes of text and reasoning so far.
@@ -367,18 +367,10 @@ struct Turn<'a, 'o, 'l> {
     session: Option<String>,
     retries: Vec<Retry>,
     denials: Vec<Denial>,
-    /// Calls of tools that change files and are not allowed, until they are over.
-    forbidden: Vec<(String, String)>,
-    /// The tools of those that ran all the same.
-    disobeyed: Vec<String>,
     /// How long the turn and the agent have to end.
     grace: Grace,
     /// What the agent wrote about the turn was changed, so no figure in it is the whole truth.
     distrusted: bool,
-    /// The tool of each call.
-    tools: Vec<(String, String)>,
-    /// How often each tool was used with the same arguments.
-    repeats: Vec<(u64, u32)>,
 }
 
 impl Turn<'_, '_, '_> {
@@ -443,10 +435,10 @@ impl Turn<'_, '_, '_> {
             self.look()?;
         }
         let patience = self.heard.saturating_add(self.config.idle_timeout);
-        let end = match self.running.is_empty() {
-            true => self.deadline.min(patience),
+        let end = match self.tools.is_running() {
             // A tool may take its time in silence.
-            false => self.deadline,
+            true => self.deadline,
+            false => self.deadline.min(patience),
         };
         if now >= end {
             let waiting = if self.asked {
@@ -542,8 +534,12 @@ impl Turn<'_, '_, '_> {
     fn on_event(&mut self, event: agent::Event) -> Result<(), LlmError> {
         match event {
             agent::Event::Step { step } => {
-                // Whatever ran in the one before is over, told or not.
-                self.running.clear();
+                self.tools.next_step();
+                if let Some(most) = self.config.max_steps.filter(|most| step > *most)
+                    && !self.quiet
+                {
+                    return Err(steps_used_up(most));
+                }
                 self.emit(Event::Step(step))?;
                 self.emit(Event::Phase(Phase::Waiting))
             }
@@ -561,25 +557,20 @@ impl Turn<'_, '_, '_> {
                 self.retries.push(retry);
                 Ok(())
             }
-            agent::Event::Tool { call, name } => {
-                self.tools.push((call.clone(), name.clone()));
-                // A version may come that neither asks nor hands over the file. That is at least said.
-                if permissions::writes(&name) && !self.permissions.covers(&name) {
-                    self.forbidden.push((call.clone(), name.clone()));
-                }
-                self.delegated |= common_tool(&name) == "agent";
-                self.running.push(call);
+            agent::Event::Tool { call, name, agent } => {
+                self.tools.begin(call, name, agent, &self.permissions);
                 self.emitter.mark_acted();
                 Ok(())
             }
-            agent::Event::ToolUsed { call, arguments } => self.on_use(&call, &arguments),
-            agent::Event::ToolDone { call, ok } => {
-                self.running.retain(|running| *running != call);
-                if let Some(at) = self.forbidden.iter().position(|(known, _)| *known == call) {
-                    let (_, tool) = self.forbidden.swap_remove(at);
-                    self.disobeyed.extend(ok.then_some(tool));
-                }
-                Ok(())
+            agent::Event::ToolUsed { call, arguments } => {
+                let emitter = (!self.quiet).then_some(&mut *self.emitter);
+                let most = self.config.max_repeats;
+                self.tools.used(&call, &arguments, most, emitter)
+            }
+            agent::Event::ToolDone { call, ok, output } => {
+                let emitter = (!self.quiet).then_some(&mut *self.emitter);
+                self.tools.done(&call, ok, &output, emitter)?;
+                self.look_again()
             }
             agent::Event::CallStarted { .. } | agent::Event::CallEnded(_) => {
                 if let Some(call) = of_call(&event, self.agent.source())
@@ -600,33 +591,6 @@ impl Turn<'_, '_, '_> {
             }),
             _ => Ok(()),
         }
-    }
-
-    /// Gives the turn up where the agent does the same over and over.
-    fn on_use(&mut self, call: &str, arguments: &str) -> Result<(), LlmError> {
-        let tool = self.tools.iter().rfind(|(known, _)| known == call);
-        let name = tool.map_or("a tool", |(_, name)| name).to_string();
-        let mut hasher = DefaultHasher::new();
-        (&name, arguments).hash(&mut hasher);
-        let hash = hasher.finish();
-        let count = match self.repeats.iter_mut().find(|(known, _)| *known == hash) {
-            Some((_, count)) => {
-                *count = count.saturating_add(1);
-                *count
-            }
-            None => {
-                self.repeats.push((hash, 1));
-                1
-            }
-        };
-        if count <= self.config.max_repeats || self.quiet {
-            return Ok(());
-        }
-        let arguments = text::escape(arguments);
-        let shown = text::truncate(&arguments, MAX_SHOWN_ARGUMENTS);
-        Err(LlmError::Runaway {
-            detail: format!("the agent used {name} {count} times with the same arguments: {shown}"),
-        })
     }
 
     fn on_text(&mut self, event: Event<'_>, bytes: usize) -> Result<(), LlmError> {
@@ -661,7 +625,17 @@ impl Turn<'_, '_, '_> {
         })
     }
 
+    /// Looks beside the link where that is worth it: before a tool runs and after, so that a turn that cannot pay for its next
+    /// call does not begin it.
+    fn look_again(&mut self) -> Result<(), LlmError> {
+        match self.agent.look_every() {
+            Some(_) if !self.quiet => self.look(),
+            _ => Ok(()),
+        }
+    }
+
     fn on_ask(&mut self, ask: &Ask) -> Result<(), LlmError> {
+        self.look_again()?;
         let (mut answer, denial) = match &ask.what {
             // What is asked of a turn that was given up is moot.
             _ if self.quiet => (Answer::Deny { reason: None }, None),
@@ -670,7 +644,7 @@ impl Turn<'_, '_, '_> {
             {
                 (Answer::Allow, None)
             }
-            what => self.permissions.decide(what, &self.config.place),
+            what => self.decide(what)?,
         };
         if answer == Answer::Allow {
             // Reading may be done again.
@@ -686,6 +660,56 @@ impl Turn<'_, '_, '_> {
             Some(line) => self.send(&line),
             None => Ok(()),
         }
+    }
+
+    /// The decision on an ask: by the rules, and where they deny a tool by whoever watches.
+    fn decide(&mut self, what: &Asked) -> Result<(Answer, Option<Denial>), LlmError> {
+        let place = &self.config.place;
+        let (answer, denial) = self.permissions.decide(what, place);
+        let Some(denial) = denial else {
+            if let Some(permission) = asked_for(what) {
+                let rule = self.permissions.rule_for(permission, place);
+                self.emit(Event::Decision(Decision {
+                    kind: DenialKind::Tool,
+                    tool: &permission.tool,
+                    detail: &permission.action,
+                    allowed: true,
+                    rule: rule.as_deref(),
+                    agent: permission.agent.as_deref(),
+                }))?;
+            }
+            return Ok((answer, None));
+        };
+        let mut decision = Decision {
+            kind: denial.kind,
+            tool: &denial.tool,
+            detail: &denial.detail,
+            allowed: false,
+            rule: denial.rule.as_deref(),
+            agent: asked_for(what).and_then(|permission| permission.agent.as_deref()),
+        };
+        let mut approval = Approval::No;
+        if denial.kind == DenialKind::Tool {
+            let left = self.deadline.saturating_sub(self.timer.elapsed());
+            approval = self.emitter.approve(&decision, left);
+            // The agent waited for us, and not we for it.
+            self.heard = self.timer.elapsed();
+            self.emitter.check()?;
+        }
+        decision.allowed = approval != Approval::No;
+        self.emit(Event::Decision(decision))?;
+        if approval == Approval::No {
+            return Ok((answer, Some(denial)));
+        }
+        if approval == Approval::Always
+            && let Some(Ok(rules)) = denial.rule.as_deref().map(Rule::parse_list)
+        {
+            self.permissions.to_mut().add(rules);
+        }
+        if let Some(permission) = asked_for(what) {
+            self.tools.allow(&permission.call);
+        }
+        Ok((Answer::Allow, None))
     }
 
     fn send(&mut self, line: &str) -> Result<(), LlmError> {
@@ -726,7 +750,7 @@ impl Turn<'_, '_, '_> {
                 quiet_since = now;
             }
             // One that has only just been begun, or has only just ended, may be followed by more.
-            let patience = match self.delegated {
+            let patience = match self.tools.delegated {
                 true => DELEGATED_QUIET,
                 false => Duration::ZERO,
             };
@@ -767,7 +791,20 @@ impl Turn<'_, '_, '_> {
         let finish = match outcome {
             Outcome::Finished(finish) => finish,
             // A refused tool may end a turn; the denial says more than that it ended.
-            Outcome::GaveUp { .. } if !self.denials.is_empty() => Finish::Untold,
+            Outcome::GaveUp { .. } | Outcome::DeadEnd if !self.denials.is_empty() => Finish::Untold,
+            Outcome::DeadEnd => {
+                return Err(LlmError::DeadEnd {
+                    detail: "the agent ended its turn in a tool call, without an answer"
+                        .to_string(),
+                });
+            }
+            Outcome::Refused => {
+                let detail = match self.agent.text().trim() {
+                    "" => "the model declined to answer".to_string(),
+                    text => fit(text),
+                };
+                return Err(LlmError::Refused { detail });
+            }
             Outcome::GaveUp { reason } => {
                 return Err(LlmError::GaveUp {
                     detail: format!("the agent ended its turn without an answer: {reason}"),
@@ -775,6 +812,9 @@ impl Turn<'_, '_, '_> {
             }
             Outcome::Cancelled => return Err(LlmError::Interrupted { begun: true }),
             Outcome::MaxSteps { steps } => {
+                if let Some(most) = self.config.max_steps {
+                    return Err(steps_used_up(most));
+                }
                 let steps = steps.map_or(String::new(), |steps| format!(" of {steps}"));
                 return Err(LlmError::BudgetExhausted {
                     detail: format!("the agent's limit{steps} on the steps of a turn"),
@@ -830,10 +870,10 @@ impl Turn<'_, '_, '_> {
             self.emit(Event::Text(&text))?;
         }
         self.emit(Event::Answered)?;
-        if !self.disobeyed.is_empty() {
+        if !self.tools.disobeyed.is_empty() {
             warnings.push(format!(
                 "the agent used {}, which was not allowed: check what it changed",
-                self.disobeyed.join(", ")
+                self.tools.disobeyed.join(", ")
             ));
         }
         Ok(LlmResponse {
@@ -845,6 +885,27 @@ impl Turn<'_, '_, '_> {
             warnings,
             ..LlmResponse::of(text)
         })
+    }
+}
+
+/// The tool that an ask is about, if it is about one that was not decided on before.
+fn asked_for(what: &Asked) -> Option<&Permission> {
+    match what {
+        Asked::Permission(permission)
+        | Asked::WriteFile {
+            permission,
+            approved: false,
+            ..
+        } => Some(permission),
+        _ => None,
+    }
+}
+
+/// The error of a turn that asked for a tool in its last step.
+fn steps_used_up(most: u32) -> LlmError {
+    LlmError::BudgetExhausted {
+        detail: format!("--max-steps {most}: the last step asked for a tool"),
+        begun: true,
     }
 }
 
@@ -906,75 +967,6 @@ fn of_call(event: &agent::Event, source: UsageSource) -> Option<OfCall> {
 /// The moment after that wait, for a link.
 fn after(wait: Duration) -> Instant {
     Instant::now() + wait.min(LONGEST_WAIT)
-}
-
-fn not_started(error: LinkError) -> LlmError {
-    LlmError::AgentUnavailable {
-        detail: error.to_string(),
-    }
-}
-
-/// The error of an agent that ended, with what it said last.
-fn ended(error: LlmError, exit: &Exit) -> LlmError {
-    match error {
-        LlmError::AgentUnavailable { .. } if exit.blames_configuration() => {
-            LlmError::AgentConfiguration {
-                detail: exit.telling_lines().join("; "),
-            }
-        }
-        error => error.with_detail(|detail| format!("{detail} ({exit})")),
-    }
-}
-
-fn broken(error: LinkError, asked: bool) -> LlmError {
-    let detail = error.to_string();
-    match error {
-        LinkError::NotRead => LlmError::Timeout {
-            phase: detail,
-            sent: asked,
-        },
-        LinkError::Io { .. } => LlmError::Io { detail },
-        _ if asked => LlmError::Protocol { detail },
-        _ => LlmError::AgentUnavailable { detail },
-    }
-}
-
-/// The error of a call of the model, made by the agent: as if it had been ours where the status is known.
-fn failed_call(status: Option<u16>, detail: String) -> LlmError {
-    match status {
-        Some(status) => LlmError::from_http(status, detail.as_bytes(), None),
-        None => LlmError::Network { detail, sent: true },
-    }
-}
-
-/// The error of a turn that failed, or of a handshake if nothing was asked yet.
-fn failed(failure: Failure, asked: bool) -> LlmError {
-    let (detail, status) = (failure.to_string(), failure.status);
-    match failure.kind {
-        FailureKind::Overflow => LlmError::ContextLengthExceeded { detail, status },
-        FailureKind::Filtered => LlmError::ContentFiltered { detail, status },
-        FailureKind::Authentication => LlmError::Authentication { detail },
-        FailureKind::Forbidden => LlmError::PermissionDenied { detail },
-        FailureKind::Quota => LlmError::QuotaExhausted { detail, status },
-        FailureKind::Empty => LlmError::EmptyAnswer { detail },
-        FailureKind::Unsupported | FailureKind::UnknownSession => {
-            LlmError::InvalidPrompt { detail, status }
-        }
-        FailureKind::NotConfigured => LlmError::NotLoggedIn { detail },
-        FailureKind::UnknownModel => LlmError::ModelNotConfigured { detail },
-        FailureKind::WrongProtocol | FailureKind::Agent => LlmError::AgentUnavailable { detail },
-        FailureKind::Exited if asked => LlmError::Protocol { detail },
-        FailureKind::Exited => LlmError::AgentUnavailable { detail },
-        FailureKind::Busy => LlmError::RateLimited {
-            detail,
-            retry_after: None,
-        },
-        FailureKind::RateLimited
-        | FailureKind::Server
-        | FailureKind::Rejected
-        | FailureKind::Connection => failed_call(failure.status, detail),
-        _ => LlmError::Protocol { detail },
-    }
 }
 
 #[cfg(test)]

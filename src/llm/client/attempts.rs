@@ -13,7 +13,8 @@ use crate::runtime::clock::Timer;
 /// Makes attempts until one succeeds or no further may be made.
 ///
 /// Another is made when the error may pass, the policy's [`Repeats`](crate::llm::retry::Repeats) allows it (by default until
-/// something of an answer was handed to the observer), the policy has retries left and its delay ends before the timeout. `timeout` covers everything, waits included; each attempt is handed the timer and
+/// something was handed to the observer that it cannot take back), the policy has retries left and its delay ends before the
+/// timeout. `timeout` covers everything, waits included; each attempt is handed the timer and
 /// told what is left of it. The retries are reported to the observer, who may stop there, and recorded in the response.
 ///
 /// # Errors
@@ -57,6 +58,7 @@ pub(crate) fn with_retries(
             wait,
             error,
         };
+        emitter.take_back()?;
         emitter.emit(Event::Retry(&retry))?;
         retries.push(retry);
         timer.sleep(wait);

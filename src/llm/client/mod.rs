@@ -38,6 +38,7 @@ use crate::llm::cost::CostEstimator;
 use crate::llm::error::LlmError;
 use crate::llm::retry::Retry;
 use crate::llm::retry::RetryPolicy;
+use crate::llm::types::DenialKind;
 use crate::llm::types::LlmResponse;
 use crate::llm::types::Role;
 use crate::llm::types::TokenBudget;
@@ -303,6 +304,8 @@ pub struct LlmClientConfig {
     pub place: Place,
     /// How often an agent may use the same tool with the same arguments in one turn.
     pub max_repeats: u32,
+    /// The most steps of an agent's turn.
+    pub max_steps: Option<u32>,
 }
 
 impl LlmClientConfig {
@@ -317,6 +320,7 @@ impl LlmClientConfig {
             idle_timeout: Duration::from_secs(2 * 60),
             place: Place::default(),
             max_repeats: 20,
+            max_steps: None,
             retry: RetryPolicy::default(),
         }
     }
@@ -442,6 +446,12 @@ pub enum Event<'a> {
         /// Whether it cost something: `No` where the service refused it.
         charged: Charge,
     },
+    /// An agent uses a tool: its arguments are known, and it runs as soon as that is allowed.
+    Tool(ToolCall<'a>),
+    /// It was decided whether an agent may have what it asks for.
+    Decision(Decision<'a>),
+    /// A tool of an agent is done.
+    ToolDone(ToolResult<'a>),
     /// The usage of the whole run so far, in place of what an earlier event told.
     Usage(&'a Usage),
     /// The peer reported figures that contradict each other or are no counts of tokens. They count with the greater reading,
@@ -452,6 +462,62 @@ pub enum Event<'a> {
     Answered,
     /// Nothing happened for a while: an occasion to show how long, or to stop. About once a second with an agent.
     Tick,
+}
+
+/// An agent's use of a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToolCall<'a> {
+    /// The call's name, unique in the session.
+    pub call: &'a str,
+    /// The tool, by the agent's name for it.
+    pub tool: &'a str,
+    /// The arguments as JSON text; empty where they were not told.
+    pub arguments: &'a str,
+    /// The sub-agent that uses it, if it is one.
+    pub agent: Option<&'a str>,
+}
+
+/// What came of an agent's use of a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToolResult<'a> {
+    /// The call's name.
+    pub call: &'a str,
+    /// The tool.
+    pub tool: &'a str,
+    /// Whether it worked.
+    pub ok: bool,
+    /// The start of its output, 1000 characters at most.
+    pub output: &'a str,
+    /// The sub-agent that used it, if it is one.
+    pub agent: Option<&'a str>,
+}
+
+/// Whether an agent may have what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision<'a> {
+    /// What kind of thing it asks for.
+    pub kind: DenialKind,
+    /// The tool; empty for the other kinds.
+    pub tool: &'a str,
+    /// What it is about, in the agent's words.
+    pub detail: &'a str,
+    /// Whether it may.
+    pub allowed: bool,
+    /// The rule that allows it, or the narrowest one that would; `None` where no rule does.
+    pub rule: Option<&'a str>,
+    /// The sub-agent that asks, if it is one; empty where its name is not told.
+    pub agent: Option<&'a str>,
+}
+
+/// What a person says to the use of a tool that no rule allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// It may not run.
+    No,
+    /// It may run this once.
+    Once,
+    /// It may run, and so may whatever else [`Decision::rule`] allows, to the end of the run.
+    Always,
 }
 
 /// Why an observer wants no more.
@@ -496,6 +562,18 @@ pub trait Observer {
         let _ = attempt;
         ControlFlow::Continue(None)
     }
+
+    /// Asked before a tool is denied that no rule allows, such as to ask a person, for `left` at most.
+    fn approve(&mut self, what: &Decision<'_>, left: Duration) -> Approval {
+        let _ = (what, left);
+        Approval::No
+    }
+
+    /// Whether text that was handed over can be taken back by [`Event::Superseded`], because it was shown to nobody. Then an
+    /// answer that broke off is asked for again.
+    fn can_take_back(&self) -> bool {
+        false
+    }
 }
 
 impl Observer for () {
@@ -518,6 +596,8 @@ pub(crate) struct Emitter<'o> {
     attempt: u32,
     has_begun: bool,
     has_output: bool,
+    /// Text was handed over that is to be taken back before another attempt.
+    has_text: bool,
 }
 
 impl<'o> Emitter<'o> {
@@ -528,6 +608,7 @@ impl<'o> Emitter<'o> {
             attempt: 0,
             has_begun: false,
             has_output: false,
+            has_text: false,
         }
     }
 
@@ -560,6 +641,9 @@ impl<'o> Emitter<'o> {
             }
             Event::CallStarted { .. }
             | Event::CallEnded { .. }
+            | Event::Tool(_)
+            | Event::Decision(_)
+            | Event::ToolDone(_)
             | Event::Usage(_)
             | Event::Contradiction(_)
             | Event::Answered
@@ -579,7 +663,11 @@ impl<'o> Emitter<'o> {
         }
         match event {
             Event::Phase(_) => return Ok(()),
-            Event::Text(_) | Event::Thinking(_) => self.has_output = true,
+            Event::Text(_) | Event::Thinking(_) => {
+                self.has_text = true;
+                self.has_output |= !self.observer.can_take_back();
+            }
+            Event::Superseded => self.has_text = false,
             _ => {}
         }
         self.hand_over(event)
@@ -597,6 +685,23 @@ impl<'o> Emitter<'o> {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Takes back what the attempt that failed has said.
+    ///
+    /// # Errors
+    ///
+    /// What the observer stops for.
+    pub(crate) fn take_back(&mut self) -> Result<(), LlmError> {
+        match self.has_text {
+            true => self.emit(Event::Superseded),
+            false => Ok(()),
+        }
+    }
+
+    /// Asks the observer about a tool that no rule allows.
+    pub(crate) fn approve(&mut self, what: &Decision<'_>, left: Duration) -> Approval {
+        self.observer.approve(what, left)
     }
 
     /// Asks the observer before an attempt.

@@ -6,7 +6,7 @@
 //! - It sends no `TurnEnd` after an error or a cancelled turn, and no HTTP status but in the message.
 //! - It does not say how often it asked again, so an empty answer that it asked again for is missing from the usage.
 //! - It loses what a service sends in one piece with the end of a stream.
-//! - It speaks Wire whatever its arguments.
+//! - It speaks Wire whatever its arguments, and knows no `--add-dir`.
 
 use crate::transport::agents::Dialect;
 use crate::transport::agents::kimi_cli::DIALECT;
@@ -19,5 +19,6 @@ pub static KIMI_AGENT: Dialect = Dialect {
         let version = line.strip_prefix("kimi-agent, version ")?;
         numbers(version).map(|_| Ok(version.to_string()))
     },
+    takes_directories: false,
     ..DIALECT
 };

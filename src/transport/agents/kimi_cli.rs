@@ -13,6 +13,7 @@
 
 use serde::Deserialize;
 
+use crate::transport::agent::start_of;
 use crate::transport::agents::Dialect;
 use crate::transport::agents::Protocol;
 use crate::transport::agents::Refusal;
@@ -20,6 +21,8 @@ use crate::transport::agents::Settings;
 use crate::transport::agents::numbers;
 use crate::transport::session_log::Fact;
 use crate::transport::session_log::TurnEnd;
+use crate::transport::wire::ToolCall;
+use crate::transport::wire::ToolResult;
 use crate::transport::wire::Typed;
 
 /// The first version that only prints a notice.
@@ -32,6 +35,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     home_variable: "KIMI_SHARE_DIR",
     home_directory: ".kimi",
     main_log: "wire.jsonl",
+    takes_directories: true,
     model_variable: Some("KIMI_MODEL_NAME"),
     plan_prefix: None,
     version,
@@ -69,8 +73,14 @@ fn arguments(settings: &Settings<'_>) -> Vec<String> {
     if let Some(attempts) = settings.attempts {
         add("--max-retries-per-step", attempts.to_string());
     }
+    if let Some(steps) = settings.max_steps {
+        add("--max-steps-per-turn", steps.to_string());
+    }
     if let Some(model) = settings.model {
         add("--model", model.to_string());
+    }
+    for directory in settings.directories {
+        add("--add-dir", directory.clone());
     }
     match settings.thinking {
         Some(true) => arguments.push("--thinking".to_string()),
@@ -104,10 +114,27 @@ pub(in crate::transport) fn fact_of(event: &Typed<'_>) -> Option<Fact> {
             alias: None,
             model: None,
         },
-        "ContentPart" | "ToolCall" => Fact::Part {
+        "ContentPart" => Fact::Part {
             text: None,
             turn: None,
         },
+        "ToolCall" => {
+            let call = event.payload::<ToolCall>()?;
+            Fact::Tool {
+                turn: None,
+                call: call.id,
+                name: call.function.name,
+                arguments: call.function.arguments.unwrap_or_default(),
+            }
+        }
+        "ToolResult" => {
+            let result = event.payload::<ToolResult>()?;
+            Fact::ToolDone {
+                call: result.tool_call_id,
+                ok: !result.return_value.is_error,
+                output: start_of(&result.return_value.text()),
+            }
+        }
         "StepRetry" => Fact::Retry(event.retry()?),
         "StatusUpdate" => {
             let status = event.status()?;
@@ -169,12 +196,15 @@ struct ChatMessage {
     content: Content,
 }
 
-/// A message's content: a text, or parts of which some are text.
+/// What a message holds or a tool put out: a text, or parts of which some are text.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Content {
+pub(crate) enum Content {
+    /// A text.
     Text(String),
+    /// Parts.
     Parts(Vec<ContentPart>),
+    /// Anything else.
     Other(serde::de::IgnoredAny),
 }
 
@@ -185,7 +215,8 @@ impl Default for Content {
 }
 
 impl Content {
-    fn text(self) -> String {
+    /// All of the text.
+    pub(crate) fn text(self) -> String {
         match self {
             Content::Text(text) => text,
             Content::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
@@ -194,8 +225,9 @@ impl Content {
     }
 }
 
+/// A part of what a message holds.
 #[derive(Deserialize)]
-struct ContentPart {
+pub(crate) struct ContentPart {
     #[serde(default)]
     text: Option<String>,
 }

@@ -27,9 +27,11 @@ use crate::transport::agent::Finish;
 use crate::transport::agent::Retry;
 use crate::transport::agent::Usage;
 use crate::transport::agent::fit;
+use crate::transport::agent::start_of;
 use crate::transport::agents::Dialect;
 use crate::transport::agents::Protocol;
 use crate::transport::agents::Settings;
+use crate::transport::agents::kimi_cli::Content;
 use crate::transport::agents::numbers;
 use crate::transport::agents::torn_usage;
 use crate::transport::session_log::Fact;
@@ -46,6 +48,7 @@ pub static KIMI_CODE: Dialect = Dialect {
     home_variable: "KIMI_CODE_HOME",
     home_directory: ".kimi-code",
     main_log: "agents/main/wire.jsonl",
+    takes_directories: true,
     // `KIMI_MODEL_NAME` adds a model, and leaves the others as they are.
     model_variable: None,
     plan_prefix: Some("kimi-code/"),
@@ -75,6 +78,9 @@ fn environment(settings: &Settings<'_>) -> Vec<(&'static str, String)> {
     ];
     if let Some(attempts) = settings.attempts {
         variables.push(("KIMI_LOOP_MAX_ATTEMPTS_PER_STEP", attempts.to_string()));
+    }
+    if let Some(steps) = settings.max_steps {
+        variables.push(("KIMI_LOOP_MAX_STEPS_PER_TURN", steps.to_string()));
     }
     variables
 }
@@ -216,6 +222,23 @@ struct Step {
     finish_reason: Option<String>,
     #[serde(default)]
     raw_finish_reason: Option<String>,
+    #[serde(default)]
+    tool_call_id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    args: Option<Box<RawValue>>,
+    #[serde(default)]
+    result: Option<ToolResult>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolResult {
+    #[serde(default)]
+    output: Content,
+    #[serde(default)]
+    is_error: bool,
 }
 
 #[derive(Deserialize)]
@@ -233,7 +256,22 @@ impl Step {
                 let text = self.part.and_then(|part| part.text);
                 Some(Fact::Part { text, turn })
             }
-            "tool.call" => Some(Fact::Tool { turn }),
+            "tool.call" => Some(Fact::Tool {
+                turn,
+                call: self.tool_call_id,
+                name: self.name,
+                arguments: self
+                    .args
+                    .map_or(String::new(), |args| args.get().to_string()),
+            }),
+            "tool.result" => {
+                let result = self.result?;
+                Some(Fact::ToolDone {
+                    call: self.tool_call_id,
+                    ok: !result.is_error,
+                    output: start_of(&result.output.text()),
+                })
+            }
             "step.end" => {
                 // A step that broke has no reason of the model's.
                 // Kimi Code makes up an end of the turn where the service gave no reason: what the service said is the raw one.
@@ -361,6 +399,10 @@ impl TurnError {
             _ if is_overflow => Failure {
                 status,
                 ..Failure::new(FailureKind::Overflow, self.code, &self.message)
+            },
+            "provider.filtered" => Failure {
+                status,
+                ..Failure::new(FailureKind::Filtered, self.code, &self.message)
             },
             "provider.connection_error" if status.is_none() => {
                 Failure::new(FailureKind::Connection, self.code, &self.message)

@@ -57,6 +57,8 @@ pub struct Dialect {
     pub home_directory: &'static str,
     /// The main agent's log in a session's directory.
     pub main_log: &'static str,
+    /// Whether it can be given more directories to work in.
+    pub takes_directories: bool,
     /// The variable that replaces the id of whichever model is configured.
     pub model_variable: Option<&'static str>,
     /// How names of models that a subscription pays for begin in its configuration.
@@ -94,6 +96,10 @@ pub struct Settings<'a> {
     pub thinking: Option<bool>,
     /// Attempts at a call of the model, where the agent makes them itself.
     pub attempts: Option<u32>,
+    /// The most steps of a turn.
+    pub max_steps: Option<u32>,
+    /// Directories to work in beside the work directory, absolute.
+    pub directories: &'a [String],
 }
 
 impl Dialect {
@@ -313,6 +319,8 @@ mod tests {
             model: Some("m"),
             thinking: Some(false),
             attempts: Some(3),
+            max_steps: Some(5),
+            directories: &["/d".to_string()],
         };
         let wire = [
             "--wire",
@@ -320,18 +328,28 @@ mod tests {
             "s",
             "--max-retries-per-step",
             "3",
+            "--max-steps-per-turn",
+            "5",
             "--model",
             "m",
+            "--add-dir",
+            "/d",
             "--no-thinking",
         ];
         assert_eq!(KIMI_CLI.arguments(&settings), wire);
-        assert_eq!(KIMI_AGENT.arguments(&settings), wire);
+        let fewer = Settings {
+            directories: &[],
+            ..settings
+        };
+        assert_eq!(KIMI_AGENT.arguments(&fewer), KIMI_CLI.arguments(&fewer));
         assert_eq!(KIMI_CLI.arguments(&Settings::default()), ["--wire"]);
         // Over ACP the rest is set by the protocol.
         assert_eq!(KIMI_CODE.arguments(&settings), ["acp"]);
         let variables = KIMI_CODE.environment(&settings);
         let attempts = ("KIMI_LOOP_MAX_ATTEMPTS_PER_STEP", "3".to_string());
         assert!(variables.contains(&attempts), "{variables:?}");
+        let steps = ("KIMI_LOOP_MAX_STEPS_PER_TURN", "5".to_string());
+        assert!(variables.contains(&steps), "{variables:?}");
         for dialect in ALL {
             let no_telemetry = ("KIMI_DISABLE_TELEMETRY", "1".to_string());
             assert!(

@@ -16,8 +16,7 @@ use serde_json::json;
 
 use crate::cli::ask::Asker;
 use crate::cli::ask::ResultReport;
-use crate::cli::ask::screen::Show;
-use crate::cli::ask::screen::{Prints, Screen};
+use crate::cli::ask::screen::{Prints, Screen, Show, Shows};
 use crate::cli::ask::status_of;
 use crate::cli::commands::estimate::DEFAULT_MODEL;
 use crate::cli::commands::plan;
@@ -32,7 +31,6 @@ use crate::cli::input::Source;
 use crate::cli::prices;
 use crate::cost::record::SessionStatus;
 use crate::cost::record::SessionType;
-use crate::llm::client::Event;
 use crate::llm::cost::CostEstimator;
 use crate::llm::error::LlmError;
 use crate::llm::planner::LlmPlanner;
@@ -91,23 +89,25 @@ pub(crate) fn run(args: MakeArgs, env: &mut Env) -> Result<Exit, Failure> {
     let silence = asker.silence();
     let mut screen = Screen::new(
         Show::Json,
-        args.show_thinking,
+        Shows {
+            thinking: args.show_thinking,
+            ..Shows::default()
+        },
         Prints::Never,
         asker.price(),
         &mut env.output,
     )
     .silent_for(silence);
-    let mut observer = |event: Event<'_>| screen.on_event(event);
     let mut planner = LlmPlanner::new(&mut asker).max_output_tokens(args.max_output_tokens);
     if args.classify_only {
-        let found = planner.classify(&brief, &mut budget, &mut observer);
+        let found = planner.classify(&brief, &mut budget, &mut screen);
         screen.finish();
         let is_vague = |found: &GoalClassification| found.kind() == GoalKind::Vague;
         return conclude(&args, asker, found, is_vague, classified, env);
     }
     let made = match args.separately {
-        true => planner.plan_in_steps(&brief, &mut budget, &mut observer),
-        false => planner.plan(&brief, &mut budget, &mut observer),
+        true => planner.plan_in_steps(&brief, &mut budget, &mut screen),
+        false => planner.plan(&brief, &mut budget, &mut screen),
     };
     screen.finish();
     conclude(&args, asker, made, Plan::is_vague, planned, env)

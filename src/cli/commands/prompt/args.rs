@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::ask::AskArgs;
-use crate::cli::ask::screen::Show;
+use crate::cli::ask::screen::{Show, Shows};
 use crate::cli::env::Env;
 use crate::cli::flags::value::{SchemaSource, VarValue};
 use crate::cli::flags::{
@@ -116,6 +116,8 @@ is meant for it.",
                 &shared::JSON,
                 &STREAM_JSON,
                 &VERBOSE,
+                &SHOW_STEPS,
+                &SHOW_TOOLS,
                 &shared::SHOW_THINKING,
                 &shared::QUIET,
             ],
@@ -125,7 +127,10 @@ is meant for it.",
             flags: &[
                 &shared::KIMI,
                 &ALLOW,
+                &ASK,
+                &shared::ADD_DIR,
                 &shared::SANDBOX,
+                &shared::MAX_STEPS,
                 &shared::MAX_REPEATS,
                 &SESSION,
             ],
@@ -222,6 +227,15 @@ EditFile. By default every request is denied; the answer is printed and the exit
     ..Flag::BLANK
 };
 
+static ASK: Flag = Flag {
+    long: "ask",
+    takes: Takes::Nothing(|low| low.ask.asks = true),
+    doc: "Ask at the terminal about tools that no rule allows. The answer is y for this once, a for whatever else the rule shown \
+allows until the end of the run, or n. Without a terminal this is an error. The wait counts for {--deadline}; questions of the model \
+and plans are still refused.",
+    ..Flag::BLANK
+};
+
 pub(in crate::cli::commands) static DRY_RUN: Flag = Flag {
     long: "dry-run",
     takes: Takes::Nothing(|low| low.ask.dry_run = true),
@@ -314,10 +328,30 @@ static VERBOSE: Flag = Flag {
     ..Flag::BLANK
 };
 
+static SHOW_STEPS: Flag = Flag {
+    long: "show-steps",
+    takes: Takes::Nothing(|low| low.ask.show_steps = true),
+    doc: "Print an agent's text to standard error as it comes. By default the text of a step is printed there when the step is over \
+and was not the last, and the answer is printed to standard output when it is known to be the answer.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
+static SHOW_TOOLS: Flag = Flag {
+    long: "show-tools",
+    takes: Takes::Nothing(|low| low.ask.show_tools = true),
+    doc: "Show the tools that an agent uses. On a terminal the line of progress names the tool and the start of its arguments; elsewhere \
+each has a line on standard error. With {--stream-json} there are events `tool`, `permission` and `tool_result`, as `omk help --schema event` \
+says.",
+    configurable: true,
+    ..Flag::BLANK
+};
+
 static STREAM_JSON: Flag = Flag {
     long: "stream-json",
     takes: Takes::Nothing(|low| low.ask.stream_json = true),
-    doc: "Print one JSON document per line for each event. The last line is the result, as with {--json}.",
+    doc: "Print one JSON document per line for each event. `omk help --schema event` lists the events. The last line is the result, \
+as with {--json}.",
     ..Flag::BLANK
 };
 
@@ -342,14 +376,15 @@ pub(crate) struct PromptArgs {
     pub(super) raw: bool,
     pub(super) no_stream: bool,
     pub(super) dry_run: bool,
-    pub(super) verbose: bool,
     pub(super) last_message: Option<PathBuf>,
     pub(super) thinking: Option<crate::cli::flags::value::Thinking>,
     pub(super) temperature: Option<f64>,
     pub(super) max_output_tokens: Option<u64>,
     pub(super) lossy: bool,
     pub(super) show: Show,
-    pub(super) show_thinking: bool,
+    pub(super) shows: Shows,
+    /// A person is asked about tools that no rule allows.
+    pub(super) asks: bool,
 }
 
 impl PromptArgs {
@@ -439,7 +474,6 @@ impl PromptArgs {
             raw: low.ask.raw,
             no_stream: low.ask.no_stream,
             dry_run: low.ask.dry_run,
-            verbose: low.ask.verbose,
             last_message: low.ask.output_last_message.take(),
             thinking: low.ask.thinking,
             temperature: low.ask.temperature,
@@ -450,7 +484,13 @@ impl PromptArgs {
                 (false, true) => Show::Json,
                 (false, false) => Show::Text,
             },
-            show_thinking: low.ask.show_thinking,
+            shows: Shows {
+                thinking: low.ask.show_thinking,
+                steps: low.ask.show_steps,
+                tools: low.ask.show_tools,
+                verbose: low.ask.verbose,
+            },
+            asks: low.ask.asks,
         })
     }
 }

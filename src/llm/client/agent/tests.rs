@@ -268,7 +268,10 @@ impl Case {
                     );
                     "answered".to_string()
                 }
-                Event::CallStarted { .. }
+                Event::Tool(_)
+                | Event::Decision(_)
+                | Event::ToolDone(_)
+                | Event::CallStarted { .. }
                 | Event::CallEnded { .. }
                 | Event::Session(_)
                 | Event::Tick => return ControlFlow::Continue(()),
@@ -531,7 +534,7 @@ fn failures_say_what_they_are_and_what_they_may_have_cost() {
         (Case::of("wire_err_401"), ("authentication", false, "no")),
         (Case::of("wire_err_404"), ("model not found", false, "no")),
         (Case::of("wire_err_429"), ("rate limited", true, "no")),
-        (Case::of("wire_err_500"), ("server error", true, "unknown")),
+        (Case::of("wire_err_500"), ("server error", true, "no")),
         (Case::of("wire_err_cut"), ("network", true, "unknown")),
         (Case::of("wire_err_empty"), ("empty answer", false, "yes")),
         (
@@ -550,7 +553,7 @@ fn failures_say_what_they_are_and_what_they_may_have_cost() {
         (Case::of("acp_noauth_fresh"), ("not logged in", false, "no")),
         (
             Case::logged("acp_err_500", "code_server_error"),
-            ("server error", true, "unknown"),
+            ("server error", true, "no"),
         ),
         (
             Case::logged("acp_err_402quota", "code_no_balance"),

@@ -245,6 +245,9 @@ struct Choice<'a> {
 struct Delta<'a> {
     #[serde(borrow, default)]
     content: Option<Cow<'a, str>>,
+    /// What the model says where it declines to answer.
+    #[serde(borrow, default)]
+    refusal: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     reasoning_content: Option<Cow<'a, str>>,
     /// Text, or something that is none: then the one below has the text.
@@ -358,6 +361,8 @@ fn read_usage(raw: &Value) -> (Option<Usage>, Option<Contradiction>) {
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     text: String,
+    /// What the model said in place of an answer.
+    refusal: String,
     thinking: String,
     model: Option<String>,
     finish_reason: Option<String>,
@@ -449,6 +454,8 @@ impl Answer {
                 let thinking = delta.thinking();
                 self.thinking.push_str(&thinking);
                 emitter.emit(Event::Thinking(&thinking))?;
+                let refusal = delta.refusal.as_deref().unwrap_or_default();
+                self.refusal.push_str(refusal);
                 let content = delta.content.as_deref().unwrap_or_default();
                 self.text.push_str(content);
                 emitter.emit(Event::Text(content))?;
@@ -524,7 +531,7 @@ impl Answer {
     /// # Errors
     ///
     /// [`LlmError::Incomplete`] when it broke off, [`LlmError::ContentFiltered`] when the service ended it,
-    /// [`LlmError::EmptyAnswer`] when there is no text.
+    /// [`LlmError::Refused`] when the model declined, [`LlmError::EmptyAnswer`] when there is no text.
     pub(super) fn into_response(self) -> Result<LlmResponse, LlmError> {
         if !self.has_ended() {
             let detail = match self.len() {
@@ -538,6 +545,12 @@ impl Answer {
             return Err(LlmError::ContentFiltered {
                 status: None,
                 detail: "the service ended the answer for its content".to_string(),
+            });
+        }
+        if self.text.is_empty() && !self.refusal.is_empty() {
+            let shown = text::escape(&self.refusal);
+            return Err(LlmError::Refused {
+                detail: text::truncate(&shown, MAX_SHOWN_CHARS).into_owned(),
             });
         }
         if self.text.is_empty() {
@@ -948,14 +961,22 @@ mod tests {
     #[test]
     fn an_error_is_free_of_charge_only_before_the_model_began() {
         let busy = r#"{"error":{"type":"engine_overloaded_error","message":"busy"}}"#;
-        check_error(&[busy], "rate limited: busy", Charge::No);
+        check_error(
+            &[busy],
+            "rate limited: error inside a 200 answer: busy",
+            Charge::No,
+        );
         check_error(
             &[TEXT, busy],
-            "incomplete answer: rate limited: busy",
+            "incomplete answer: rate limited: error inside a 200 answer: busy",
             Charge::Unknown,
         );
         let boom = r#"{"error":{"type":"server_error","message":"boom"},"choices":null}"#;
-        check_error(&[TEXT, boom], "server error: 200: boom", Charge::Unknown);
+        check_error(
+            &[TEXT, boom],
+            "server error: error inside a 200 answer: boom",
+            Charge::Unknown,
+        );
     }
 
     #[test]

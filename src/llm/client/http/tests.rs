@@ -501,14 +501,14 @@ fn an_error_in_mid_stream_is_the_services_own() {
     let run = Run::ask(&server);
     assert_eq!(
         run.error(),
-        "incomplete answer: rate limited: busy (request r-1)"
+        "incomplete answer: rate limited: error inside a 200 answer: busy (request r-1)"
     );
     assert_eq!(server.requests().len(), 1);
     let refused = r#"{"error":{"type":"content_filter","message":"no"}}"#;
     let server = script([stream(&[TEXT, refused])]);
     assert_eq!(
         Run::ask(&server).error(),
-        "content filtered: no (request r-1)"
+        "content filtered: error inside a 200 answer: no (request r-1)"
     );
 }
 
@@ -630,7 +630,10 @@ fn a_service_that_does_not_stream_is_understood() {
     assert!(run.answer().is_complete());
     let body = r#"{"error":{"type":"invalid_authentication_error","message":"who?"}}"#;
     let run = Run::ask(&script([ok("200 OK", json, body)]));
-    assert_eq!(run.error(), "authentication: who?");
+    assert_eq!(
+        run.error(),
+        "authentication: error inside a 200 answer: who?"
+    );
 }
 
 #[test]

@@ -72,6 +72,28 @@ impl Permissions {
         }
     }
 
+    /// Allows more.
+    pub(super) fn add(&mut self, more: Vec<Rule>) {
+        match self {
+            Permissions::Nothing => *self = Permissions::Tools(more),
+            // What that does not cover belongs to omk or to the agent, and is decided on each time.
+            Permissions::All => {}
+            Permissions::Tools(rules) => rules.extend(more),
+        }
+    }
+
+    /// The rule that allows this, as it was written.
+    pub(super) fn rule_for(&self, permission: &Permission, place: &Place) -> Option<String> {
+        match self {
+            Permissions::Nothing => None,
+            Permissions::All => Some("all".to_string()),
+            Permissions::Tools(rules) => {
+                let rule = rules.iter().find(|rule| rule.allows(permission, place))?;
+                Some(rule.to_string())
+            }
+        }
+    }
+
     /// Whether an agent may be given a file to read: one of the work directory that holds no keys, or one that a rule is
     /// about. Rules with patterns for files of the work directory are all that may be read of it.
     fn lets_read(&self, path: &str, place: &Place) -> bool {

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub struct Place {
     /// The work directory, links resolved.
     pub directory: PathBuf,
+    /// Directories whose files count as those of the work directory, links resolved.
+    pub more: Vec<PathBuf>,
     /// The user's home, which `~/` in a pattern stands for.
     pub home: Option<PathBuf>,
     /// Files and directories that only an exact name allows: omk's configuration and ledger, the agent's sessions.
@@ -25,6 +27,7 @@ impl Place {
         let directory = directory.into();
         Place {
             directory: fs::canonicalize(&directory).unwrap_or(directory),
+            more: Vec::new(),
             home: None,
             protected: Vec::new(),
         }
@@ -58,9 +61,14 @@ impl Place {
         shown.to_string_lossy().into_owned()
     }
 
-    /// Whether a file lies in the work directory.
+    /// Whether a file lies in a directory that the agent works in.
     pub(super) fn holds(&self, real: &Path) -> bool {
-        real.starts_with(&self.directory)
+        self.directories()
+            .any(|directory| real.starts_with(directory))
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.directory].into_iter().chain(&self.more)
     }
 
     /// Whether a file may be changed only by a rule that names it exactly.
@@ -75,7 +83,8 @@ impl Place {
 
     /// The part of a path that says what a file is: what the work directory is called says nothing.
     fn own_part<'a>(&self, real: &'a Path) -> &'a Path {
-        real.strip_prefix(&self.directory).unwrap_or(real)
+        let part = |directory| real.strip_prefix(directory).ok();
+        self.directories().find_map(part).unwrap_or(real)
     }
 
     /// Whether it is omk's or the agent's own.
@@ -378,6 +387,7 @@ mod tests {
     fn place() -> Place {
         Place {
             directory: PathBuf::from("/nonexistent/p"),
+            more: Vec::new(),
             home: Some(PathBuf::from("/nonexistent/h")),
             protected: vec![PathBuf::from("/nonexistent/ledger")],
         }
