@@ -413,8 +413,8 @@ pub(crate) static ADD_DIR: Flag = Flag {
         low.ask.add_dir.push(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Directory that an agent may work in too. It is told of it, files there count as those of the work directory, and with \
-{--sandbox} it can be read and, with workspace, written. Rules still name its files by their whole paths. kimi-agent has no such setting.",
+    doc: "Directory that an agent may work in too. Files there count as files of the work directory. With {--sandbox} the agent \
+can read them, and with workspace it can write them. Rules name them by their absolute paths. kimi-agent has no such setting.",
     completes: Completes::Files,
     repeats: true,
     ..Flag::BLANK

@@ -331,8 +331,8 @@ static VERBOSE: Flag = Flag {
 static SHOW_STEPS: Flag = Flag {
     long: "show-steps",
     takes: Takes::Nothing(|low| low.ask.show_steps = true),
-    doc: "Print an agent's text to standard error as it comes. By default the text of a step is printed there when the step is over \
-and was not the last, and the answer is printed to standard output when it is known to be the answer.",
+    doc: "Print an agent's text to standard error as it comes. By default the text of a step appears there when the next step begins. \
+The answer is printed to standard output in either case, when it is complete.",
     configurable: true,
     ..Flag::BLANK
 };
