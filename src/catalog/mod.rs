@@ -5,6 +5,7 @@
 //! exactly or not at all, an unknown price is no price, and a rate that a bill needs but nobody listed is billed at the
 //! full input rate and reported.
 
+pub mod host;
 pub mod models_dev;
 pub mod money;
 pub mod price_file;
@@ -12,6 +13,7 @@ pub mod price_file;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ use serde::Deserializer;
 use serde::Serialize;
 use serde::de::Error as _;
 
+use crate::catalog::host::Biller;
+use crate::catalog::money::Currency;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
 use crate::catalog::price_file::PriceFile;
@@ -29,6 +33,10 @@ use crate::tokens::Vocabulary;
 pub use crate::tokens::usage::TokenCounts;
 
 const BUILTIN: &str = include_str!("models.json");
+/// Prices that hold at one host. That of K3 in CNY: platform.kimi.com as quoted in kimi-code#3942.
+const HOSTED: &str = r#"[{"model": "kimi-k3", "provider": "moonshotai-cn", "host": "api.moonshot.cn", "currency": "CNY",
+"input": 20, "cached_input": 2, "cache_write": 20, "cache_write_1h": 40, "output": 100, "as_of": "2026-09-19",
+"source": "MoonshotAI/kimi-code#3942"}]"#;
 
 /// What the tokens of one tier cost, in USD per 1M tokens. An absent rate is unknown, not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,13 +70,30 @@ pub struct Price {
     rates: Rates,
     /// Ascending by `above`.
     tiers: Vec<Tier>,
+    #[serde(skip)]
+    currency: Currency,
 }
 
 impl Price {
     /// A price with these rates, and with others above some sizes of prompt, in any order.
     pub fn new(rates: Rates, mut tiers: Vec<Tier>) -> Price {
         tiers.sort_by_key(|tier| tier.above);
-        Price { rates, tiers }
+        Price {
+            rates,
+            tiers,
+            currency: Currency::Usd,
+        }
+    }
+
+    /// The same figures in another currency.
+    #[must_use]
+    pub fn in_currency(self, currency: Currency) -> Price {
+        Price { currency, ..self }
+    }
+
+    /// What it is in.
+    pub fn currency(&self) -> Currency {
+        self.currency
     }
 
     /// The rates for a small prompt.
@@ -298,6 +323,8 @@ pub struct Model {
     pub note: Option<Cow<'static, str>>,
     /// Where the price comes from.
     pub origin: Origin,
+    /// The price is listed for this host and no other.
+    pub host: Option<String>,
 }
 
 impl Model {
@@ -334,7 +361,13 @@ impl Model {
             source: Cow::Borrowed(""),
             note: None,
             origin: Origin::Builtin,
+            host: None,
         }
+    }
+
+    /// Whether the price is one that the user gave, and no list that others made.
+    fn has_own_price(&self) -> bool {
+        matches!(self.origin, Origin::Flag | Origin::PriceFile(_))
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -349,6 +382,7 @@ impl Model {
     fn take(&mut self, row: &PriceRow, origin: &Origin) {
         self.price = row.price.clone();
         self.origin = origin.clone();
+        self.host.clone_from(&row.host);
         self.as_of = Cow::Owned(row.as_of.clone().unwrap_or_default());
         self.source = Cow::Owned(row.source.clone().unwrap_or_default());
         // The note and the flat fee belonged to the builtin price; a row with a price says that tokens are metered.
@@ -377,6 +411,8 @@ impl Model {
 pub struct Catalog {
     /// Empty as long as nobody wanted more than a builtin row.
     models: OnceCell<Vec<Model>>,
+    /// Rows for one host each.
+    hosted: Vec<(PriceRow, Origin)>,
 }
 
 impl Default for Catalog {
@@ -384,6 +420,7 @@ impl Default for Catalog {
     fn default() -> Catalog {
         Catalog {
             models: OnceCell::from(Vec::new()),
+            hosted: Vec::new(),
         }
     }
 }
@@ -393,6 +430,7 @@ impl Catalog {
     pub fn builtin() -> Catalog {
         Catalog {
             models: OnceCell::new(),
+            hosted: Vec::new(),
         }
     }
 
@@ -421,6 +459,67 @@ impl Catalog {
         }
     }
 
+    /// The row of that name with the price that its biller at this host charges.
+    ///
+    /// A price that is listed for the host wins, then one that the user gave for the model. The price of a list is the
+    /// list's provider's: another provider that is known gets none of it. At an unknown host it is only an assumption; see
+    /// [`Catalog::is_assumed`].
+    pub fn resolve_at(&self, name: &str, host: &str) -> Cow<'_, Model> {
+        let model = self.resolve(name);
+        if model.origin == Origin::Flag {
+            let currency = Biller::of(host).currency();
+            let mut model = model.into_owned();
+            model.price = model.price.map(|price| price.in_currency(currency));
+            return Cow::Owned(model);
+        }
+        if let Some((row, origin)) = self.hosted(name, host) {
+            let mut model = model.into_owned();
+            model.take(&row, &origin);
+            return Cow::Owned(model);
+        }
+        let is_billed_so = match Biller::of(host) {
+            Biller::Loopback | Biller::Unknown => true,
+            Biller::Provider(provider, currency) => {
+                let price = model.price.as_ref();
+                let is_currency = price.is_none_or(|price| price.currency() == currency);
+                is_currency && (model.has_own_price() || model.provider == provider)
+            }
+        };
+        if is_billed_so || model.billing == Billing::Subscription {
+            return model;
+        }
+        let mut model = model.into_owned();
+        model.price = None;
+        Cow::Owned(model)
+    }
+
+    /// Whether the price of a row is only assumed to be what a host charges: nobody knows who bills there.
+    pub fn is_assumed(model: &Model, host: &str) -> bool {
+        Biller::of(host) == Biller::Unknown && model.host.is_none() && !model.has_own_price()
+    }
+
+    /// The row that is listed for this model at this host; the last one wins.
+    fn hosted(&self, name: &str, host: &str) -> Option<(PriceRow, Origin)> {
+        let is_meant = |row: &PriceRow| {
+            row.model.eq_ignore_ascii_case(name)
+                && row
+                    .host
+                    .as_deref()
+                    .is_some_and(|of| host::is_same(of, host))
+        };
+        let listed = self.hosted.iter().rev().find(|(row, _)| is_meant(row));
+        if listed.is_some() {
+            return listed.cloned();
+        }
+        if Biller::of(host).currency() == Currency::Usd {
+            return None;
+        }
+        // A test reads the constant.
+        let builtin = PriceFile::parse(HOSTED.as_bytes(), Path::new("builtin")).ok()?;
+        let row = builtin.rows().iter().find(|row| is_meant(row));
+        row.map(|row| (row.clone(), Origin::Builtin))
+    }
+
     /// Names that someone may have meant, for a hint and nothing else.
     pub fn suggest(&self, name: &str) -> Vec<&str> {
         let names = self
@@ -436,6 +535,10 @@ impl Catalog {
     /// own: the list knows the two apart even if we did not.
     pub fn apply(&mut self, file: &PriceFile) {
         for row in file.rows() {
+            if row.host.is_some() {
+                self.hosted.push((row.clone(), file.origin().clone()));
+                continue;
+            }
             self.split_alias(&row.model);
             self.change(&row.model, |model| model.take(row, file.origin()));
         }
@@ -656,6 +759,7 @@ impl From<BuiltinRow> for Model {
             source: Cow::Borrowed(row.source),
             note: row.note.map(Cow::Borrowed),
             origin: Origin::Builtin,
+            host: None,
         }
     }
 }

@@ -3,8 +3,8 @@
 //! `https://models.dev/api.json` lists every provider's models with prices in USD per 1M tokens. This conversion is pure:
 //! bytes in, an [`omk.prices/1`](crate::catalog::price_file::SCHEMA) document out, so the fetching, the checking and the
 //! replacing of the file on disk are three separate steps. Refuses a document that is not plausibly that list (no
-//! providers, no Moonshot, a negative or absurd price), since it would replace one that works. Keeps only the makers'
-//! own providers: resellers list the same ids at other prices.
+//! providers, no Moonshot, a negative or absurd price), since it would replace one that works. Of the makers' own providers
+//! it keeps everything; of resellers that omk knows the host of, the Kimi models, each with its host.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -15,6 +15,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::catalog::host;
 use crate::catalog::money::AmountError;
 use crate::catalog::money::Rate;
 use crate::catalog::price_file::SCHEMA;
@@ -27,6 +28,22 @@ pub const URL: &str = "https://models.dev/api.json";
 /// The makers' own providers. Where two list one id (Alibaba serves others' models too), the earlier in this list is kept.
 const FIRST_PARTY: [&str; 10] = [
     "moonshotai",
+    "openai",
+    "anthropic",
+    "google",
+    "deepseek",
+    "xai",
+    "mistral",
+    "minimax",
+    "zai",
+    "alibaba",
+];
+
+/// Providers whose models are no resale: those of [`FIRST_PARTY`], and Moonshot's other two, of which models.dev has no price.
+const OWN: [&str; 12] = [
+    "moonshotai",
+    "moonshotai-cn",
+    "kimi-code-plan",
     "openai",
     "anthropic",
     "google",
@@ -101,6 +118,25 @@ pub fn convert(
                 .map_err(|e| ModelsDevError(format!("{provider}/{id}: {e}")))?;
             if seen.insert(id.to_lowercase()) {
                 rows.push(row);
+            }
+        }
+    }
+    for (provider, listed) in providers {
+        let Some(host) = host::of_provider(provider).filter(|_| !OWN.contains(&&**provider)) else {
+            continue;
+        };
+        let models = listed.get("models").and_then(Value::as_object);
+        for (id, model) in models.into_iter().flatten() {
+            if !is_name(id) || !id.to_ascii_lowercase().contains("kimi") {
+                continue;
+            }
+            // A reseller's mistake is no reason to do without the makers' prices.
+            let row = convert_model(provider, id, model, fetched_at);
+            if let Ok(Value::Object(mut row)) = row
+                && row.get("input").is_some_and(Value::is_number)
+            {
+                row.insert("host".into(), host.into());
+                rows.push(row.into());
             }
         }
     }
@@ -304,13 +340,19 @@ mod tests {
             }},
             "alibaba": {"models": {"KIMI-K3": {"cost": {"input": 99, "output": 99}}}},
             "reseller": {"models": {"kimi-k3": {"cost": {"input": -5, "output": "?"}}}},
+            "openrouter": {"models": {
+                "moonshotai/kimi-k3": {"cost": {"input": 2.1, "output": 9}},
+                "moonshotai/kimi-odd": {"cost": {"input": -5, "output": "?"}},
+                "moonshotai/kimi-free": {"cost": {"input": 0, "output": 0}},
+                "openai/gpt": {"cost": {"input": 1, "output": 2}},
+            }},
         })
     }
 
     #[test]
     fn the_makers_rows_are_kept_and_read_back() {
         let conversion = converted(sample()).unwrap();
-        assert_eq!((conversion.priced, conversion.unpriced), (3, 2));
+        assert_eq!((conversion.priced, conversion.unpriced), (4, 2));
         let file = PriceFile::parse(&conversion.document, Path::new("snapshot.json")).unwrap();
         let Origin::ModelsDev { fetched_at, .. } = file.origin() else {
             panic!("{:?}", file.origin());
@@ -318,6 +360,10 @@ mod tests {
         assert_eq!(&**fetched_at, "2026-11-20T12:00:00Z");
         let mut catalog = Catalog::builtin();
         catalog.apply(&file);
+        let resold = catalog.resolve_at("moonshotai/kimi-k3", "openrouter.ai");
+        let price = resold.price.as_ref().unwrap();
+        assert_eq!(price.rates().input.exact_decimal(), "2.1");
+        assert_eq!(resold.origin, *file.origin());
         let kimi = catalog.find("kimi-k3").unwrap();
         assert_eq!(
             kimi.price.as_ref().unwrap().rates().input,

@@ -2,8 +2,8 @@
 //!
 //! A price list says `0.003625 USD per 1M tokens`, a bill adds up billions of those, and a budget gate compares the sum
 //! with `0.05`. In floating point each step is nearly right and the comparison is sometimes wrong, so nothing here
-//! computes in it: rates and amounts are integers of the unit in which every listed price is whole. Refuses negative
-//! amounts, amounts finer than that unit, and currencies other than US dollars.
+//! computes in it: rates and amounts are integers of the unit in which every listed price is whole. Negative amounts and
+//! amounts finer than that unit are errors. An amount is in US dollars unless what holds it has another [`Currency`].
 //!
 //! The unit: prices are listed per million tokens with at most six decimals, so one millionth of a dollar per million
 //! tokens, which is 1e-12 USD a token, divides them all.
@@ -30,6 +30,29 @@ words! {
         No = "no",
         /// Something was sent, and it is not known whether it is billed.
         Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What an amount is in. Amounts of two currencies are never added, and none is converted into another.
+    #[derive(Default)]
+    Currency, "currency" {
+        /// US dollars.
+        #[default]
+        Usd = "USD",
+        /// Renminbi, which Moonshot's platform in mainland China bills.
+        Cny = "CNY",
+    }
+}
+
+impl Currency {
+    /// Whether it is US dollars.
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    pub(crate) fn is_usd(&self) -> bool {
+        *self == Currency::Usd
     }
 }
 
@@ -237,6 +260,14 @@ impl Usd {
     /// The exact decimal: `0.003723`, `12`, `0`.
     pub fn exact_decimal(self) -> String {
         written(self.0, USD_DECIMALS)
+    }
+
+    /// The amount for people where it is one of another currency: `$0.5` or `CNY 0.5`.
+    pub fn shown_in(self, currency: Currency) -> String {
+        match currency {
+            Currency::Usd => self.to_string(),
+            other => format!("{other} {}", self.to_string().trim_start_matches('$')),
+        }
     }
 
     /// The nearest double; always finite. For showing and sorting, not for sums.

@@ -3,7 +3,8 @@
 //! Negotiated rates, resellers and models newer than this program all need prices that nobody compiled in. The file is
 //! JSON: `{"schema": "omk.prices/1", "models": [...]}` or the bare array. It is checked as a whole before any of it is in
 //! force, because half a price list makes wrong bills: an unknown field, a price with a currency sign, or the same model
-//! twice is an error that names the file, the row (counted from 1), and the field. Refuses currencies other than USD.
+//! twice is an error that names the file, the row (counted from 1), and the field. A row with a `host` holds for requests
+//! to that host only, and `currency` may be CNY.
 
 use std::error::Error;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::catalog::Rates;
 use crate::catalog::Status;
 use crate::catalog::Tier;
 use crate::catalog::money::AmountError;
+use crate::catalog::money::Currency;
 use crate::catalog::money::Rate;
 use crate::runtime::clock;
 use crate::runtime::text;
@@ -28,9 +30,10 @@ use crate::tokens::Vocabulary;
 pub const SCHEMA: &str = "omk.prices/1";
 
 const TOP_FIELDS: [&str; 4] = ["schema", "fetched_at", "source", "models"];
-const ROW_FIELDS: [&str; 15] = [
+const ROW_FIELDS: [&str; 16] = [
     "model",
     "provider",
+    "host",
     "input",
     "cached_input",
     "cache_write",
@@ -80,6 +83,8 @@ pub struct PriceRow {
     pub model: String,
     /// Who serves it.
     pub provider: Option<String>,
+    /// The host that the price is for; `None` for every host where the model's provider bills.
+    pub host: Option<String>,
     /// The price; nothing where the row says that there is none (`"input": null, "output": null`).
     pub price: Option<Price>,
     /// Tokens that fit.
@@ -148,7 +153,9 @@ impl PriceFile {
                 detail,
             };
             let row = read_row(value).map_err(in_row)?;
-            if let Some(first) = seen.insert(row.model.to_lowercase(), index) {
+            let host = row.host.as_deref().unwrap_or_default();
+            let key = format!("{} {}", host, row.model).to_lowercase();
+            if let Some(first) = seen.insert(key, index) {
                 return Err(in_row(format!("model: already in row {first}")));
             }
             rows.push(row);
@@ -247,14 +254,22 @@ fn read_row(value: &Value) -> Result<PriceRow, String> {
         }
         None => return Err("model: missing".to_string()),
     };
-    if let Some(currency) = string(row, "currency")?
-        && !currency.eq_ignore_ascii_case("USD")
-    {
-        return Err(format!(
-            "currency: only USD is understood, found {}",
-            quoted(currency)
-        ));
-    }
+    let currency = match string(row, "currency")? {
+        Some(text) => text
+            .to_ascii_uppercase()
+            .parse()
+            .map_err(|_| format!("currency: expected USD or CNY, found {}", quoted(text)))?,
+        None => Currency::Usd,
+    };
+    let host = match string(row, "host")? {
+        Some(host) if host.is_empty() || host.contains(['/', ' ']) => {
+            return Err(format!(
+                "host: expected a host such as openrouter.ai, found {}",
+                quoted(host)
+            ));
+        }
+        host => host.map(str::to_string),
+    };
     let vocabulary = match string(row, "vocabulary")? {
         Some(name) => Some(
             name.parse()
@@ -286,7 +301,8 @@ fn read_row(value: &Value) -> Result<PriceRow, String> {
     Ok(PriceRow {
         model,
         provider: string(row, "provider")?.map(str::to_string),
-        price: read_price(row)?,
+        host,
+        price: read_price(row)?.map(|price| price.in_currency(currency)),
         window: count(row, "window")?,
         max_output: count(row, "max_output")?,
         vocabulary,
@@ -499,8 +515,8 @@ mod tests {
             "row 2 (a): model: already in row 1",
         );
         refused(
-            r#"[{"model":"a","input":1,"output":1,"currency":"CNY"}]"#,
-            r#"row 1 (a): currency: only USD is understood, found "CNY""#,
+            r#"[{"model":"a","input":1,"output":1,"currency":"EUR"}]"#,
+            r#"row 1 (a): currency: expected USD or CNY, found "EUR""#,
         );
         refused(
             r#"[{"model":"a","input":1,"output":1,"tiers":[{"above":9,"input":1,"output":1},{"above":9,"input":1,"output":1}]}]"#,

@@ -352,3 +352,84 @@ fn time_to_read_the_builtin_rows() {
     }
     println!("builtin catalog: {:?} a read", start.elapsed() / rounds);
 }
+
+/// The rate of the prompt that a host charges for a model.
+fn input_at(catalog: &Catalog, name: &str, host: &str) -> Option<String> {
+    let model = catalog.resolve_at(name, host);
+    let price = model.price.as_ref()?;
+    let input = price.rates().input.exact_decimal();
+    Some(format!("{input} {}", price.currency()))
+}
+
+#[test]
+fn a_price_is_that_of_the_provider_who_bills() {
+    let mut catalog = Catalog::builtin();
+    let at = |catalog: &Catalog, name, host| input_at(catalog, name, host);
+    let some = |text: &str| Some(text.to_string());
+    for host in ["api.moonshot.ai", "127.0.0.1:80", "gateway.example"] {
+        assert_eq!(at(&catalog, "kimi-k3", host), some("3 USD"), "{host}");
+    }
+    // Another provider has its own price, and none is made up.
+    for (name, host) in [
+        ("kimi-k3", "openrouter.ai"),
+        ("moonshotai/kimi-k3", "openrouter.ai"),
+        ("gpt-4o", "api.moonshot.ai"),
+        ("kimi-k2.6", "api.moonshot.cn"),
+    ] {
+        assert_eq!(at(&catalog, name, host), None, "{name} {host}");
+        assert_eq!(
+            catalog.resolve_at(name, host).vocabulary,
+            catalog.resolve(name).vocabulary
+        );
+    }
+    // Mainland China is billed in CNY.
+    assert_eq!(at(&catalog, "kimi-k3", "api.moonshot.cn"), some("20 CNY"));
+    let file = r#"[
+        {"model": "moonshotai/kimi-k3", "host": "openrouter.ai", "input": 2.1, "output": 9},
+        {"model": "kimi-k2.6", "host": "api.moonshot.cn", "currency": "cny", "input": 7, "output": 28},
+        {"model": "kimi-k3", "host": "gateway.example", "input": 1, "output": 2}
+    ]"#;
+    catalog.apply(&PriceFile::parse(file.as_bytes(), Path::new("p.json")).unwrap());
+    assert_eq!(
+        at(&catalog, "moonshotai/kimi-k3", "OpenRouter.ai"),
+        some("2.1 USD")
+    );
+    assert_eq!(at(&catalog, "kimi-k3", "openrouter.ai"), None);
+    assert_eq!(at(&catalog, "kimi-k2.6", "api.moonshot.cn"), some("7 CNY"));
+    assert_eq!(
+        at(&catalog, "kimi-k3", "gateway.example:8443"),
+        some("1 USD")
+    );
+    assert_eq!(at(&catalog, "kimi-k3", "api.moonshot.ai"), some("3 USD"));
+    // Only where nobody is known to bill is a list price an assumption.
+    for (host, is_assumed) in [
+        ("other.example", true),
+        ("gateway.example", false),
+        ("api.moonshot.ai", false),
+        ("localhost", false),
+    ] {
+        let model = catalog.resolve_at("kimi-k3", host);
+        assert_eq!(Catalog::is_assumed(&model, host), is_assumed, "{host}");
+    }
+    // What the user gives is in the currency of whoever bills.
+    catalog.set_price(
+        "kimi-k3",
+        Price::new(
+            *catalog.resolve("kimi-k3").price.as_ref().unwrap().rates(),
+            Vec::new(),
+        ),
+    );
+    assert_eq!(at(&catalog, "kimi-k3", "openrouter.ai"), some("3 USD"));
+    assert_eq!(at(&catalog, "kimi-k3", "api.moonshot.cn"), some("3 CNY"));
+}
+
+#[test]
+fn the_prices_of_single_hosts_are_sound() {
+    let hosted = PriceFile::parse(HOSTED.as_bytes(), Path::new("builtin")).unwrap();
+    assert!(
+        hosted
+            .rows()
+            .iter()
+            .all(|row| row.host.is_some() && row.price.is_some())
+    );
+}

@@ -11,7 +11,7 @@ use serde_json::Serializer;
 use serde_json::ser::CharEscape;
 use serde_json::ser::Formatter;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 
 /// Members with values that are not omk's own.
 const FOREIGN: [&str; 5] = ["value", "raw", "tags", "response_schema", "properties"];
@@ -34,6 +34,8 @@ struct Level {
     /// It is not omk's own.
     is_foreign: bool,
     has_member: bool,
+    /// Its amounts are in CNY, whatever they are named after.
+    is_cny: bool,
 }
 
 /// Which form the member has that is being written.
@@ -45,6 +47,8 @@ enum Member {
     Amount,
     /// The exact form of an amount, which is written with the amount itself.
     Exact,
+    /// What the amounts after it are in.
+    Currency,
 }
 
 #[derive(Default)]
@@ -64,10 +68,12 @@ impl Amounts {
 
     fn open(&mut self) {
         let is_foreign = self.level().is_foreign || self.member == Member::Foreign;
+        let is_cny = self.level().is_cny;
         self.member = Member::Plain;
         self.levels.push(Level {
             is_foreign,
             has_member: false,
+            is_cny,
         });
     }
 
@@ -88,6 +94,14 @@ impl Amounts {
                 Err(_) => format!("\"{text}\""),
             },
         };
+        if self.level().is_cny && self.key.contains("usd") {
+            // It is no amount in US dollars, and nothing that reads those may take it for one.
+            let (usd, cny) = (&self.key, self.key.replace("usd", "cny"));
+            return write!(
+                writer,
+                "null,\"{usd}{EXACT}\":null,\"{cny}\":{text},\"{cny}{EXACT}\":{exact}"
+            );
+        }
         write!(writer, "{text},\"{}{EXACT}\":{exact}", self.key)
     }
 }
@@ -140,6 +154,12 @@ impl Formatter for Amounts {
             _ if self.in_key => self.key.push_str(fragment),
             Some(text) => text.push_str(fragment),
             None if self.member == Member::Exact => {}
+            None if self.member == Member::Currency => {
+                if let Some(level) = self.levels.last_mut() {
+                    level.is_cny = fragment == Currency::Cny.name();
+                }
+                writer.write_all(fragment.as_bytes())?;
+            }
             None => writer.write_all(fragment.as_bytes())?,
         }
         Ok(())
@@ -210,6 +230,7 @@ impl Formatter for Amounts {
             _ if self.level().is_foreign => Member::Plain,
             key if FOREIGN.contains(&key) => Member::Foreign,
             _ if of_amount => Member::Exact,
+            "currency" => Member::Currency,
             key if is_amount(key) => Member::Amount,
             _ => Member::Plain,
         };
@@ -270,6 +291,10 @@ mod tests {
             (
                 json!({"spent_cny": "2"}),
                 r#"{"spent_cny":2,"spent_cny_exact":"2"}"#,
+            ),
+            (
+                json!({"a": {"currency": "CNY", "usd": "2", "z": [{"at_most_usd": null}]}, "usd": 1}),
+                r#"{"a":{"currency":"CNY","usd":null,"usd_exact":null,"cny":2,"cny_exact":"2","z":[{"at_most_usd":null,"at_most_usd_exact":null,"at_most_cny":null,"at_most_cny_exact":null}]},"usd":1,"usd_exact":"1"}"#,
             ),
             // What has both forms keeps both once.
             (

@@ -91,7 +91,12 @@ impl<'a> Provenance<'a> {
     /// That of this row.
     pub(crate) fn of(model: &'a Model) -> Provenance<'a> {
         Provenance {
-            currency: "USD",
+            currency: model
+                .price
+                .as_ref()
+                .map(Price::currency)
+                .unwrap_or_default()
+                .name(),
             unit: "per 1M tokens",
             as_of: said(&model.as_of),
             source: said(&model.source),

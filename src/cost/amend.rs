@@ -9,6 +9,7 @@ use std::fmt;
 use crate::catalog::money::Charge;
 use crate::catalog::money::Usd;
 pub use crate::cost::record::Amendment;
+use crate::cost::record::CostKind;
 use crate::cost::record::SessionCost;
 use crate::cost::record::SessionStatus;
 use crate::cost::record::Stated;
@@ -78,6 +79,10 @@ pub fn settle(
         Settlement::Void => (Charge::No, Usd::ZERO),
     };
     run.charged = charged;
+    if run.kind == CostKind::Assumed {
+        // It is known now what was billed.
+        run.kind = CostKind::Metered;
+    }
     run.actual_usd = Some(usd);
     run.worst_case_usd = Some(usd);
     if matches!(run.status, SessionStatus::Open | SessionStatus::Unknown) {

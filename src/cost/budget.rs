@@ -30,6 +30,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use crate::catalog::money::Currency;
 use crate::catalog::money::Usd;
 use crate::cost::record::Charge;
 use crate::cost::record::CostKind;
@@ -143,6 +144,8 @@ impl Per {
 pub struct Budget {
     /// The most that they may cost together.
     pub limit: Usd,
+    /// What that is in: runs billed in another currency do not count in it.
+    pub currency: Currency,
     /// In which time.
     pub per: Per,
     /// Which runs; `None` for all.
@@ -150,10 +153,15 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Whether it is meant for this run.
-    pub fn is_for(&self, run: &SessionCost) -> bool {
+    /// Whether it is meant for a run with these labels, whatever that is billed in.
+    pub(crate) fn names(&self, run: &SessionCost) -> bool {
         let tag = self.tag.as_ref();
         tag.is_none_or(|tag| tag.matches(run.tags.get(&tag.key).map(String::as_str)))
+    }
+
+    /// Whether it is meant for this run.
+    pub fn is_for(&self, run: &SessionCost) -> bool {
+        run.currency == self.currency && self.names(run)
     }
 }
 
@@ -163,7 +171,12 @@ impl fmt::Display for Budget {
         if let Some(tag) = &self.tag {
             write!(f, "tag:{tag}=")?;
         }
-        write!(f, "{}/{}", self.limit.exact_decimal(), self.per.name())
+        let unit = match self.currency {
+            Currency::Usd => "",
+            Currency::Cny => CNY,
+        };
+        let limit = self.limit.exact_decimal();
+        write!(f, "{limit}{unit}/{}", self.per.name())
     }
 }
 
@@ -178,7 +191,7 @@ impl fmt::Display for BudgetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "\"{}\": {}; a budget is an amount in USD over a period, such as 5/day, 40/month or tag:ci=1/day",
+            "\"{}\": {}; a budget is an amount over a period, such as 5/day, 40/month or tag:ci=1/day in USD, or 30cny/day",
             self.part, self.why
         )
     }
@@ -186,7 +199,10 @@ impl fmt::Display for BudgetError {
 
 impl std::error::Error for BudgetError {}
 
-/// Reads `5/day`, `40/month`, `tag:ci=1/day` (any run that has the label `ci`) or `tag:team=red=2/week`.
+/// What follows the amount of a budget in CNY.
+const CNY: &str = "cny";
+
+/// Reads `5/day`, `40/month`, `30cny/day`, `tag:ci=1/day` (any run that has the label `ci`) or `tag:team=red=2/week`.
 impl FromStr for Budget {
     type Err = BudgetError;
 
@@ -215,14 +231,23 @@ impl FromStr for Budget {
         let (amount, per) = amount
             .split_once('/')
             .ok_or_else(|| wrong("no / between amount and period".to_string()))?;
-        let limit = Usd::parse(amount).map_err(|e| wrong(format!("the amount {amount} is {e}")))?;
+        let (figure, currency) = match amount.strip_suffix(CNY) {
+            Some(figure) => (figure, Currency::Cny),
+            None => (amount, Currency::Usd),
+        };
+        let limit = Usd::parse(figure).map_err(|e| wrong(format!("the amount {amount} is {e}")))?;
         let known = Per::ALL.into_iter().find(|known| known.name() == per);
         let per = known.ok_or_else(|| {
             wrong(format!(
                 "the period \"{per}\" is not one of day, week and month"
             ))
         })?;
-        Ok(Budget { limit, per, tag })
+        Ok(Budget {
+            limit,
+            currency,
+            per,
+            tag,
+        })
     }
 }
 
@@ -293,12 +318,19 @@ impl Standing {
     fn add(&mut self, runs: &Runs<'_>, own_id: &str) {
         let mut sums = Sums::default();
         runs.add_to(&mut sums);
-        self.spent = self.spent + sums.metered.usd;
-        self.reserved = self.reserved + sums.metered.at_most;
-        self.unknown += sums.metered.unpriced;
+        let money = match self.budget.currency {
+            Currency::Usd => sums.metered,
+            Currency::Cny => sums.cny,
+        };
+        self.spent = self.spent + money.usd;
+        self.reserved = self.reserved + money.at_most;
+        self.unknown += money.unpriced;
         let Runs::One(run) = runs else {
             return;
         };
+        if run.currency != self.budget.currency {
+            return;
+        }
         let Some(usd) = run.at_most_usd() else {
             return;
         };
@@ -374,6 +406,13 @@ pub enum Refusal {
     },
     /// Nothing bounds what it may cost.
     Unbounded(Budget),
+    /// It is billed in a currency that no budget is in, and omk converts none.
+    Currency {
+        /// A budget that would have counted it.
+        budget: Budget,
+        /// What the run is billed in.
+        currency: Currency,
+    },
     /// Other runs in the period may have cost something that nothing bounds.
     Uncounted {
         /// The budget that they count in.
@@ -388,7 +427,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What mends it.
+    /// How to fix it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Refusal::Over { standing, .. } if standing.reserved > Usd::ZERO => Some(
@@ -404,6 +443,10 @@ impl Refusal {
                 "`omk cost list --unknown` names them; `omk cost settle ID --usd X` or `omk cost settle ID --void` says what each cost"
                     .to_string(),
             ),
+            Refusal::Currency { currency, .. } => Some(format!(
+                "add a budget in {currency} to OMK_BUDGET, such as 30{}/day",
+                currency.name().to_ascii_lowercase()
+            )),
             Refusal::Contended(_) => Some("run it again".to_string()),
             Refusal::Ledger(error) => error.hint.clone(),
         }
@@ -414,12 +457,24 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Over { standing, needed } => {
+                let currency = standing.budget.currency;
+                let [limit, spent, reserved, needed] = [
+                    standing.budget.limit,
+                    standing.spent,
+                    standing.reserved,
+                    *needed,
+                ]
+                .map(|usd| usd.shown_in(currency));
                 write!(
                     f,
-                    "the budget {} is too small: limit {}, spent {}, reserved {}, needed {needed}",
-                    standing.budget, standing.budget.limit, standing.spent, standing.reserved
+                    "the budget {} is too small: limit {limit}, spent {spent}, reserved {reserved}, needed {needed}",
+                    standing.budget
                 )
             }
+            Refusal::Currency { budget, currency } => write!(
+                f,
+                "the budget {budget} cannot be kept: this run is billed in {currency}"
+            ),
             Refusal::Uncounted { budget, runs: 1 } => write!(
                 f,
                 "the budget {budget} cannot be kept: 1 run in its period has an unknown cost"
@@ -461,9 +516,20 @@ pub fn reserve<S: CostSink, T: Timer>(
     timer: &mut T,
 ) -> Result<(), Refusal> {
     let meant = budgets.iter().filter(|budget| budget.is_for(run));
+    let other = budgets.iter().find(|budget| budget.names(run));
     let budgets: Vec<Budget> = meant.cloned().collect();
     run.status = SessionStatus::Open;
     run.reservation = Reservation::Granted;
+    if let Some(other) = other.filter(|_| budgets.is_empty())
+        && run.kind != CostKind::ListPriceEquivalent
+    {
+        withdraw(run, clock);
+        tracker.record(run).map_err(Refusal::Ledger)?;
+        return Err(Refusal::Currency {
+            budget: other.clone(),
+            currency: run.currency,
+        });
+    }
     if run.kind == CostKind::ListPriceEquivalent || budgets.is_empty() {
         return tracker.record(run).map_err(Refusal::Ledger);
     }

@@ -153,7 +153,7 @@ fn about_price(run: &SessionCost, notes: &mut Vec<String>) {
     } else {
         notes.push(match run.model.best() {
             Some(name) => format!("no price of {name} was known"),
-            None => "nobody said which model answered, so there is no price".to_string(),
+            None => "the model that answered is unknown, so there is no price".to_string(),
         });
     }
     match run.kind {
@@ -161,6 +161,11 @@ fn about_price(run: &SessionCost, notes: &mut Vec<String>) {
             "a subscription paid for it: an amount is what the tokens would cost at list price"
                 .to_string(),
         ),
+        CostKind::Assumed => notes.push(format!(
+            "omk does not know who bills at {}: the amount is what the tokens cost at the maker's list price; \
+             `omk cost settle {} --usd X` records what was billed",
+            run.peer, run.id
+        )),
         CostKind::Metered | CostKind::Unknown => {}
     }
 }

@@ -18,7 +18,7 @@ use crate::cost::view::RecordView;
 use crate::runtime::clock;
 
 /// The columns of the CSV of runs. Columns are only ever added, at the end.
-pub const CSV_COLUMNS: [&str; 22] = [
+pub const CSV_COLUMNS: [&str; 24] = [
     "id",
     "started_at",
     "type",
@@ -41,6 +41,8 @@ pub const CSV_COLUMNS: [&str; 22] = [
     "retries",
     "exit",
     "tags",
+    "cny",
+    "at_most_cny",
 ];
 
 /// Writes fields as a line of CSV (RFC 4180, but for the plain line end that shells expect).
@@ -95,10 +97,10 @@ pub fn csv_run(run: &RecordView<'_>) -> String {
         text(run.model),
         run.transport.map_or("", Transport::name).to_string(),
         run.peer.to_string(),
-        usd(run.actual_usd),
-        run.kind.name().to_string(),
+        usd(run.actual_usd.filter(|_| run.currency.is_usd())),
+        run.kind.label().to_string(),
         run.charged.name().to_string(),
-        usd(run.at_most_usd()),
+        usd(run.at_most_usd().filter(|_| run.currency.is_usd())),
         used(|usage| usage.input),
         used(|usage| usage.cache_read),
         used(|usage| usage.cache_write),
@@ -110,6 +112,8 @@ pub fn csv_run(run: &RecordView<'_>) -> String {
         run.retries.to_string(),
         number(run.exit.map(u64::from)),
         tags,
+        usd(run.actual_usd.filter(|_| !run.currency.is_usd())),
+        usd(run.at_most_usd().filter(|_| !run.currency.is_usd())),
     ])
 }
 
@@ -262,7 +266,7 @@ impl Metrics {
 }
 
 /// The columns of the CSV of a report.
-pub const CSV_SUMS: [&str; 15] = [
+pub const CSV_SUMS: [&str; 17] = [
     "runs",
     "usd",
     "in_doubt_runs",
@@ -278,11 +282,15 @@ pub const CSV_SUMS: [&str; 15] = [
     "cache_read_tokens",
     "cache_write_tokens",
     "output_tokens",
+    "cny",
+    "at_most_cny",
 ];
 
 /// Sums as fields of CSV, with the columns of [`CSV_SUMS`].
-pub fn csv_sums(sums: &Sums) -> [String; 15] {
-    let Sums { metered, plan, .. } = sums;
+pub fn csv_sums(sums: &Sums) -> [String; 17] {
+    let Sums {
+        metered, plan, cny, ..
+    } = sums;
     [
         sums.runs().to_string(),
         metered.usd.exact_decimal(),
@@ -299,6 +307,8 @@ pub fn csv_sums(sums: &Sums) -> [String; 15] {
         sums.cache_read.to_string(),
         sums.cache_write.to_string(),
         sums.output.to_string(),
+        cny.usd.exact_decimal(),
+        cny.at_most.exact_decimal(),
     ]
 }
 
@@ -308,6 +318,7 @@ pub fn mark(kind: CostKind) -> &'static str {
         CostKind::Metered => "",
         CostKind::ListPriceEquivalent => "plan",
         CostKind::Unknown => "?",
+        CostKind::Assumed => "list price",
     }
 }
 
@@ -364,7 +375,7 @@ mod tests {
         assert_eq!(
             line,
             "a,2026-11-20T10:47:59Z,prompt,settled,\"a, \"\"b\"\"\",kimi-k3,kimi-k3,http,api.moonshot.ai,0.000000000001,\
-             metered,yes,0.000000000001,5,,,7,,provider,0,,\"ci=1,team=a\"\n"
+             metered,yes,0.000000000001,5,,,7,,provider,0,,\"ci=1,team=a\",,\n"
         );
         assert_eq!(csv_sums(&Sums::default()).len(), CSV_SUMS.len());
     }

@@ -4,6 +4,7 @@
 
 pub mod amend;
 pub mod attempt;
+pub mod balance;
 pub mod budget;
 pub mod estimator;
 pub mod explain;

@@ -185,10 +185,11 @@ fn attributes(run: &SessionCost, operation: &str, over_http: bool) -> Vec<Attrib
         );
         out.push(text("omk.usage.source", usage.source.name()));
     }
+    let unit = run.currency.name().to_ascii_lowercase();
     out.extend(
         run.actual_usd
             .into_iter()
-            .flat_map(|usd| amount("omk.cost.usd", usd)),
+            .flat_map(|usd| amount(&format!("omk.cost.{unit}"), usd)),
     );
     let bound = run
         .at_most_usd()
@@ -196,10 +197,10 @@ fn attributes(run: &SessionCost, operation: &str, over_http: bool) -> Vec<Attrib
     out.extend(
         bound
             .into_iter()
-            .flat_map(|usd| amount("omk.cost.at_most_usd", usd)),
+            .flat_map(|usd| amount(&format!("omk.cost.at_most_{unit}"), usd)),
     );
     out.extend([
-        text("omk.cost.kind", run.kind.name()),
+        text("omk.cost.kind", run.kind.label()),
         text("omk.cost.charged", run.charged.name()),
         text("omk.run.id", run.id.as_str()),
         text("omk.run.type", run.session_type.name()),

@@ -21,6 +21,7 @@ use crate::catalog::Price;
 use crate::catalog::Rates;
 use crate::catalog::Tier;
 pub use crate::catalog::money::Charge;
+use crate::catalog::money::Currency;
 use crate::catalog::money::Rate;
 use crate::catalog::money::Usd;
 use crate::catalog::money::exact_option;
@@ -76,6 +77,19 @@ words! {
         ListPriceEquivalent = "list-price-equivalent",
         /// No price is known.
         Unknown = "unknown",
+        /// Billed by a host that omk does not know, and so perhaps at other rates: the amount is what the tokens cost at
+        /// the maker's list price. Budgets count it.
+        Assumed = "list-price-assumed",
+    }
+}
+
+impl CostKind {
+    /// The name in documents, where an assumed amount is one at list price like that of a subscription.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CostKind::Assumed => CostKind::ListPriceEquivalent.name(),
+            kind => kind.name(),
+        }
     }
 }
 
@@ -255,6 +269,9 @@ pub struct Amendment {
 pub struct SessionCost {
     /// The run's name: unique across machines, ascending with time.
     pub id: String,
+    /// What its amounts are in, those too that are named after US dollars.
+    #[serde(default, skip_serializing_if = "Currency::is_usd")]
+    pub currency: Currency,
     /// What kind of run it was.
     pub session_type: SessionType,
     /// A name for people, `--name`; empty for none. Never text of the prompt.
@@ -272,6 +289,9 @@ pub struct SessionCost {
     pub transport: Option<Transport>,
     /// The agent and its version, such as `kimi-cli 1.51.0`; the service's host for HTTP.
     pub peer: String,
+    /// The key that was sent, as [`crate::cost::balance::key_name`] names it; `None` for an agent, which has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The peer's name for the conversation.
     pub session_id: Option<String>,
     /// Where the agent's own account of it stands.
@@ -322,6 +342,7 @@ impl SessionCost {
     ) -> SessionCost {
         SessionCost {
             id: id.into(),
+            currency: Currency::Usd,
             session_type,
             name: String::new(),
             started_at: started_at.into(),
@@ -330,6 +351,7 @@ impl SessionCost {
             model: ModelNames::default(),
             transport: None,
             peer: String::new(),
+            key: None,
             session_id: None,
             log: None,
             usage: None,
@@ -422,6 +444,8 @@ struct PriceRow {
     rates: RatesRow,
     #[serde(default)]
     tiers: Vec<TierRow>,
+    #[serde(default, skip_serializing_if = "Currency::is_usd")]
+    currency: Currency,
     #[serde(default)]
     as_of: String,
     #[serde(default)]
@@ -477,6 +501,7 @@ impl Serialize for PriceUsed {
             model: self.model.clone(),
             rates: RatesRow::of(self.price.rates()),
             tiers: tiers.collect(),
+            currency: self.price.currency(),
             as_of: self.as_of.clone(),
             source: self.source.clone(),
             origin: self.origin.clone(),
@@ -496,7 +521,7 @@ impl<'de> Deserialize<'de> for PriceUsed {
         });
         let tiers = tiers.collect::<Result<_, D::Error>>()?;
         Ok(PriceUsed {
-            price: Price::new(row.rates.read()?, tiers),
+            price: Price::new(row.rates.read()?, tiers).in_currency(row.currency),
             model: row.model,
             as_of: row.as_of,
             source: row.source,

@@ -5,6 +5,7 @@
 //! file. Refuses to guess an amount: without an account the run stays reckoned at its worst case, as unknown, for good.
 
 use crate::catalog::money::Usd;
+use crate::cost::attempt::Attempt;
 use crate::cost::record::Charge;
 use crate::cost::record::Reservation;
 use crate::cost::record::SessionCost;
@@ -16,7 +17,7 @@ use crate::cost::record::Usage;
 pub struct Evidence {
     /// What the run used, as far as the account goes.
     pub usage: Option<Usage>,
-    /// What that costs, call by call: a price may depend on the size of each prompt, so the sum does not tell.
+    /// What the calls that reported cost, each priced by itself: a price may depend on the size of each prompt.
     pub usd: Option<Usd>,
     /// The model that answered.
     pub model: Option<String>,
@@ -93,9 +94,48 @@ pub fn recover(
         if found.is_complete {
             after.status = SessionStatus::Settled;
             after.worst_case_usd = found.usd.or(after.worst_case_usd);
+        } else {
+            let unreported = found.usage.map_or(1, |usage| usage.unreported.max(1));
+            after.worst_case_usd = bound(run, found.usd, unreported);
         }
+        account_for(&mut after);
     }
     Recovery::Becomes(Box::new(after))
+}
+
+/// What a run can have cost at most of which a log reports a part: that, and for each other call what the run held for the
+/// call under way.
+fn bound(run: &SessionCost, found: Option<Usd>, unreported: u32) -> Option<Usd> {
+    let known = run.actual_usd.unwrap_or(Usd::ZERO);
+    let worst = run.worst_case_usd?;
+    let rest = worst.checked_sub(known).unwrap_or(Usd::ZERO);
+    let others = (0..unreported).fold(Usd::ZERO, |sum, _| sum + rest);
+    Some((found.unwrap_or(known) + others).max(worst))
+}
+
+/// Brings the last attempt in line with the record, so that both say the same.
+fn account_for(run: &mut SessionCost) {
+    let (earlier, last) = match run.attempts.split_last_mut() {
+        Some((last, earlier)) => (earlier, last),
+        None => return,
+    };
+    let of_earlier = |figure: fn(&Attempt) -> Option<Usd>| {
+        earlier
+            .iter()
+            .filter_map(figure)
+            .fold(Usd::ZERO, |sum, usd| sum + usd)
+    };
+    let known = of_earlier(|attempt| attempt.known_usd);
+    let most = of_earlier(|attempt| attempt.at_most_usd);
+    let without = |usd: Option<Usd>, part| Some(usd?.checked_sub(part).unwrap_or(Usd::ZERO));
+    last.end.get_or_insert_with(|| "killed".to_string());
+    last.charged = run.charged;
+    last.known_usd = without(run.actual_usd, known);
+    last.at_least_usd = last.known_usd;
+    last.at_most_usd = without(run.worst_case_usd, most);
+    if earlier.is_empty() {
+        last.usage = run.usage;
+    }
 }
 
 #[cfg(test)]
@@ -170,7 +210,8 @@ mod tests {
         let run = becomes(&open(), Some(evidence(false)));
         assert_eq!(run.status, SessionStatus::Unknown);
         assert_eq!(run.actual_usd, Some(Usd::from_usd(1)));
-        assert_eq!(run.at_most_usd(), Some(Usd::from_usd(2)));
+        // A dollar is known, and one more call may have been made.
+        assert_eq!(run.at_most_usd(), Some(Usd::from_usd(3)));
         // An account without figures is none.
         let empty = Evidence {
             usage: None,

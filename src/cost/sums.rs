@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::catalog::money::Currency;
 use crate::catalog::money::Usd;
 use crate::catalog::money::exact;
 use crate::cost::record::Charge;
@@ -45,6 +46,10 @@ pub struct Money {
 }
 
 impl Money {
+    fn is_empty(&self) -> bool {
+        self.runs == 0
+    }
+
     fn add(&mut self, run: &RecordView<'_>) {
         self.runs += 1;
         let is_final = !matches!(run.status, SessionStatus::Open | SessionStatus::Unknown);
@@ -83,6 +88,9 @@ pub struct Sums {
     pub metered: Money,
     /// Runs paid for by a subscription, at list price.
     pub plan: Money,
+    /// Runs billed in CNY: these amounts are in CNY, and in no other sum.
+    #[serde(default, skip_serializing_if = "Money::is_empty")]
+    pub cny: Money,
     /// Runs that are open.
     pub open: u64,
     /// Runs of which nobody knows what they used.
@@ -102,14 +110,17 @@ pub struct Sums {
 impl Sums {
     /// All runs.
     pub fn runs(&self) -> u64 {
-        self.metered.runs + self.plan.runs
+        self.metered.runs + self.plan.runs + self.cny.runs
     }
 
     /// Adds one run.
     pub fn add(&mut self, run: &RecordView<'_>) {
-        match run.kind {
-            CostKind::ListPriceEquivalent => self.plan.add(run),
-            CostKind::Metered | CostKind::Unknown => self.metered.add(run),
+        match (run.kind, run.currency) {
+            (_, Currency::Cny) => self.cny.add(run),
+            (CostKind::ListPriceEquivalent, _) => self.plan.add(run),
+            (CostKind::Metered | CostKind::Unknown | CostKind::Assumed, _) => {
+                self.metered.add(run);
+            }
         }
         self.open += u64::from(run.status == SessionStatus::Open);
         self.unknown += u64::from(run.status == SessionStatus::Unknown);
@@ -128,6 +139,7 @@ impl Sums {
     pub(crate) fn plus(&mut self, other: &Sums) {
         self.metered.plus(&other.metered);
         self.plan.plus(&other.plan);
+        self.cny.plus(&other.cny);
         self.open += other.open;
         self.unknown += other.unknown;
         self.input = self.input.saturating_add(other.input);

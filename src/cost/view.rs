@@ -7,6 +7,7 @@
 use std::time::Duration;
 use std::time::SystemTime;
 
+use crate::catalog::money::Currency;
 use crate::catalog::money::Usd;
 use crate::cost::record::Charge;
 use crate::cost::record::CostKind;
@@ -45,6 +46,8 @@ pub struct RecordView<'a> {
     pub peer: &'a str,
     /// What it used.
     pub usage: Option<Usage>,
+    /// What its amounts are in.
+    pub currency: Currency,
     /// What it can cost at most.
     pub worst_case_usd: Option<Usd>,
     /// What that means to budgets, while it is open.
@@ -118,6 +121,7 @@ pub fn with_view<T>(record: &SessionCost, show: impl FnOnce(&RecordView<'_>) -> 
         transport: record.transport,
         peer: &record.peer,
         usage: record.usage,
+        currency: record.currency,
         worst_case_usd: record.worst_case_usd,
         reservation: record.reservation,
         actual_usd: record.actual_usd,

@@ -230,7 +230,7 @@ impl Member {
         due: SystemTime,
         now: SystemTime,
     ) -> Result<Admission, Refusal> {
-        let is_billed = run.kind != CostKind::ListPriceEquivalent;
+        let is_billed = is_counted(run);
         let budgets = budgets.iter();
         let budgets = budgets.filter(|budget| is_billed && budget.is_for(run));
         let budgets: Vec<Budget> = budgets.cloned().collect();
@@ -550,16 +550,21 @@ fn is_running(item: &Item, now: SystemTime) -> bool {
 
 /// The reservation of a run: its worst case, or nothing where no money is billed.
 fn hold(run: &SessionCost, due: SystemTime) -> Hold {
-    let usd = match run.kind {
-        CostKind::ListPriceEquivalent => Some(Usd::ZERO),
-        _ => run.worst_case_usd,
+    let usd = match is_counted(run) {
+        false => Some(Usd::ZERO),
+        true => run.worst_case_usd,
     };
     Hold::new(usd, &run.owner.host, &run.started_at, due, run.tags.clone())
 }
 
+/// Whether a run counts in the fleet's budgets, which are in US dollars: others are held by the machine's own ledger.
+fn is_counted(run: &SessionCost) -> bool {
+    run.kind != CostKind::ListPriceEquivalent && run.currency.is_usd()
+}
+
 /// What a run that is over came to, as the local ledger counts it.
 fn outcome(run: &SessionCost) -> document::Outcome {
-    if run.kind == CostKind::ListPriceEquivalent {
+    if !is_counted(run) {
         return document::Outcome::Cost(Usd::ZERO);
     }
     match (run.status, run.at_most_usd()) {

@@ -4,6 +4,7 @@
 //! that is killed is not forgotten. A ledger that cannot be written does not keep the answer from its reader: the run goes
 //! on, and its end reports the problem. Only a run under a budget refuses to start without a ledger.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use crate::catalog::Billing;
@@ -11,6 +12,8 @@ use crate::catalog::Catalog;
 use crate::catalog::Model;
 use crate::catalog::Price;
 use crate::catalog::TokenCounts;
+use crate::catalog::host::Biller;
+use crate::catalog::money::Currency;
 use crate::catalog::money::Usd;
 use crate::cost::budget::Budget;
 use crate::cost::budget::Refusal;
@@ -44,15 +47,46 @@ pub(crate) struct Rates {
     model: Model,
     /// The rates were given for this run, whoever answers.
     fixed: bool,
+    /// Where requests are sent; `None` for an agent, which does not say.
+    host: Option<String>,
 }
 
 impl Rates {
-    pub(crate) fn new(catalog: Catalog, model: Model, fixed: bool) -> Rates {
+    pub(crate) fn new(
+        catalog: Catalog,
+        mut model: Model,
+        fixed: bool,
+        host: Option<String>,
+    ) -> Rates {
+        // A row of the caller's own stays as it is.
+        if let Some(host) = &host
+            && !fixed
+            && catalog.resolve(&model.id).price == model.price
+        {
+            model = catalog.resolve_at(&model.id, host).into_owned();
+        }
         Rates {
             catalog,
             model,
             fixed,
+            host,
         }
+    }
+
+    /// What amounts are in.
+    fn currency(&self) -> Currency {
+        let price = self.model.price.as_ref();
+        let of_host = || self.host.as_deref().map(|host| Biller::of(host).currency());
+        price
+            .map(Price::currency)
+            .or_else(of_host)
+            .unwrap_or_default()
+    }
+
+    /// Whether it is not known who bills, so that the rates are only assumed.
+    fn is_assumed(&self) -> bool {
+        let host = self.host.as_deref().filter(|_| !self.fixed);
+        host.is_some_and(|host| Catalog::is_assumed(&self.model, host))
     }
 
     /// The row in force.
@@ -62,11 +96,17 @@ impl Rates {
 
     /// Takes the row of whoever answered, where it is listed.
     fn answered_by(&mut self, reported: &str) {
-        if !self.fixed
-            && let Some(row) = self.catalog.find(reported)
+        if self.fixed {
+            return;
+        }
+        let row = match &self.host {
+            Some(host) => Some(self.catalog.resolve_at(reported, host)),
+            None => self.catalog.find(reported).map(Cow::Borrowed),
+        };
+        if let Some(row) = row
             && (row.price.is_some() || self.model.price.is_none())
         {
-            self.model = row.clone();
+            self.model = row.into_owned();
         }
     }
 
@@ -111,10 +151,9 @@ impl<S: CostSink> Journal<S> {
     pub(crate) fn new(
         record: SessionCost,
         rates: Rates,
-        mut store: Store<S>,
+        store: Store<S>,
         expected: Option<Expected>,
     ) -> Journal<S> {
-        store.budgets.retain(|budget| budget.is_for(&record));
         let mut journal = Journal {
             account: Account::new(rates.model.vocabulary, None),
             record,
@@ -129,7 +168,16 @@ impl<S: CostSink> Journal<S> {
             first_bound: None,
         };
         journal.reprice();
+        let record = &journal.record;
+        journal.store.budgets.retain(|budget| budget.names(record));
         journal
+    }
+
+    /// The budgets that count this run.
+    fn budgets(&self) -> Vec<Budget> {
+        let budgets = self.store.budgets.iter();
+        let meant = budgets.filter(|budget| budget.is_for(&self.record));
+        meant.cloned().collect()
     }
 
     pub(crate) fn record(&self) -> &SessionCost {
@@ -348,7 +396,7 @@ impl<S: CostSink> Journal<S> {
         }
         let now = self.store.clock.now();
         let own = Some(self.record.id.as_str());
-        let standings = match standings(tracker, &self.store.budgets, now, own) {
+        let standings = match standings(tracker, &self.budgets(), now, own) {
             Ok((standings, _)) => standings,
             Err(error) => return Err(self.refused(&Refusal::Ledger(error), begun)),
         };
@@ -389,9 +437,11 @@ impl<S: CostSink> Journal<S> {
         let known = self.rates.fixed || self.record.model.best().is_some();
         let model = &self.rates.model;
         self.record.price = self.rates.used(known);
+        self.record.currency = self.rates.currency();
         if self.record.kind != CostKind::ListPriceEquivalent {
             self.record.kind = match (model.billing, known, &self.record.price) {
                 (Billing::Subscription, true, _) => CostKind::ListPriceEquivalent,
+                (Billing::Metered, _, Some(_)) if self.rates.is_assumed() => CostKind::Assumed,
                 (Billing::Metered, _, Some(_)) => CostKind::Metered,
                 _ => CostKind::Unknown,
             };

@@ -135,6 +135,16 @@ pub(crate) fn admit(
         tokens_left = Some(left.saturating_sub(input));
     }
     let mut affordable = None;
+    if let (Some(_), Some(price)) = (of.limits.max_usd, of.price)
+        && !price.currency().is_usd()
+    {
+        return Err(refused(format!(
+            "--max-usd cannot be checked: this request is billed in {0}, and omk converts no currency; OMK_BUDGET takes \
+             amounts in {0}, such as 30{1}/day",
+            price.currency(),
+            price.currency().name().to_ascii_lowercase()
+        )));
+    }
     if let (Some(limit), Some(price)) = (of.limits.max_usd, of.price) {
         let used = of.account.at_most().unwrap_or(limit);
         let left = limit.checked_sub(used).unwrap_or(Usd::ZERO);

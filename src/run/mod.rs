@@ -37,6 +37,7 @@ use crate::catalog::Model;
 use crate::catalog::Price;
 use crate::catalog::money::Charge;
 use crate::catalog::money::Usd;
+use crate::cost::balance::key_name;
 use crate::cost::budget::Budget;
 use crate::cost::history::Expected;
 use crate::cost::record;
@@ -176,6 +177,13 @@ impl RunConfig {
         self
     }
 
+    /// With the key that the service is asked with. Only its fingerprint is kept.
+    #[must_use]
+    pub fn key(mut self, key: &str) -> RunConfig {
+        self.record.key = Some(key_name(key));
+        self
+    }
+
     /// With a name and labels for reports.
     #[must_use]
     pub fn labels(
@@ -284,8 +292,8 @@ pub struct Run<S: CostSink> {
     client: Box<dyn LlmClient>,
     journal: Journal<S>,
     limits: Limits,
-    /// The model's price holds for the model that will answer.
-    is_priced: bool,
+    /// It is known which model will answer, so that its price holds.
+    is_named: bool,
     is_replay: bool,
     started: Instant,
     timeout: Duration,
@@ -323,14 +331,22 @@ impl<S: CostSink> Run<S> {
             fleet: config.fleet.filter(|_| !is_replay),
             clock: config.clock,
         };
-        let is_priced = (config.record.model.requested.is_some() || config.fixed_price)
-            && config.model.price.is_some();
-        let rates = Rates::new(config.catalog, config.model, config.fixed_price);
+        let is_named = config.record.model.requested.is_some() || config.fixed_price;
+        let host = match (is_replay, config.record.transport) {
+            (false, Some(Transport::Http)) => Some(config.record.peer.clone()),
+            _ => None,
+        };
+        let rates = Rates::new(
+            config.catalog,
+            config.model,
+            config.fixed_price,
+            host.filter(|host| !host.is_empty()),
+        );
         Run {
             client,
             journal: Journal::new(config.record, rates, store, config.expected),
             limits: config.limits,
-            is_priced,
+            is_named,
             is_replay,
             started: config.started,
             timeout: config.timeout,
@@ -501,7 +517,7 @@ impl<S: CostSink> Run<S> {
             Situation {
                 limits: self.limits,
                 model: self.journal.model(),
-                price: self.journal.price().filter(|_| self.is_priced),
+                price: self.journal.price().filter(|_| self.is_named),
                 is_agent,
                 has_budgets: self.journal.has_budgets(),
                 account: self.journal.account(),

@@ -265,7 +265,8 @@ fn a_tool_is_denied_or_allowed() {
     let agent = install(&sandbox, "rust_reject");
     let outcome = ask(&sandbox, &agent, "-m kimi-k2.6 Go.").run();
     outcome.code(6).stdout("Hello wörld, all of it.\n");
-    outcome.stderr_contains("Let me run it.\nomk: denied: Shell: ");
+    outcome.stderr_contains("Let me run it.\n");
+    outcome.stderr_contains("\nomk: denied: Shell: ");
     let outcome = ask(&sandbox, &agent, "--json Go.").run();
     let result = outcome.code(6).json();
     let denials = result["denials"].as_array().unwrap();

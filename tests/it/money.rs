@@ -288,3 +288,238 @@ fn limits_shrink_by_what_failed_attempts_may_have_cost() {
     let most = result["cost"]["at_most_usd"].as_f64().unwrap();
     assert!(most > 0.59 && most <= 0.6, "{most}");
 }
+
+/// Asks at a host of that name, which is the service behind a proxy.
+fn ask_at(sandbox: &Sandbox, service: &Service, host: &str, flags: &str) -> Run {
+    let line = format!("prompt --base-url http://{host}/v1 --insecure {flags} Why?");
+    let proxy = service.url().replace("/v1", "");
+    let run = sandbox.omk(&line).env("MOONSHOT_API_KEY", KEY);
+    run.env("HTTP_PROXY", proxy)
+}
+
+fn told_all() -> Service {
+    let usage = r#"{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}"#;
+    Service::new(move |_| Answer::text(["fine"]).told(Told::As(usage)))
+}
+
+#[test]
+fn at_an_unknown_host_the_list_price_is_marked_counted_and_can_be_settled() {
+    let sandbox = Sandbox::new("at_an_unknown_host_the_list_price_is_marked");
+    let service = told_all();
+    let ask = |host: &str| {
+        let run = ask_at(&sandbox, &service, host, "-m kimi-k3 --json");
+        run.env("OMK_BUDGET", "5/day").run()
+    };
+    let outcome = ask("gateway.example");
+    let result = outcome.code(0).json();
+    let id = result["run_id"].as_str().unwrap();
+    let cost = &result["cost"];
+    outcome.check(cost["kind"] == "list-price-equivalent", "the mark");
+    outcome.check(cost["usd_exact"] == "0.0045", "the list price");
+    let warning = format!("omk cost settle {id} --usd");
+    let warned = outcome.stderr_text().matches(&warning).count();
+    outcome.check(warned == 1, "one warning");
+    // It may be billed, so it counts.
+    check(&sandbox, "0.004/day").run().code(5);
+    let listed = sandbox.omk("cost list --json").run().code(0).json();
+    assert_eq!(listed["runs"][0]["kind"], "list-price-equivalent");
+    sandbox
+        .omk(&format!("cost explain {id}"))
+        .run()
+        .code(0)
+        .stdout_contains("does not know who bills at gateway.example");
+    let settle = format!("cost settle {id} --usd 0.002");
+    sandbox.omk(&settle).run().code(0);
+    check(&sandbox, "0.004/day").run().code(0);
+    for host in ["api.moonshot.ai", "localhost"] {
+        let outcome = ask(host);
+        let cost = &outcome.code(0).json()["cost"];
+        outcome.check(cost["kind"] == "metered", "billed per token");
+        outcome.check(!outcome.stderr_text().contains("settle"), "no warning");
+    }
+}
+
+#[test]
+fn another_providers_price_is_its_own_or_none() {
+    let sandbox = Sandbox::new("another_providers_price_is_its_own_or_none");
+    let service = told_all();
+    let name = "-m moonshotai/kimi-k3 --json";
+    let outcome = ask_at(&sandbox, &service, "openrouter.ai", name).run();
+    let cost = &outcome.code(0).json()["cost"];
+    outcome.check(cost["usd"].is_null() && cost["kind"] == "unknown", "none");
+    sandbox.file(
+        "prices.json",
+        r#"[{"model": "moonshotai/kimi-k3", "host": "openrouter.ai", "input": 2.1, "output": 9}]"#,
+    );
+    let flags = format!("{name} --price-file prices.json");
+    let outcome = ask_at(&sandbox, &service, "openrouter.ai", &flags).run();
+    let cost = &outcome.code(0).json()["cost"];
+    outcome.check(cost["usd_exact"] == "0.003", "its own price");
+    outcome.check(cost["kind"] == "metered", "billed per token");
+}
+
+#[test]
+fn what_is_billed_in_cny_is_never_added_to_dollars() {
+    let sandbox = Sandbox::new("what_is_billed_in_cny_is_never_added_to_dollars");
+    let service = told_all();
+    let host = "api.moonshot.cn";
+    let ask = |flags: &str, budget: &str| {
+        let flags = format!("-m kimi-k3 --json {flags}");
+        let run = ask_at(&sandbox, &service, host, &flags);
+        run.env("OMK_BUDGET", budget).run()
+    };
+    ask("", "5/day")
+        .code(5)
+        .stderr_contains("this run is billed in CNY")
+        .stderr_contains("30cny/day");
+    ask("--max-usd 1", "")
+        .code(5)
+        .stderr_contains("billed in CNY");
+    assert_eq!(service.calls().len(), 0);
+    let outcome = ask("--max-output-tokens 1000", "5/day,0.2cny/day");
+    let result = outcome.code(0).json();
+    let cost = &result["cost"];
+    // 1000 tokens at 20 CNY and 100 at 100 CNY, for a million.
+    outcome.check(cost["usd"].is_null(), "no dollars");
+    outcome.check(cost["cny_exact"] == "0.03", "CNY");
+    outcome.check(
+        cost["price"]["currency"] == "CNY",
+        "the currency of the rates",
+    );
+    ask("--max-output-tokens 2000", "5/day,0.2cny/day")
+        .code(5)
+        .stderr_contains("limit CNY 0.20, spent CNY 0.03");
+    let usd = sandbox.omk("prompt --base-url http://127.0.0.1:1/v1 -m kimi-k3 --retries 0 Why?");
+    usd.env("MOONSHOT_API_KEY", KEY).run();
+    let report = sandbox.omk("cost report --json").run().code(0).json();
+    assert_eq!(report["total"]["usd"], 0);
+    assert_eq!(report["total"]["cny"]["spent_cny_exact"], "0.03");
+    sandbox
+        .omk("cost report")
+        .run()
+        .code(0)
+        .stdout_contains(", CNY 0.03; not in usd");
+    sandbox.omk("cost list").run().stdout_contains("CNY 0.03");
+    check(&sandbox, "0.01cny/day")
+        .run()
+        .code(5)
+        .stderr_contains("spent CNY 0.03");
+    check(&sandbox, "0.01/day").run().code(0);
+    let listed = sandbox.omk("cost list --json").run().code(0).json();
+    let runs = listed["runs"].as_array().unwrap();
+    let run = runs.iter().find(|run| run["cny"].is_number()).unwrap();
+    assert_eq!(
+        (&run["usd"], &run["currency"]),
+        (&Value::Null, &Value::from("CNY"))
+    );
+    let id = run["id"].as_str().unwrap();
+    sandbox
+        .omk(&format!("cost settle {id} --usd 1"))
+        .run()
+        .code(2);
+    sandbox
+        .omk(&format!("cost settle {id} --cny 0.02"))
+        .run()
+        .code(0)
+        .stdout_contains("settled: CNY 0.02");
+    let exported = sandbox.omk("cost export").run();
+    exported.stdout_contains("\"actual_cny_exact\":\"0.02\"");
+}
+
+#[test]
+fn an_old_price_is_said_to_be_old_once() {
+    let sandbox = Sandbox::new("an_old_price_is_said_to_be_old_once");
+    let service = told_all();
+    for (as_of, times) in [("2020-01-01", 1), ("2020-01", 1), ("2999-01-01", 0)] {
+        let row = format!(r#"[{{"model": "house", "input": 1, "output": 2, "as_of": "{as_of}"}}]"#);
+        sandbox.file("prices.json", &row);
+        let url = service.url();
+        let line = format!("prompt --base-url {url} -m house --price-file prices.json Why?");
+        let outcome = sandbox.omk(&line).env("MOONSHOT_API_KEY", KEY).run();
+        let text = outcome.code(0).stderr_text();
+        let said = text.matches("the price of house is of").count();
+        outcome.check(said == times, "the warning");
+    }
+}
+
+#[test]
+fn the_ledger_is_held_against_the_balance_of_the_account() {
+    let sandbox = Sandbox::new("the_ledger_is_held_against_the_balance_of_the_account");
+    let service = told_all();
+    let reconcile = |host: &str| {
+        let line = format!("cost reconcile --insecure --json --base-url http://{host}/v1");
+        let proxy = service.url().replace("/v1", "");
+        let run = sandbox.omk(&line).env("MOONSHOT_API_KEY", KEY);
+        run.env("HTTP_PROXY", proxy).run()
+    };
+    let host = "api.moonshot.ai";
+    service.set_balance("49.58894");
+    let first = reconcile(host).code(0).json();
+    assert_eq!(
+        (&first["verdict"], &first["runs"]),
+        (&Value::from("first"), &Value::from(0))
+    );
+    assert_eq!(first["balance_usd"], 49.58894);
+    assert_eq!(first["cash_usd_exact"], "-1.5");
+    // 1000 tokens at 3 USD and 100 at 15, for a million.
+    ask_at(&sandbox, &service, host, "-m kimi-k3").run().code(0);
+    service.set_balance("49.58444");
+    let outcome = reconcile(host);
+    let second = outcome.code(0).json();
+    assert_eq!(second["spent_usd_exact"], "0.0045");
+    assert_eq!(
+        (&second["at_least_usd_exact"], &second["runs"]),
+        (&Value::from("0.0045"), &Value::from(1))
+    );
+    assert_eq!(
+        (&second["verdict"], &second["since"]),
+        (&Value::from("within"), &first["at"])
+    );
+    // Someone else used the key.
+    service.set_balance("40");
+    let third = reconcile(host).code(0).json();
+    assert_eq!(
+        (&third["verdict"], &third["runs"]),
+        (&Value::from("more"), &Value::from(0))
+    );
+    assert!(
+        third["shared_key"]
+            .as_str()
+            .unwrap()
+            .contains("not only the runs in this ledger")
+    );
+    // The account was topped up while a run was made.
+    ask_at(&sandbox, &service, host, "-m kimi-k3").run().code(0);
+    service.set_balance("60");
+    assert_eq!(reconcile(host).code(0).json()["verdict"], "less");
+    // The other platform has an account of its own, in CNY.
+    let cny = reconcile("api.moonshot.cn").code(0).json();
+    assert_eq!(
+        (&cny["verdict"], &cny["balance_cny"]),
+        (&Value::from("first"), &Value::from(60))
+    );
+    assert_eq!(cny["balance_usd"], Value::Null);
+    // The key is nowhere.
+    let ledger = sandbox
+        .omk("cost path")
+        .run()
+        .code(0)
+        .stdout_text()
+        .trim()
+        .to_string();
+    for directory in ["readings", "loose"] {
+        for entry in std::fs::read_dir(std::path::Path::new(&ledger).join(directory)).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            assert!(!text.contains(KEY), "{text}");
+        }
+    }
+    let line = format!("cost reconcile --base-url {}", service.url());
+    let text = sandbox.omk(&line).env("MOONSHOT_API_KEY", KEY).run();
+    text.code(0)
+        .stdout_contains("this is the first reading of this key");
+    sandbox
+        .omk(&line)
+        .run()
+        .code(77)
+        .stderr_contains("MOONSHOT_API_KEY");
+}

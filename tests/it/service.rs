@@ -261,6 +261,7 @@ struct State {
     /// Held connections that the client left.
     left: usize,
     streams: Vec<TcpStream>,
+    balance: Option<&'static str>,
 }
 
 struct Shared {
@@ -275,6 +276,14 @@ struct Shared {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// The balance, for who shows the key.
+    fn balance(&self, head: &str) -> Option<&'static str> {
+        let authorized = format!("Bearer {}", crate::result::KEY);
+        head.contains(&authorized)
+            .then(|| self.state().balance)
+            .flatten()
     }
 }
 
@@ -331,6 +340,11 @@ impl Service {
     /// Its address, as clients want it.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// What it says of the account's balance from now on.
+    pub(crate) fn set_balance(&self, balance: &'static str) {
+        self.shared.state().balance = Some(balance);
     }
 
     /// The calls so far.
@@ -429,7 +443,16 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             continue;
         }
         if !first.starts_with("POST ") || !first.contains("/chat/completions") {
+            let is_balance = first.contains("/users/me/balance ");
             shared.state().others.push(first);
+            if let Some(balance) = shared.balance(&head).filter(|_| is_balance) {
+                let body = format!(
+                    "{{\"code\":0,\"data\":{{\"available_balance\":{balance},\"cash_balance\":-1.5}},\"status\":true}}"
+                );
+                let json = vec!["content-type: application/json".to_string()];
+                refuse(stream, &Act::Refuse("200 OK", json, body))?;
+                continue;
+            }
             let act = Act::error("404 Not Found", "resource_not_found_error", "no such path");
             refuse(stream, &act)?;
             continue;

@@ -15,7 +15,7 @@ pub(crate) mod terminal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::catalog::money::Usd;
 use crate::catalog::{Catalog, Model, Price};
@@ -32,7 +32,7 @@ use crate::cli::prices;
 use crate::cost::budget::TagFilter;
 use crate::cost::file_sink::{Fold, JsonFileCostSink};
 use crate::cost::history::Expected;
-use crate::cost::record::{SessionStatus, SessionType};
+use crate::cost::record::{Charge, CostKind, PriceUsed, SessionStatus, SessionType};
 use crate::cost::tracker::CostTracker;
 use crate::fleet::member::Member;
 use crate::llm::client::{LlmClient, LlmClientConfig, Observer, Permissions, Request};
@@ -42,6 +42,7 @@ use crate::llm::secrets;
 use crate::llm::types::{LlmResponse, TokenBudget};
 use crate::run::fleet::Membership;
 use crate::run::{LONGEST, Limits, Run, RunConfig};
+use crate::runtime::clock::parse_rfc3339;
 use crate::transport::Transport;
 use crate::transport::sandbox::Mode;
 
@@ -196,6 +197,7 @@ pub(crate) struct Asker {
     idle_timeout: Duration,
     /// What earlier runs left for the fleet is delivered by this.
     courier: Option<Member>,
+    now: SystemTime,
 }
 
 impl Asker {
@@ -242,7 +244,11 @@ impl Asker {
         if let Some(price) = &args.price {
             catalog.set_price(name, price.clone());
         }
-        let model = catalog.resolve(name).into_owned();
+        let model = match &peer {
+            Peer::Http { base_url, .. } => catalog.resolve_at(name, peer::host(base_url)),
+            _ => catalog.resolve(name),
+        };
+        let model = model.into_owned();
         let priced = (requested.is_some() || args.price.is_some()) && model.price.is_some();
         if !priced && (args.strict_prices || args.max_usd.is_some()) {
             return Err(unpriced(&catalog, requested.as_deref(), &model, args));
@@ -282,6 +288,7 @@ impl Asker {
             deadline: args.deadline,
             idle_timeout,
             courier,
+            now: env.clock.now(),
         })
     }
 
@@ -338,6 +345,19 @@ impl Asker {
                 "the usage was not reported, so the cost is not known{most}"
             ));
         }
+        if record.kind == CostKind::Assumed {
+            warnings.push(format!(
+                "omk does not know who bills at {}: the cost is that of the maker's list price; `omk cost settle {} --usd X` \
+                 records what was billed, and a --price-file with \"host\" gives the rates",
+                record.peer, record.id
+            ));
+        }
+        // What costs nothing is not billed by old rates.
+        let used = record
+            .price
+            .as_ref()
+            .filter(|_| run.charged() != Charge::No);
+        warnings.extend(used.and_then(|used| stale(used, self.now)));
         if let (Some(asked), Some(answered)) = (&record.model.requested, &record.model.reported)
             && asked != answered
             && record.transport == Some(Transport::Http)
@@ -454,6 +474,9 @@ fn run_config(
     if args.price.is_some() {
         config = config.fixed_price();
     }
+    if let Peer::Http { key: Some(key), .. } = peer {
+        config = config.key(key.expose());
+    }
     if args.replay.is_some() {
         return Ok(config.replay());
     }
@@ -492,6 +515,26 @@ fn tags(args: &AskArgs, env: &Env) -> BTreeMap<String, String> {
     }
     tags.extend(args.tags.iter().cloned());
     tags
+}
+
+/// Prices change every few months.
+const STALE: Duration = Duration::from_secs(90 * 86_400);
+
+/// The warning for rates that are older than [`STALE`], if they are.
+fn stale(used: &PriceUsed, now: SystemTime) -> Option<String> {
+    let day = match used.as_of.len() {
+        7 => format!("{}-28T00:00:00Z", used.as_of),
+        _ => format!("{}T00:00:00Z", used.as_of),
+    };
+    let age = now.duration_since(parse_rfc3339(&day).ok()?).ok()?;
+    (age > STALE).then(|| {
+        format!(
+            "the price of {} is of {}, {} days ago; `omk models update` fetches newer ones",
+            used.model,
+            used.as_of,
+            age.as_secs() / 86_400
+        )
+    })
 }
 
 /// How a run ended that an error ended: by someone's will, or by itself.

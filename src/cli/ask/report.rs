@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 use crate::cli::ask::AskArgs;
 use crate::cli::exit::{ErrorReport, Exit, Failure};
 use crate::cli::prices::PriceReport;
@@ -60,6 +60,8 @@ struct ModelReport<'a> {
 /// What it cost.
 #[derive(Debug, Serialize)]
 pub(crate) struct CostReport<'a> {
+    /// Before the amounts: it decides what they are named after.
+    currency: Currency,
     /// What is known: the price of the usage that was reported.
     usd: Option<Usd>,
     at_least_usd: Option<Usd>,
@@ -138,10 +140,11 @@ impl<'a> CostReport<'a> {
             .known_usd()
             .filter(|_| run.record().kind != CostKind::Unknown);
         CostReport {
+            currency: run.record().currency,
             usd,
             at_least_usd: run.at_least_usd(),
             at_most_usd: run.at_most_usd(),
-            kind: run.record().kind.name(),
+            kind: run.record().kind.label(),
             price: match run.record().price {
                 Some(_) => PriceReport::of(run.model()),
                 None => None,

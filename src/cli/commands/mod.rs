@@ -43,6 +43,7 @@ pub(crate) static TABLE: Table = Table {
         &cost::check::SPEC,
         &cost::budget::SPEC,
         &cost::settle::SPEC,
+        &cost::reconcile::SPEC,
         &cost::recover::SPEC,
         &cost::import::SPEC,
         &cost::export::SPEC,

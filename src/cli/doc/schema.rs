@@ -28,6 +28,7 @@ pub(crate) const NAMES: &[&str] = &[
     "cost-list",
     "cost-path",
     "cost-push",
+    "cost-reconcile",
     "cost-record",
     "cost-recover",
     "cost-repair",

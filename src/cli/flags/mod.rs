@@ -338,6 +338,7 @@ pub(crate) struct LowCost {
     pub(crate) fleet: bool,
     pub(crate) fleet_timeout: Option<Duration>,
     pub(crate) settle_usd: Option<Usd>,
+    pub(crate) settle_cny: Option<Usd>,
     pub(crate) void: bool,
     pub(crate) note: Option<String>,
     pub(crate) force: bool,

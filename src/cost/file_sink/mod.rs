@@ -92,6 +92,7 @@ use crate::runtime::clock;
 mod fold;
 mod line;
 mod packs;
+mod readings;
 mod recent;
 mod repair;
 mod segment;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 use crate::cli::commands::cost::{counted, open, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -52,7 +52,7 @@ struct Document {
     budgets: Vec<BudgetReport>,
     /// Runs under way.
     open: Vec<HoldReport>,
-    /// Runs whose cost nobody knows, counted at the most that they can have cost.
+    /// Runs of unknown cost, counted with the most that they can have cost.
     unknown: Vec<HoldReport>,
 }
 
@@ -61,6 +61,7 @@ struct BudgetReport {
     budget: String,
     per: &'static str,
     tag: Option<String>,
+    currency: Currency,
     limit_usd: String,
     spent_usd: String,
     reserved_usd: String,
@@ -77,6 +78,7 @@ struct HoldReport {
     host: String,
     since: String,
     age_s: u64,
+    currency: Currency,
     at_most_usd: Option<String>,
     #[serde(skip)]
     at_most: Option<Usd>,
@@ -130,6 +132,7 @@ fn of_fleet(low: &LowArgs, budgets: &[Budget], env: &Env) -> Result<Document, Fa
             host: hold.host.clone(),
             since: hold.since.clone(),
             age_s: age(&hold.since, now),
+            currency: Currency::Usd,
             at_most_usd: hold.usd().map(Usd::exact_decimal),
             at_most: hold.usd(),
         });
@@ -160,6 +163,7 @@ fn of_machine(budgets: &[Budget], env: &mut Env) -> Result<Document, Failure> {
             host: run.owner.map_or(String::new(), |owner| owner.host.clone()),
             age_s: age(&since, now),
             since,
+            currency: run.currency,
             at_most_usd: run.at_most_usd().map(Usd::exact_decimal),
             at_most: run.at_most_usd(),
         });
@@ -190,6 +194,7 @@ fn report(
         budget: budget.to_string(),
         per: budget.per.name(),
         tag: budget.tag.as_ref().map(ToString::to_string),
+        currency: budget.currency,
         limit_usd: limit.exact_decimal(),
         spent_usd: spent.exact_decimal(),
         reserved_usd: reserved.exact_decimal(),
@@ -224,7 +229,7 @@ fn shown(document: &Document) -> String {
                 .and_then(|used| limit.checked_sub(used))
                 .unwrap_or(Usd::ZERO);
             let mut row = vec![escape(&budget.budget).into_owned()];
-            row.extend([limit, spent, reserved, left].map(|usd| usd.to_string()));
+            row.extend([limit, spent, reserved, left].map(|usd| usd.shown_in(budget.currency)));
             table.row(row);
         }
         text.push_str(&table.render());
@@ -245,7 +250,7 @@ fn shown(document: &Document) -> String {
                 escape(&hold.host).into_owned(),
                 format!("{}s", hold.age_s),
                 hold.at_most
-                    .map_or("unknown".to_string(), |usd| usd.to_string()),
+                    .map_or("unknown".to_string(), |usd| usd.shown_in(hold.currency)),
             ]);
         }
         text.push('\n');

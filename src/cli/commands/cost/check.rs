@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 use crate::cli::commands::cost::{counted, source, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -79,6 +79,7 @@ struct BudgetReport {
     budget: String,
     per: &'static str,
     tag: Option<String>,
+    currency: Currency,
     limit_usd: String,
     spent_usd: String,
     reserved_usd: String,
@@ -176,11 +177,10 @@ fn describe(standing: &Standing) -> String {
         unknown,
         ..
     } = standing;
-    let mut text = format!(
-        "{budget}: spent {spent}, reserved {reserved}, limit {} a {}",
-        budget.limit,
-        budget.per.name()
-    );
+    let [spent, reserved, limit] =
+        [*spent, *reserved, budget.limit].map(|usd| usd.shown_in(budget.currency));
+    let per = budget.per.name();
+    let mut text = format!("{budget}: spent {spent}, reserved {reserved}, limit {limit} a {per}");
     if *unknown > 0 {
         let runs = counted(*unknown, "run");
         text.push_str(&format!(", and {runs} of unknown cost"));
@@ -193,6 +193,7 @@ fn report(standing: &Standing) -> BudgetReport {
         budget: standing.budget.to_string(),
         per: standing.budget.per.name(),
         tag: standing.budget.tag.as_ref().map(ToString::to_string),
+        currency: standing.budget.currency,
         limit_usd: standing.budget.limit.exact_decimal(),
         spent_usd: standing.spent.exact_decimal(),
         reserved_usd: standing.reserved.exact_decimal(),

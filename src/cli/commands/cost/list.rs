@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 
 use serde::Serialize;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 use crate::cli::commands::cost::{align_points, filter, scan, source};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -101,8 +101,12 @@ struct Item {
     model: Option<String>,
     transport: String,
     peer: String,
+    currency: Currency,
     usd: Option<String>,
     at_most_usd: Option<String>,
+    #[serde(rename = "kind")]
+    label: &'static str,
+    #[serde(skip)]
     kind: CostKind,
     charged: Charge,
     usage: Option<Usage>,
@@ -124,8 +128,10 @@ impl Item {
             model: run.model.map(str::to_string),
             transport: run.transport.map_or("", Transport::name).to_string(),
             peer: run.peer.to_string(),
+            currency: run.currency,
             usd: run.actual_usd.map(Usd::exact_decimal),
             at_most_usd: bound.map(Usd::exact_decimal),
+            label: run.kind.label(),
             kind: run.kind,
             charged: run.charged,
             usage: run.usage,
@@ -141,13 +147,14 @@ impl Item {
     /// The amount, or its bound, or that neither is known.
     fn amount(&self) -> String {
         let is_final = !matches!(self.status, SessionStatus::Open | SessionStatus::Unknown);
+        let shown = |usd: Usd| usd.shown_in(self.currency);
         match self.amount {
             (Some(usd), Some(most)) if is_final && usd < most => {
-                format!("{usd} (at most {most})")
+                format!("{} (at most {})", shown(usd), shown(most))
             }
-            (Some(usd), _) if is_final => usd.to_string(),
+            (Some(usd), _) if is_final => shown(usd),
             (None, _) if is_final && self.charged == Charge::No => Usd::ZERO.to_string(),
-            (_, Some(bound)) => format!("at most {bound}"),
+            (_, Some(bound)) => format!("at most {}", shown(bound)),
             (_, None) => "unknown".to_string(),
         }
     }

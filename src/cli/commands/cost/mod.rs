@@ -2,7 +2,7 @@
 //!
 //! This file holds what the commands share: where the ledger is, which runs are meant, and how a run is found by its name.
 //! The sums are made in [`crate::cost::report`], the arithmetic in [`crate::cost::explain`]; here they get their form. It
-//! refuses to mend: a file that is left aside is a warning, and stays where it is.
+//! changes nothing that cannot be read: such a file is a warning, and stays where it is.
 
 mod books;
 pub(crate) mod budget;
@@ -13,6 +13,7 @@ pub(crate) mod fleet;
 pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod push;
+pub(crate) mod reconcile;
 pub(crate) mod recover;
 pub(crate) mod report;
 pub(crate) mod settle;
@@ -129,7 +130,7 @@ fn trouble(error: SinkError) -> Failure {
     }
 }
 
-/// What the ledger left aside, and what is damaged.
+/// What of the ledger could not be read, and what is damaged.
 fn warn(notes: &Notes, env: &mut Env) {
     for line in notes.lines() {
         env.output.warning(line);

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 use crate::catalog::{Catalog, Price};
 use crate::cli::commands::cost::{books, counted, open, trouble, warn};
 use crate::cli::env::Env;
@@ -79,9 +79,10 @@ struct Item {
     /// Why it stays open: `running` or `unseen`.
     stays: Option<&'static str>,
     host: String,
+    currency: Currency,
     usd: Option<String>,
     at_most_usd: Option<String>,
-    /// Whether the agent's log told something.
+    /// Whether the agent's log has something of it.
     log: bool,
 }
 
@@ -191,6 +192,7 @@ fn item(run: &SessionCost, stays: Option<Stays>, log: bool) -> Item {
             Stays::Over => "over",
         }),
         host: run.owner.host.clone(),
+        currency: run.currency,
         usd: run.actual_usd.map(Usd::exact_decimal),
         at_most_usd: run.at_most_usd().map(Usd::exact_decimal),
         log,
@@ -199,7 +201,7 @@ fn item(run: &SessionCost, stays: Option<Stays>, log: bool) -> Item {
 
 fn describe(item: &Item) -> String {
     let bound = match &item.at_most_usd {
-        Some(usd) => format!("at most {usd} USD"),
+        Some(usd) => format!("at most {usd} {}", item.currency),
         None => "no bound is known".to_string(),
     };
     let found = match (item.stays, item.status) {
@@ -207,15 +209,18 @@ fn describe(item: &Item) -> String {
         (Some(_), _) => format!("of {}, not visible from here, {bound}", item.host),
         (None, SessionStatus::Failed) => "failed: nothing had been sent".to_string(),
         (None, SessionStatus::Settled) => match &item.usd {
-            Some(usd) => format!("settled from the agent's log: {usd} USD"),
+            Some(usd) => format!("settled from the agent's log: {usd} {}", item.currency),
             None => format!("settled from the agent's log, without a price: {bound}"),
         },
         (None, _) => {
-            let least = item.usd.as_ref().map(|usd| format!("at least {usd} USD, "));
+            let least = item
+                .usd
+                .as_ref()
+                .map(|usd| format!("at least {usd} {}, ", item.currency));
             let why = if item.log {
-                "the log does not tell all"
+                "the log does not report all of it"
             } else {
-                "no log tells"
+                "there is no log of it"
             };
             format!("unknown, {why}: {}{bound}", least.unwrap_or_default())
         }
@@ -291,7 +296,10 @@ fn evidence(run: &SessionCost, catalog: &Catalog) -> std::io::Result<Option<Foun
         },
         evidence: Evidence {
             usage,
-            usd: books::cost(calls.iter().copied(), price_of),
+            usd: books::cost(
+                calls.iter().copied().filter(|call| call.usage.is_some()),
+                price_of,
+            ),
             model,
             is_complete,
             ended_at: last.ended_ms.map(|ms| format_rfc3339(books::moment(ms))),

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use serde::Serialize;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 use crate::cli::commands::cost::{align_points, counted, filter, source, trouble, warn};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -328,6 +328,19 @@ fn remarks(total: &Sums, env: &mut Env) -> Result<(), Failure> {
         }
         lines.push(line);
     }
+    let cny = &total.cny;
+    if cny.runs > 0 {
+        let shown = |usd: Usd| usd.shown_in(Currency::Cny);
+        let mut line = format!("CNY: {}, {}", counted(cny.runs, "run"), shown(cny.usd));
+        if cny.in_doubt > 0 {
+            let bound = shown(cny.at_most);
+            line.push_str(&format!("; {} in doubt, at most {bound}", cny.in_doubt));
+        }
+        if cny.unpriced > 0 {
+            line.push_str(&format!("; {} unpriced", counted(cny.unpriced, "run")));
+        }
+        lines.push(format!("{line}; not in usd"));
+    }
     for line in lines {
         env.output.print(&format!("{line}\n"))?;
     }
@@ -361,6 +374,9 @@ pub(super) struct SumsReport {
     in_doubt: Doubt,
     unpriced_runs: u64,
     plan: Plan,
+    /// Runs billed in CNY, which are in no amount in USD; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cny: Option<InCny>,
     open_runs: u64,
     unknown_runs: u64,
     tokens: Tokens,
@@ -371,6 +387,16 @@ struct Doubt {
     runs: u64,
     at_least_usd: String,
     at_most_usd: String,
+}
+
+#[derive(Serialize)]
+struct InCny {
+    runs: u64,
+    spent_cny: String,
+    in_doubt_runs: u64,
+    at_least_cny: String,
+    at_most_cny: String,
+    unpriced_runs: u64,
 }
 
 #[derive(Serialize)]
@@ -391,7 +417,9 @@ struct Tokens {
 
 impl SumsReport {
     pub(super) fn of(sums: &Sums) -> SumsReport {
-        let Sums { metered, plan, .. } = sums;
+        let Sums {
+            metered, plan, cny, ..
+        } = sums;
         SumsReport {
             runs: sums.runs(),
             usd: metered.usd.exact_decimal(),
@@ -406,6 +434,14 @@ impl SumsReport {
                 list_price_usd: plan.usd.exact_decimal(),
                 unpriced_runs: plan.unpriced + plan.in_doubt,
             },
+            cny: (cny.runs > 0).then(|| InCny {
+                runs: cny.runs,
+                spent_cny: cny.usd.exact_decimal(),
+                in_doubt_runs: cny.in_doubt,
+                at_least_cny: cny.at_least.exact_decimal(),
+                at_most_cny: cny.at_most.exact_decimal(),
+                unpriced_runs: cny.unpriced,
+            }),
             open_runs: sums.open,
             unknown_runs: sums.unknown,
             tokens: Tokens {

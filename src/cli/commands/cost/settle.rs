@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::catalog::money::Usd;
+use crate::catalog::money::{Currency, Usd};
 use crate::cli::commands::cost::{find, open, trouble};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -33,7 +33,15 @@ that it can have cost. What the record said before is kept and shown by `omk cos
     ],
     flags: &[FlagGroup {
         title: "",
-        flags: &[&USD, &VOID, &NOTE, &FORCE, &shared::JSON, &shared::QUIET],
+        flags: &[
+            &USD,
+            &CNY,
+            &VOID,
+            &NOTE,
+            &FORCE,
+            &shared::JSON,
+            &shared::QUIET,
+        ],
     }],
     run: |invocation, env| run(&invocation.low, env),
 };
@@ -45,6 +53,16 @@ static USD: Flag = Flag {
         Ok(())
     }),
     doc: "What the run cost, in USD, such as 0.42.",
+    ..Flag::BLANK
+};
+
+static CNY: Flag = Flag {
+    long: "cny",
+    takes: Takes::Value("AMOUNT", |low, v| {
+        low.cost.settle_cny = Some(value::usd(v)?);
+        Ok(())
+    }),
+    doc: "What a run that is billed in CNY cost, in CNY.",
     ..Flag::BLANK
 };
 
@@ -76,15 +94,27 @@ static FORCE: Flag = Flag {
 #[derive(Serialize)]
 struct Document<'a> {
     id: &'a str,
+    currency: Currency,
     usd: Option<Usd>,
     amendment: Option<&'a Amendment>,
 }
 
 /// Settles a run by hand.
 fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
-    let to = match (low.cost.settle_usd, low.cost.void) {
-        (Some(_), true) => return Err(UsageError::conflict("--usd", "--void").into()),
-        (Some(usd), false) => Settlement::Cost(usd),
+    let amounts = [
+        (low.cost.settle_usd, Currency::Usd, "--usd"),
+        (low.cost.settle_cny, Currency::Cny, "--cny"),
+    ];
+    let mut given = amounts
+        .into_iter()
+        .filter_map(|(amount, currency, flag)| Some((amount?, currency, flag)));
+    let given = match (given.next(), given.next()) {
+        (Some(_), Some(_)) => return Err(UsageError::conflict("--usd", "--cny").into()),
+        (given, _) => given,
+    };
+    let to = match (given, low.cost.void) {
+        (Some((.., flag)), true) => return Err(UsageError::conflict(flag, "--void").into()),
+        (Some((amount, ..)), false) => Settlement::Cost(amount),
         (None, true) => Settlement::Void,
         (None, false) => {
             return Err(UsageError::new("the amount is missing")
@@ -93,6 +123,15 @@ fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
         }
     };
     let mut run = find(low, env)?;
+    if let Some((_, currency, flag)) = given
+        && currency != run.currency
+    {
+        let message = format!("{} is billed in {}, not {currency}", run.id, run.currency);
+        let right = run.currency.name().to_ascii_lowercase();
+        return Err(UsageError::new(message)
+            .hint(format!("--{right} in place of {flag}"))
+            .into());
+    }
     let owner = match (run.owner.is_alive(), low.cost.force) {
         (None, true) => Some(false),
         (owner, _) => owner,
@@ -119,13 +158,14 @@ fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             Exit::Done,
             &Document {
                 id: &run.id,
+                currency: run.currency,
                 usd: run.actual_usd,
                 amendment: run.amendments.last(),
             },
             None,
         )?;
     } else {
-        let usd = run.actual_usd.unwrap_or(Usd::ZERO);
+        let usd = run.actual_usd.unwrap_or(Usd::ZERO).shown_in(run.currency);
         env.output.print(&format!("{}  settled: {usd}\n", run.id))?;
     }
     Ok(Exit::Done)

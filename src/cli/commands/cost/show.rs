@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::catalog::money::{Rate, Usd};
+use crate::catalog::money::{Currency, Rate, Usd};
 use crate::cli::commands::cost::{align_points, find};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -153,10 +153,10 @@ fn facts(run: &SessionCost) -> Vec<(&'static str, String)> {
         let told: Vec<String> = told.collect();
         some("usage", format!("{} ({})", told.join(", "), usage.source));
     }
-    let usd = |usd: Usd| format!("{} USD", usd.exact_decimal());
+    let usd = |usd: Usd| format!("{} {}", usd.exact_decimal(), run.currency);
     let kind = match run.kind {
         CostKind::Unknown => "how it is billed is not known".to_string(),
-        kind => kind.to_string(),
+        kind => kind.label().to_string(),
     };
     let amount = run.actual_usd.map_or("unknown".to_string(), usd);
     some(
@@ -198,12 +198,13 @@ fn price(used: &PriceUsed) -> String {
     let rates = used.price.rates();
     let rate = |rate: Option<Rate>| rate.map_or("-".to_string(), Rate::exact_decimal);
     let mut text = format!(
-        "{}: {} input, {} cached, {} cache write, {} output, in USD per 1M tokens; {}",
+        "{}: {} input, {} cached, {} cache write, {} output, in {} per 1M tokens; {}",
         used.model,
         rates.input.exact_decimal(),
         rate(rates.cached_input),
         rate(rates.cache_write),
         rates.output.exact_decimal(),
+        used.price.currency(),
         used.origin
     );
     if !used.as_of.is_empty() {
@@ -218,7 +219,8 @@ struct Explained<'a> {
     id: &'a str,
     status: SessionStatus,
     model: Option<&'a str>,
-    kind: CostKind,
+    kind: &'static str,
+    currency: Currency,
     lines: Vec<LineReport>,
     sum_usd: Option<String>,
     usd: Option<String>,
@@ -259,7 +261,8 @@ pub(super) fn explain(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
             id: &run.id,
             status: run.status,
             model: run.model.best(),
-            kind: run.kind,
+            kind: run.kind.label(),
+            currency: run.currency,
             lines: explanation.lines.iter().map(line).collect(),
             sum_usd: explanation.sum.map(Usd::exact_decimal),
             usd: run.actual_usd.map(Usd::exact_decimal),
@@ -308,8 +311,8 @@ fn attempts(run: &SessionCost) -> String {
 }
 
 /// A settlement by hand in one line.
-fn amended(amendment: &Amendment) -> String {
-    let bound = |usd: Option<Usd>| usd.map_or("unknown".to_string(), |usd| usd.to_string());
+fn amended(amendment: &Amendment, currency: Currency) -> String {
+    let bound = |usd: Option<Usd>| usd.map_or("unknown".to_string(), |usd| usd.shown_in(currency));
     let mut text = format!(
         "settled by hand on {} by {}: {} instead of at most {}",
         amendment.at,
@@ -324,7 +327,7 @@ fn amended(amendment: &Amendment) -> String {
 }
 
 fn text(run: &SessionCost, explanation: &Explanation) -> String {
-    let model = run.model.best().unwrap_or("a model that nobody named");
+    let model = run.model.best().unwrap_or("unknown model");
     let mut text = format!(
         "{}: {} over {}, {}\n\n",
         run.id,
@@ -354,7 +357,7 @@ fn text(run: &SessionCost, explanation: &Explanation) -> String {
             ("", Align::Left),
             ("per 1M", Align::Right),
             ("", Align::Left),
-            ("USD", Align::Right),
+            (run.currency.name(), Align::Right),
         ]);
         for ((line, rate), usd) in explanation.lines.iter().zip(rates).zip(&amounts) {
             let tokens = line
@@ -384,7 +387,7 @@ fn text(run: &SessionCost, explanation: &Explanation) -> String {
     }
     text.push_str(&attempts(run));
     for amendment in &run.amendments {
-        text.push_str(&format!("{}\n", amended(amendment)));
+        text.push_str(&format!("{}\n", amended(amendment, run.currency)));
     }
     if let Some(above) = explanation.tier_above {
         text.push_str(&format!("tier: prompts above {above} tokens\n"));

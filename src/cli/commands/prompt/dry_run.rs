@@ -4,9 +4,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::catalog::TokenCounts;
-use crate::catalog::money::Usd;
-use crate::cli::ask::peer::Destination;
+use crate::catalog::money::{Currency, Usd};
+use crate::catalog::{Price, TokenCounts};
+use crate::cli::ask::peer::{self, Destination};
 use crate::cli::ask::{AskArgs, destination};
 use crate::cli::commands::estimate::DEFAULT_MODEL;
 use crate::cli::env::Env;
@@ -33,6 +33,7 @@ struct Document<'a> {
     input_tokens: u64,
     /// The most that the answer may have.
     output_tokens: Option<u64>,
+    currency: Currency,
     usd: Option<Usd>,
     worst_case_usd: Option<Usd>,
     budgets: Vec<BudgetReport>,
@@ -47,6 +48,7 @@ struct ImageReport<'a> {
 #[derive(Serialize)]
 struct BudgetReport {
     budget: String,
+    currency: Currency,
     limit_usd: Usd,
     spent_usd: Usd,
     reserved_usd: Usd,
@@ -75,7 +77,11 @@ pub(super) fn run(
     if let Some(price) = &args.price {
         catalog.set_price(model_name, price.clone());
     }
-    let model = catalog.resolve(model_name).into_owned();
+    let model = match transport {
+        "http" => catalog.resolve_at(model_name, peer::host(&name)),
+        _ => catalog.resolve(model_name),
+    };
+    let model = model.into_owned();
     // An agent chooses its model where none is named.
     let known = asked.is_some() || args.price.is_some() || !is_agent;
     let price = model.price.as_ref().filter(|_| known);
@@ -120,7 +126,11 @@ pub(super) fn run(
                 .0
         }
     };
+    let currency = price.map(Price::currency).unwrap_or_default();
     let fits = |standing: &Standing| {
+        if standing.budget.currency != currency {
+            return None;
+        }
         let total = standing.spent + standing.reserved + worst?;
         Some(total <= standing.budget.limit)
     };
@@ -147,6 +157,7 @@ pub(super) fn run(
         .iter()
         .map(|standing| BudgetReport {
             budget: standing.budget.to_string(),
+            currency: standing.budget.currency,
             limit_usd: standing.budget.limit,
             spent_usd: standing.spent,
             reserved_usd: standing.reserved,
@@ -174,6 +185,7 @@ pub(super) fn run(
             response_schema: request.schema.as_ref().map(|schema| &schema.schema),
             input_tokens: counted.input,
             output_tokens: bound.map(|bound| bound.output),
+            currency,
             usd,
             worst_case_usd: worst,
             budgets: reports,
@@ -187,7 +199,8 @@ pub(super) fn run(
     }
     env.output.print(&format!("{}\n", request.text))?;
     env.output.flush()?;
-    let shown = |usd: Option<Usd>| usd.map_or("no known price".to_string(), |usd| usd.to_string());
+    let shown =
+        |usd: Option<Usd>| usd.map_or("no known price".to_string(), |usd| usd.shown_in(currency));
     env.output.note(&format!(
         "nothing was sent; it would go to {name} over {transport}"
     ));
@@ -202,7 +215,7 @@ pub(super) fn run(
         shown(usd)
     ));
     env.output.note(&match worst {
-        Some(worst) => format!("at most {worst} with the answer"),
+        Some(worst) => format!("at most {} with the answer", worst.shown_in(currency)),
         None => "no bound is known for the whole: --max-usd sets one".to_string(),
     });
     for report in &reports {
@@ -213,7 +226,9 @@ pub(super) fn run(
         };
         env.output.note(&format!(
             "{}: {} spent, {} reserved; {verdict}",
-            report.budget, report.spent_usd, report.reserved_usd
+            report.budget,
+            report.spent_usd.shown_in(report.currency),
+            report.reserved_usd.shown_in(report.currency)
         ));
     }
     if let Some(failure) = &failure {
