@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::process::Stdio;
 
+use omk::catalog::money::Usd;
 use serde_json::Value;
 
 use crate::result::{KEY, ledger};
@@ -22,6 +23,45 @@ fn prompt(sandbox: &Sandbox, service: &Service, flags: &str) -> Run {
 
 fn check(sandbox: &Sandbox, budget: &str) -> Run {
     sandbox.omk("cost check").env("OMK_BUDGET", budget)
+}
+
+/// Holds that `report`, `list` and `explain` say the same of every run, and that the budgets count its upper bound.
+#[track_caller]
+pub(crate) fn agree(sandbox: &Sandbox) {
+    let usd = |value: &Value| Usd::parse(value.as_str().unwrap_or("0")).unwrap();
+    let list = sandbox
+        .omk("cost list --limit 100 --json")
+        .run()
+        .code(0)
+        .json();
+    let mut sum = Usd::ZERO;
+    for run in list["runs"].as_array().unwrap() {
+        let explain = format!("cost explain {} --json", run["id"].as_str().unwrap());
+        let explained = sandbox.omk(&explain).run().code(0).json();
+        for name in ["usd_exact", "at_most_usd_exact"] {
+            assert_eq!(run[name], explained[name], "{run}");
+        }
+        let attempts = explained["attempts"].as_array().unwrap();
+        let most = attempts
+            .iter()
+            .map(|attempt| usd(&attempt["at_most_usd_exact"]));
+        let most = most.fold(Usd::ZERO, |sum, usd| sum + usd);
+        assert_eq!(most, usd(&run["at_most_usd_exact"]), "{explained}");
+        sum = sum + most;
+    }
+    let report = sandbox.omk("cost report --json").run().code(0).json();
+    let total = &report["total"];
+    let known = usd(&total["usd_exact"]) + usd(&total["in_doubt"]["at_most_usd_exact"]);
+    assert_eq!(known, sum, "{total}");
+    let limit = sum.exact_decimal();
+    let checked = check(sandbox, &format!("{limit}/month"))
+        .arg("--json")
+        .run();
+    let standing = &checked.code(0).json()["budgets"][0];
+    assert_eq!(
+        usd(&standing["spent_usd_exact"]) + usd(&standing["reserved_usd_exact"]),
+        sum
+    );
 }
 
 /// Runs it twelve times. Two are sent, and what the commands say of the ledger agrees.
@@ -47,6 +87,7 @@ fn two_of_twelve(name: &str, act: fn() -> Act, run: impl Fn(&Sandbox, &Service))
         assert_eq!(record["actual_usd"], Value::Null, "{record}");
         assert_eq!(record["attempts"].as_array().map(Vec::len), Some(1));
     }
+    agree(&sandbox);
     // The bill says that one of them was not charged, so there is room for one more.
     let id = sent[0]["id"].as_str().unwrap();
     sandbox
