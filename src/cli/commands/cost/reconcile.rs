@@ -27,14 +27,12 @@ pub(crate) static SPEC: CommandSpec = CommandSpec {
     completes: Completes::Nothing,
     at_most: 0,
     summary: "compare the ledger with the balance at the provider",
-    doc: "Asks Moonshot's service for the balance of the account of MOONSHOT_API_KEY, keeps the reading in the ledger, and \
-compares what the balance fell by since the last reading with what the ledger knows of the runs with that key: what they \
-cost at least and at most. The key itself is never kept, only a fingerprint of it. The first reading has nothing to be \
-compared with.\n\n\
-The balance is that of the account. Everything else that uses this key or another key of the account lowers it too: other \
-programs, other machines, and runs of agents, whose key omk does not see. A balance that fell by more than `at most` is \
-therefore no proof that the ledger is wrong. One that fell by less than `at least` means that the account was topped up, \
-that the service bills later, or that a price of omk is too high.",
+    doc: "Asks Moonshot's service for the balance of the account of MOONSHOT_API_KEY and keeps the reading in the ledger. \
+What the balance fell by since the last reading is compared with the runs of that key: what they cost at least and at most. \
+Only a fingerprint of the key is kept. The first reading has nothing to be compared with.\n\n\
+Everything that uses a key of the account lowers its balance. That includes other programs, other machines and agents, \
+whose key omk does not see. So a balance that fell by more than `at most` does not prove the ledger wrong. One that fell by \
+less than `at least` was topped up, is billed later, or is billed at a lower price.",
     examples: &[
         (
             "omk cost reconcile",
