@@ -607,12 +607,12 @@ fn held(answer: &'static str) -> impl Fn(&Call) -> Act + Clone {
 
 fn cancelled_by_the_deadline(stage: &Stage) {
     // Long enough for an agent to start on a busy machine.
-    let [plain, json] = stage.both(&["--deadline", "9s", "Why?"], held("late"));
+    let [plain, json] = stage.both(&["--deadline", "15s", "Why?"], held("late"));
     plain
         .outcome
         .code(124)
         .stdout("")
-        .stderr_contains("9s ran out while waiting for the agent");
+        .stderr_contains("15s ran out while waiting for the agent");
     let result = bad(&json, 124, "deadline", None);
     json.outcome
         .check(result["cost"]["charged"] == "unknown", "charged");

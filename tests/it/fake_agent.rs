@@ -320,6 +320,25 @@ fn what_is_no_agent_is_told_apart() {
         .stderr_contains("is kimi-cli 1.51.0, which does not speak acp");
 }
 
+/// A wrapper may start another agent than it did when it was asked. The run that finds out asks that one.
+#[test]
+fn an_agent_that_has_become_another_is_asked_as_that_in_the_same_run() {
+    let sandbox = Sandbox::new("an_agent_that_has_become_another");
+    let agent = install(&sandbox, "wire_plain");
+    let path = agent.join("kimi");
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = lines.split_once('\n').unwrap();
+    let switch = "if [ -e new ]; then [ \"$1\" = --version ] && echo 2.1.0; exit 1; fi";
+    std::fs::write(&path, format!("{head}\n{switch}\n{rest}")).unwrap();
+    ask(&sandbox, &agent, "-q Why?").run().code(0);
+    sandbox.file("new", "");
+    // It is not kimi-cli any more, and what it is now does not start either.
+    ask(&sandbox, &agent, "Why?")
+        .run()
+        .code(69)
+        .stderr_contains("Kimi Code 2.1.0 over acp");
+}
+
 #[test]
 fn what_an_agent_is_is_found_out_once() {
     let sandbox = Sandbox::new("what_an_agent_is_is_found_out_once");

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use omk::llm::schema::Validator;
 
 /// No run of a test takes longer, on however busy a machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What is wrong with a document by the schema that `omk help --schema` prints for it; nothing for one that is not omk's.
 pub(crate) fn violations(document: &serde_json::Value) -> String {
