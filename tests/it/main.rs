@@ -38,6 +38,7 @@ mod ledger_loss;
 mod library;
 mod models;
 mod money;
+mod money_agents;
 mod plan;
 mod plan_agents;
 mod plan_ask;
