@@ -12,7 +12,7 @@ pub enum Biller {
     Loopback,
     /// A provider by its name at models.dev, and the currency that it bills in.
     Provider(&'static str, Currency),
-    /// Nobody that omk knows.
+    /// A host that omk does not know.
     Unknown,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! There is one price list, `models.json`, compiled in; every row says where its figures come from and how old they are.
 //! A price file, a models.dev snapshot or `--price` overrides rows of it. The catalog refuses to guess: a name is found
-//! exactly or not at all, an unknown price is no price, and a rate that a bill needs but nobody listed is billed at the
+//! exactly or not at all, an unknown price is no price, and a rate that a bill needs and that is not listed is billed at the
 //! full input rate and reported.
 
 pub mod host;
@@ -134,7 +134,7 @@ impl Price {
     /// The bill for these tokens, exact.
     ///
     /// Cached tokens without a listed rate are billed at the full input rate: a bill may be too high, and says so, but
-    /// never counts a token as free because nobody wrote down its price.
+    /// never counts a token as free because its price is not listed.
     pub fn cost(&self, counts: &TokenCounts) -> Bill {
         let tier = self.tier_for(counts.prompt());
         let rates = tier.map_or(&self.rates, |tier| &tier.rates);
@@ -315,9 +315,9 @@ pub struct Model {
     pub status: Status,
     /// The date its service ended or will end.
     pub ends: Option<Cow<'static, str>>,
-    /// The day or month for which the figures are known to hold; empty when nobody said.
+    /// The day or month for which the figures are known to hold; empty when unknown.
     pub as_of: Cow<'static, str>,
-    /// Where a reader finds the figures again; empty when nobody said.
+    /// Where a reader finds the figures again; empty when unknown.
     pub source: Cow<'static, str>,
     /// What else one should know, among it sources that disagree.
     pub note: Option<Cow<'static, str>>,
@@ -409,7 +409,7 @@ impl Model {
 /// Most runs ask for one model, so the rows are read when someone wants more than one of them.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    /// Empty as long as nobody wanted more than a builtin row.
+    /// Empty until more than one builtin row is needed.
     models: OnceCell<Vec<Model>>,
     /// Rows for one host each.
     hosted: Vec<(PriceRow, Origin)>,
@@ -493,7 +493,7 @@ impl Catalog {
         Cow::Owned(model)
     }
 
-    /// Whether the price of a row is only assumed to be what a host charges: nobody knows who bills there.
+    /// Whether the price of a row is only assumed to be what a host charges: who bills there is unknown.
     pub fn is_assumed(model: &Model, host: &str) -> bool {
         Biller::of(host) == Biller::Unknown && model.host.is_none() && !model.has_own_price()
     }

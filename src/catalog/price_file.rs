@@ -1,6 +1,6 @@
 //! A user's own price list, and `--price`.
 //!
-//! Negotiated rates, resellers and models newer than this program all need prices that nobody compiled in. The file is
+//! Negotiated rates, resellers and models newer than this program all need prices that are not compiled in. The file is
 //! JSON: `{"schema": "omk.prices/1", "models": [...]}` or the bare array. It is checked as a whole before any of it is in
 //! force, because half a price list makes wrong bills: an unknown field, a price with a currency sign, or the same model
 //! twice is an error that names the file, the row (counted from 1), and the field. A row with a `host` holds for requests

@@ -22,7 +22,7 @@
 //!
 //! Runs that began in the period, in UTC, by the run's own beginning. A run whose owner was killed counts with its worst
 //! case until it is recovered, and one that was recovered as unknown for good. Runs paid for by a subscription do not
-//! count: their amounts are not billed. Runs without a known amount or bound cannot count; how many there are is told. A
+//! count: their amounts are not billed. Runs without a known amount or bound cannot count; their number is reported. A
 //! run that has no bound itself is refused: no budget could hold it.
 
 use std::fmt;
@@ -422,7 +422,7 @@ pub enum Refusal {
     },
     /// Others asked at the same moment and did not come to an end in [`PATIENCE`].
     Contended(Budget),
-    /// The ledger failed, so nobody can know.
+    /// The ledger failed, so it is not known.
     Ledger(SinkError),
 }
 
@@ -596,7 +596,7 @@ fn ask<S: CostSink, T: Timer>(
         let next = match (run.reservation, first_in_the_way) {
             (Reservation::Asked, None) => Reservation::Granted,
             _ if is_behind => Reservation::Waiting,
-            // Who waited must ask, and then look again: what was seen while waiting binds nobody.
+            // Who waited must ask, and then look again: what was seen while waiting may have changed.
             _ => Reservation::Asked,
         };
         if next != run.reservation {

@@ -19,7 +19,7 @@ use crate::cost::record::UsageSource;
 pub struct Line {
     /// `input`, `cache read`, `cache write` or `output`.
     pub what: &'static str,
-    /// How many; `None` when nobody told.
+    /// How many; `None` where it was not reported.
     pub tokens: Option<u64>,
     /// The rate; `None` without a price.
     pub rate: Option<Rate>,
@@ -109,15 +109,14 @@ fn about_usage(run: &SessionCost, notes: &mut Vec<String>) {
     let Some(usage) = run.usage else {
         notes.push(match run.charged {
             Charge::No => "nothing was used: the run ended before the model was asked".to_string(),
-            _ => {
-                "what it used is not known: neither the protocol nor a session log told".to_string()
-            }
+            _ => "what it used is not known: neither the peer nor a session log reported it"
+                .to_string(),
         });
         return;
     };
     notes.push(
         match usage.source {
-            UsageSource::Provider => "usage: as the service or agent told on the protocol",
+            UsageSource::Provider => "usage: as the service or agent reported it",
             UsageSource::SessionLog => "usage: from the agent's session log",
             UsageSource::Estimate => "usage: counted by omk, so it may differ from the bill",
         }
@@ -129,7 +128,7 @@ fn about_usage(run: &SessionCost, notes: &mut Vec<String>) {
         .collect();
     if !missing.is_empty() {
         notes.push(format!(
-            "not told: tokens of the {}",
+            "not reported: tokens of the {}",
             missing.join(" and the ")
         ));
     }
@@ -192,11 +191,11 @@ fn about_amount(run: &SessionCost, sum: Option<Usd>, notes: &mut Vec<String>) {
     };
     match run.status {
         SessionStatus::Open if run.reservation != Reservation::Granted => {
-            notes.push("it is open and asks for room in a budget; nothing was sent".to_string());
+            notes.push("it is open and waits for a budget; nothing was sent".to_string());
         }
         SessionStatus::Open => notes.push(format!("it is open: {bound}")),
         SessionStatus::Unknown => notes.push(format!(
-            "it was killed, or its peer did not tell all: {bound}"
+            "it was killed, or its peer did not report all of it: {bound}"
         )),
         SessionStatus::Settled | SessionStatus::Failed | SessionStatus::Interrupted => {
             if run.actual_usd.is_none() && run.charged != Charge::No {
@@ -293,7 +292,7 @@ mod tests {
         assert_eq!(
             explanation.notes,
             [
-                "usage: as the service or agent told on the protocol",
+                "usage: as the service or agent reported it",
                 "rates: m, builtin, as of 2026-11-01, source: the list",
             ]
         );
@@ -330,9 +329,9 @@ mod tests {
         assert_eq!(
             explanation.notes[1..],
             [
-                "not told: tokens of the output",
+                "not reported: tokens of the output",
                 "no price of m was known",
-                "it was killed, or its peer did not tell all: at most 2",
+                "it was killed, or its peer did not report all of it: at most 2",
             ]
         );
         let mut silent = run(None, None);

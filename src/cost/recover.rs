@@ -49,7 +49,7 @@ pub enum Recovery {
 }
 
 /// Decides for one record. `owner` is [`crate::cost::record::Owner::is_alive`]'s answer; a person who knows better passes
-/// `Some(false)`. `account` is asked only when it matters; `now` is RFC 3339 in UTC, the end of a run whose end nobody saw.
+/// `Some(false)`. `account` is asked only when it matters; `now` is RFC 3339 in UTC, the end of a run whose end is not recorded.
 pub fn recover(
     run: &SessionCost,
     owner: Option<bool>,
@@ -67,7 +67,7 @@ pub fn recover(
     let mut after = run.clone();
     after.ended_at = Some(now.to_string());
     if run.reservation != Reservation::Granted {
-        // It was killed while it asked for room in a budget, which comes before sending.
+        // It was killed while it asked for a budget, which comes before sending.
         after.status = SessionStatus::Failed;
         after.charged = Charge::No;
         return Recovery::Becomes(Box::new(after));

@@ -84,7 +84,7 @@ impl Money {
 /// Some runs added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
-    /// Runs billed per token, and those of which nobody knows how they are billed.
+    /// Runs billed per token, and those whose billing is unknown.
     pub metered: Money,
     /// Runs paid for by a subscription, at list price.
     pub plan: Money,
@@ -93,9 +93,9 @@ pub struct Sums {
     pub cny: Money,
     /// Runs that are open.
     pub open: u64,
-    /// Runs of which nobody knows what they used.
+    /// Runs whose usage is unknown.
     pub unknown: u64,
-    /// Prompt tokens read afresh, as far as told.
+    /// Prompt tokens read afresh, as far as reported.
     pub input: u64,
     /// Prompt tokens out of the cache.
     pub cache_read: u64,
@@ -151,7 +151,7 @@ impl Sums {
 }
 
 impl Sums {
-    /// What budgets must hold for these runs; `None` when some may have cost something that nobody can bound.
+    /// What budgets must hold for these runs; `None` when some may have cost something that nothing bounds.
     pub fn bound(&self) -> Option<Usd> {
         (self.metered.unpriced == 0).then(|| self.metered.usd + self.metered.at_most)
     }

@@ -187,7 +187,7 @@ impl Entry {
 /// let model = catalog.find("kimi-k3").ok_or("no such model")?;
 /// let mut account = Account::new(model.vocabulary, model.price.clone());
 /// account.begin_call(Some(CallBound { input: 1_000, output: 500 }));
-/// // The connection drops: nobody knows what is billed, but not more than the request allowed.
+/// // The connection drops: what is billed is unknown, but not more than the request allowed.
 /// account.end("network", Charge::Unknown);
 /// assert_eq!(account.known(), Some(Usd::ZERO));
 /// assert_eq!(account.at_most(), Some(Usd::parse("0.0105")?));

@@ -740,7 +740,7 @@ impl<S: CostSink> Observer for Watch<'_, S> {
                 self.run.journal.account_mut().report(*usage);
                 self.run.journal.update();
                 if is_agent && let Some(detail) = self.over() {
-                    // The observer behind is told first: what was used was used.
+                    // The observer hears of it first: what was used was used.
                     let _ = self.observer.on_event(event);
                     return ControlFlow::Break(Stop::Budget(detail));
                 }

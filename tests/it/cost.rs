@@ -206,7 +206,7 @@ kimi-k3       3    200      20  $0.255   20.3%  <= $0.50
 house         1    100      10   -        0.0%               1 run
 k3            1    100      10  $0        0.0%                      1 run
 total         6    500      50  $1.255  100.0%  <= $0.50     1 run  1 run
-in doubt: 1 run open (1), killed or not told (0), at most $0.50 together; not in usd
+in doubt: 1 run open (1), killed or not reported (0), at most $0.50 together; not in usd
 unpriced: 1 run with neither amount nor bound; not in usd
 plan: 1 run that a subscription paid for, $0 at list price; not in usd; 1 of them without a list price
 ",

@@ -8,7 +8,7 @@ use omk::catalog::money::Usd;
 use serde_json::Value;
 
 use crate::agents::{Agent, Cli, Code, Stage, case, cases, processes};
-use crate::money::agree;
+use crate::money::{agree, run_without_reader};
 use crate::result::ledger;
 use crate::sandbox::{Run, Sandbox};
 use crate::service::{Act, Answer, End, Service, Told};
@@ -128,16 +128,7 @@ fn turn_onto_a_full_disk(stage: &Stage) {
 fn turn_whose_reader_left(stage: &Stage) {
     let act = || Act::Hold(Answer::text(["some", " words"]).told(Told::Nowhere));
     two_of_twelve(stage, act, |run, service, _| {
-        let calls = service.calls().len();
-        let (reader, writer) = std::io::pipe().unwrap();
-        std::thread::scope(|scope| {
-            let running = scope.spawn(|| run.stdout_to(Stdio::from(writer)).run());
-            while service.calls().len() == calls && !running.is_finished() {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
-            drop(reader);
-            service.release();
-        });
+        run_without_reader(run, service)
     });
 }
 

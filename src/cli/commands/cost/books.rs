@@ -84,7 +84,7 @@ fn sub_agents(
     Ok(())
 }
 
-/// What calls used, as far as they told; `None` when none did.
+/// What calls used, as far as they reported it; `None` when none did.
 pub(super) fn used<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Option<Usage> {
     let (mut sum, mut unreported) = (None::<CallUsage>, 0_u32);
     for call in calls {
@@ -163,7 +163,7 @@ pub(super) fn covers(usage: &Usage, known: Option<&Usage>) -> bool {
         ]
         .map(|n| n.unwrap_or(0))
     };
-    // Prompt and answer: how much of a prompt came from the cache is told differently here and there.
+    // Prompt and answer: how much of a prompt came from the cache is counted differently here and there.
     let sums = |[input, read, write, output]: [u64; 4]| {
         (input.saturating_add(read).saturating_add(write), output)
     };

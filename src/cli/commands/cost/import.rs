@@ -331,7 +331,7 @@ fn own(
         return Ok(own);
     }
     let notes = ledger.report_records(Period::default(), &mut |run, whole| {
-        // A service keeps no session, and what was imported is nobody's own.
+        // A service keeps no session, and what was imported is no run of omk.
         if run.session_type == SessionType::Import || run.transport == Some(Transport::Http) {
             return ControlFlow::Continue(());
         }
@@ -487,7 +487,7 @@ impl Import<'_> {
                 SessionStatus::Unknown
             };
             if run.actual_usd.is_none() && !is_told {
-                // What is told of it is the least that it cost.
+                // What was reported of it is the least that it cost.
                 let told = calls.iter().copied().filter(|call| call.usage.is_some());
                 run.actual_usd =
                     books::cost(told, |_| row?.price.clone()).filter(|usd| !usd.is_zero());

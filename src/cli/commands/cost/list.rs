@@ -86,7 +86,7 @@ static LIMIT: Flag = Flag {
     ..Flag::BLANK
 };
 
-/// So many are listed where nobody says otherwise.
+/// So many are listed by default.
 const DEFAULT_LIMIT: u64 = 20;
 
 /// A run of the list, as its JSON shows it.

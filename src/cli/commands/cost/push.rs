@@ -4,7 +4,7 @@
 //! of run names for each month. A push that is killed between the answer and the mark sends at most one request's runs
 //! again, and as the same spans. The ledger is read as it is sent: in memory are the runs of one request and the names of
 //! those of one month. A collector that is busy is waited for as OTLP asks: only 429, 502, 503 and 504 are tried
-//! again, after `Retry-After` or growing waits; spans that it rejects are told and never sent again.
+//! again, after `Retry-After` or growing waits; spans that it rejects are reported and never sent again.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

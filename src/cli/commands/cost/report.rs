@@ -298,7 +298,7 @@ fn remarks(total: &Sums, env: &mut Env) -> Result<(), Failure> {
     } = total.metered;
     if in_doubt > 0 {
         lines.push(format!(
-            "in doubt: {} open ({}), killed or not told ({}), at most {at_most} together; not in usd",
+            "in doubt: {} open ({}), killed or not reported ({}), at most {at_most} together; not in usd",
             counted(in_doubt, "run"),
             total.open,
             in_doubt.saturating_sub(total.open),
