@@ -566,7 +566,10 @@ fn signals_during_a_tool(stage: &Stage) {
         assert_eq!(result["error"]["kind"], "interrupted", "{out}");
         // What stands before a tool call is not the beginning of an answer.
         assert!(result["text"].is_null(), "{out}");
-        assert_eq!(result["cost"]["charged"], "yes", "{out}");
+        // kimi-cli reports the call's usage after its tools, if it still comes to that.
+        let cost = &result["cost"];
+        assert_ne!(cost["charged"], "no", "{out}");
+        assert!(cost["at_most_usd"].is_number(), "{out}");
         let run = &ledger(&sandbox.path("work"))[0];
         assert!(run["ended_at"].is_string(), "{run}");
         assert_eq!(run["exit"], code, "{run}");

@@ -204,7 +204,7 @@ fn plan_beyond_the_budget(stage: &Stage) {
 fn plan_deadline(stage: &Stage) {
     // Long enough for an agent to start on a busy machine.
     let held = |_: &Call| Act::Hold(Answer::text([GOOD]));
-    let seen = plan(stage, "--deadline 9s --json", held);
+    let seen = plan(stage, "--deadline 15s --json", held);
     let document = seen.outcome.code(124).json();
     seen.outcome
         .check(document["error"]["kind"] == "deadline", "the kind");
