@@ -23,6 +23,7 @@
 //! ```
 
 pub mod account;
+pub mod conversation;
 pub mod fleet;
 mod journal;
 pub(crate) mod limits;

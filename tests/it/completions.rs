@@ -32,6 +32,7 @@ const CASES: &[(&str, &[&str])] = &[
             "templates",
             "completions",
             "batch",
+            "sessions",
             "help",
         ],
     ),

@@ -48,6 +48,8 @@ mod result;
 mod sandbox;
 mod server;
 mod service;
+#[cfg(unix)]
+mod sessions;
 mod signals;
 mod sources;
 mod stores;

@@ -48,10 +48,10 @@ use crate::transport::sandbox::Mode;
 
 pub(crate) use crate::cli::ask::client::destination;
 use crate::cli::ask::failure::failure;
-pub(crate) use crate::cli::ask::report::ResultReport;
+pub(crate) use crate::cli::ask::report::{ResultReport, TurnReport};
 
 /// The model of a service when neither a flag nor a variable nor the config file names one.
-const DEFAULT_MODEL: &str = "kimi-k3";
+pub(crate) const DEFAULT_MODEL: &str = "kimi-k3";
 /// Runs of others that one run delivers to the fleet when it is over.
 const DELIVERED_AT_ONCE: usize = 16;
 
@@ -124,14 +124,13 @@ impl AskArgs {
                 ("--kimi", given.contains(&"kimi")),
                 ("--allow", !ask.allow.is_empty()),
                 ("--sandbox", ask.sandbox.is_some()),
-                ("--session", ask.conversation.is_some()),
                 ("--max-steps", ask.max_steps.is_some()),
                 ("--add-dir", !ask.add_dir.is_empty()),
                 ("--ask", ask.asks),
             ] {
                 if is_given {
                     return Err(UsageError::conflict(flag, "--transport http")
-                        .hint("a service has no tools and keeps no conversation; agents do"));
+                        .hint("a service has no tools; agents do"));
                 }
             }
         } else if let Some(agents) = transport
@@ -219,9 +218,6 @@ impl Asker {
             }
             if args.sandbox.is_some() {
                 return Err(not_over_http("--sandbox", "it runs nothing here"));
-            }
-            if args.conversation.is_some() {
-                return Err(not_over_http("--session", "it keeps no conversation"));
             }
             if args.max_steps.is_some() {
                 return Err(not_over_http("--max-steps", "it answers in one"));

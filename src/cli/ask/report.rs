@@ -36,6 +36,9 @@ pub(crate) struct ResultReport<'a> {
     transport: Option<&'a str>,
     peer: Option<&'a str>,
     session_id: Option<&'a str>,
+    /// Of a turn of a conversation that omk keeps: what it sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<&'a TurnReport>,
     request_ids: &'a [String],
     finish_reason: Option<&'a str>,
     /// Whether the whole answer is there; null where the peer does not say why it ended.
@@ -133,6 +136,42 @@ struct TimingReport {
     total_ms: u64,
 }
 
+/// What the turn sent and cost, for the result as JSON.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TurnReport {
+    pub(crate) name: String,
+    /// The number of the turn, from 1.
+    pub(crate) turn: usize,
+    /// Tokens of the earlier turns, counted by omk.
+    pub(crate) history_tokens: u64,
+    /// Tokens of the whole prompt; null where the service did not report them.
+    pub(crate) input_tokens: Option<u64>,
+    /// Of these, those from the service's cache.
+    pub(crate) cached_tokens: Option<u64>,
+    pub(crate) usd: Option<Usd>,
+}
+
+impl TurnReport {
+    /// For people.
+    pub(crate) fn line(&self) -> String {
+        let sent = match (self.input_tokens, self.cached_tokens) {
+            (Some(input), Some(cached)) => {
+                let share = u128::from(cached) * 100 / u128::from(input.max(1));
+                format!("{input} tokens sent, {cached} of them ({share} %) from the cache")
+            }
+            (Some(input), None) => format!("{input} tokens sent"),
+            (None, _) => "the service did not report what was sent".to_string(),
+        };
+        let cost = self
+            .usd
+            .map_or("cost unknown".to_string(), |usd| usd.to_string());
+        format!(
+            "session {}, turn {}: {} tokens of history; {sent}; {cost}",
+            self.name, self.turn, self.history_tokens
+        )
+    }
+}
+
 impl<'a> CostReport<'a> {
     /// That of a run.
     pub(crate) fn of(run: &'a Run) -> CostReport<'a> {
@@ -186,6 +225,7 @@ impl<'a> ResultReport<'a> {
             transport: record.transport.map(Transport::name),
             peer: Some(&record.peer),
             session_id: record.session_id.as_deref(),
+            turn: None,
             request_ids: &run.progress().request_ids,
             finish_reason: response.and_then(|response| {
                 Some(match response.finish_reason.as_ref()? {
@@ -228,6 +268,11 @@ impl<'a> ResultReport<'a> {
 }
 
 impl<'a> ResultReport<'a> {
+    /// As that of a turn of a conversation that omk keeps.
+    pub(crate) fn of_turn(self, turn: Option<&'a TurnReport>) -> ResultReport<'a> {
+        ResultReport { turn, ..self }
+    }
+
     /// As the result of this prompt of a batch.
     pub(crate) fn of_prompt(self, id: &'a str) -> ResultReport<'a> {
         ResultReport {

@@ -10,6 +10,7 @@ mod help;
 mod models;
 pub(crate) mod plan;
 mod prompt;
+pub(crate) mod sessions;
 mod templates;
 
 use crate::cli::config;
@@ -31,6 +32,9 @@ pub(crate) static TABLE: Table = Table {
         &prompt::SPEC,
         #[cfg(unix)]
         &batch::SPEC,
+        &sessions::LIST,
+        &sessions::SHOW,
+        &sessions::REMOVE,
         &plan::make::SPEC,
         &plan::check::SPEC,
         &plan::show::SPEC,
@@ -60,11 +64,18 @@ pub(crate) static TABLE: Table = Table {
         &completions::SPEC,
         &help::SPEC,
     ],
-    groups: &[CommandGroup {
-        name: "cost",
-        summary: "the ledger: what runs cost, budgets, settlement",
-        default: &cost::report::SPEC,
-    }],
+    groups: &[
+        CommandGroup {
+            name: "cost",
+            summary: "the ledger: what runs cost, budgets, settlement",
+            default: &cost::report::SPEC,
+        },
+        CommandGroup {
+            name: "sessions",
+            summary: "conversations with services that omk keeps",
+            default: &sessions::LIST,
+        },
+    ],
     pages: page::NAMES,
 };
 

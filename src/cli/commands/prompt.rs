@@ -5,6 +5,7 @@
 
 pub(in crate::cli::commands) mod args;
 mod code;
+mod conversation;
 mod dry_run;
 
 use std::io;
@@ -16,6 +17,7 @@ use crate::cli::ask::screen::{Prints, Screen, Show, Shown};
 use crate::cli::ask::terminal::Terminal;
 use crate::cli::ask::{Asker, ResultReport, status_of};
 use crate::cli::commands::prompt::args::PromptArgs;
+use crate::cli::commands::prompt::conversation::Kept;
 use crate::cli::commands::watch_signals;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -42,7 +44,7 @@ const LARGEST_IMAGE: u64 = 100 * 1024 * 1024;
 const LARGEST_SCHEMA: u64 = 4 * 1024 * 1024;
 
 /// Runs the command.
-pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
+pub(crate) fn run(mut args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
     watch_signals()?;
     let schema = match &args.schema {
         Some(source) => Some(read_schema(source, env)?),
@@ -56,7 +58,8 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
                 .warning(format!("--schema: not checked by omk: {list}"));
         }
     }
-    let request = question(&args, schema.as_ref().map(|(schema, _)| schema), env)?;
+    let mut request = question(&args, schema.as_ref().map(|(schema, _)| schema), env)?;
+    let kept = conversation::open(&mut args, &mut request, env)?;
     args.ask.deadline.check("putting the question together")?;
     if args.dry_run {
         return dry_run::run(&args.ask, args.show == Show::Json, &request, env);
@@ -124,7 +127,8 @@ pub(crate) fn run(args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> {
         invalid = Some("there is no code block in the answer".to_string());
     }
     let shown = screen.finish();
-    conclude(&args, asker, answered, value, invalid, shown, env)
+    let kept = kept.map(|kept| (kept, request.system.as_deref()));
+    conclude(&args, asker, answered, value, invalid, shown, kept, env)
 }
 
 /// The screen that this run is watched on.
@@ -165,6 +169,7 @@ fn conclude(
     Shown {
         text: shown, gone, ..
     }: Shown,
+    kept: Option<(Kept, Option<&str>)>,
     env: &mut Env,
 ) -> Result<Exit, Failure> {
     let mut failure = match (&answered, &invalid) {
@@ -210,6 +215,19 @@ fn conclude(
     if let (Ok(response), Some(path)) = (&answered, &args.last_message) {
         store(path, response.text.as_bytes())?;
     }
+    let mut turn = None;
+    if let (Some((kept, system)), Ok(response)) = (kept, &answered) {
+        match kept.keep(response, &asker, system, env) {
+            Ok(report) => turn = Some(report),
+            Err(lost) => {
+                env.output.failure(&lost);
+                if exit == Exit::Done {
+                    exit = lost.exit;
+                    failure = Some(lost);
+                }
+            }
+        }
+    }
     match args.show {
         Show::Text => {
             if let Ok(response) = &answered {
@@ -223,6 +241,10 @@ fn conclude(
                 )?;
                 explain(exit, response, env);
             }
+            if let Some(turn) = &turn {
+                env.output.flush()?;
+                env.output.note(&turn.line());
+            }
         }
         Show::Json | Show::Stream => {
             let answer = answered
@@ -232,7 +254,8 @@ fn conclude(
             let warnings = env.output.warnings().to_vec();
             let run = asker.so_far();
             let report =
-                ResultReport::new(&args.ask, run, exit, answer, &warnings, failure.as_ref());
+                ResultReport::new(&args.ask, run, exit, answer, &warnings, failure.as_ref())
+                    .of_turn(turn.as_ref());
             env.output.json(&report)?;
         }
     }

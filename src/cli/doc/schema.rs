@@ -48,6 +48,7 @@ pub(crate) const NAMES: &[&str] = &[
     "request",
     "result",
     "session-estimate",
+    "sessions",
     "templates",
 ];
 

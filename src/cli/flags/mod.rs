@@ -266,6 +266,7 @@ pub(crate) struct LowAsk {
     pub(crate) temperature: Option<f64>,
     pub(crate) max_output_tokens: Option<u64>,
     pub(crate) conversation: Option<String>,
+    pub(crate) resume: bool,
     pub(crate) schema: Option<value::SchemaSource>,
     /// As it was named.
     pub(crate) template: Option<OsString>,

@@ -133,6 +133,7 @@ is meant for it.",
                 &shared::MAX_STEPS,
                 &shared::MAX_REPEATS,
                 &SESSION,
+                &CONTINUE,
             ],
         },
         FlagGroup {
@@ -262,8 +263,18 @@ static SESSION: Flag = Flag {
         low.ask.conversation = Some(value::session_name(v)?);
         Ok(())
     }),
-    doc: "Conversation to go on with, or to begin. An agent keeps it by this name for the directory it is begun in; \
-letters, digits, `.`, `_` and `-`. A service keeps none, so over HTTP this is an error. By default each run begins a new one.",
+    doc: "Conversation to go on with, or to begin. A name of letters, digits, `.`, `_` and `-`. An agent keeps it by this name for the \
+directory it is begun in. A service keeps none, so over HTTP omk does, for this user alone: each turn sends the earlier ones again, a note \
+on standard error says what was sent and what the service's cache covered, and `omk sessions` lists, shows and removes them; the \
+model and the instructions are those of the turn before unless others are given. By default each run begins a new one.",
+    ..Flag::BLANK
+};
+
+static CONTINUE: Flag = Flag {
+    long: "continue",
+    short: Some('c'),
+    takes: Takes::Nothing(|low| low.ask.resume = true),
+    doc: "Continue the newest conversation with a service. {--session} names another; `omk sessions list` shows them.",
     ..Flag::BLANK
 };
 
@@ -385,6 +396,8 @@ pub(crate) struct PromptArgs {
     pub(super) shows: Shows,
     /// A person is asked about tools that no rule allows.
     pub(super) asks: bool,
+    /// A turn of the newest conversation.
+    pub(super) resume: bool,
 }
 
 impl PromptArgs {
@@ -449,6 +462,9 @@ impl PromptArgs {
             return Err(UsageError::conflict("--dry-run", "--stream-json")
                 .hint("--json prints one document"));
         }
+        if low.ask.resume && ask.conversation.is_some() {
+            return Err(UsageError::conflict("--continue", "--session"));
+        }
         let structured = low.json || low.ask.stream_json;
         if low.ask.extract && (structured || low.ask.schema.is_some()) {
             let other = match (low.ask.stream_json, low.json) {
@@ -491,6 +507,7 @@ impl PromptArgs {
                 verbose: low.ask.verbose,
             },
             asks: low.ask.asks,
+            resume: low.ask.resume,
         })
     }
 }
