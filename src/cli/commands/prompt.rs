@@ -128,7 +128,7 @@ pub(crate) fn run(mut args: PromptArgs, env: &mut Env) -> Result<Exit, Failure> 
     }
     let shown = screen.finish();
     let kept = kept.map(|kept| (kept, request.system.as_deref()));
-    conclude(&args, asker, answered, value, invalid, shown, kept, env)
+    conclude(&args, asker, answered, (value, invalid), shown, kept, env)
 }
 
 /// The screen that this run is watched on.
@@ -164,8 +164,7 @@ fn conclude(
     args: &PromptArgs,
     mut asker: Asker,
     answered: Result<LlmResponse, LlmError>,
-    value: Option<Value>,
-    invalid: Option<String>,
+    (value, invalid): (Option<Value>, Option<String>),
     Shown {
         text: shown, gone, ..
     }: Shown,
