@@ -39,7 +39,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("omk plan ", &["check", "show", "diff"]),
     ("omk plan check --st", &["--strict"]),
     ("omk plan check a-f", &["a-file"]),
-    ("omk cost re", &["report", "recover", "repair"]),
+    ("omk cost re", &["report", "reconcile", "recover", "repair"]),
     ("omk cost report --b", &["--by"]),
     ("omk cost export --format op", &["openmetrics"]),
     ("omk estimate --mo", &["--model"]),

@@ -196,6 +196,13 @@ fn conclude(
     if let Some(gone) = gone {
         return Err(gone);
     }
+    // First the end of the answer, which a warning would otherwise follow on the same line of a terminal. One that is not
+    // valid comes after what says so.
+    let is_first = args.show == Show::Text && invalid.is_none();
+    if let (true, Ok(response)) = (is_first, &answered) {
+        print_answer(args, response, value.as_ref(), None, &shown, env)?;
+        env.output.flush()?;
+    }
     for warning in asker.warnings(answered.is_ok()) {
         env.output.warning(warning);
     }
@@ -230,14 +237,10 @@ fn conclude(
     match args.show {
         Show::Text => {
             if let Ok(response) = &answered {
-                print_answer(
-                    args,
-                    response,
-                    value.as_ref(),
-                    invalid.as_deref(),
-                    &shown,
-                    env,
-                )?;
+                if invalid.is_some() {
+                    let value = value.as_ref();
+                    print_answer(args, response, value, invalid.as_deref(), &shown, env)?;
+                }
                 explain(exit, response, env);
             }
             if let Some(turn) = &turn {
