@@ -6,14 +6,21 @@
 //! providers, no Moonshot, a negative or absurd price), since it would replace one that works. Of the makers' own providers
 //! it keeps everything; of resellers that omk knows the host of, the Kimi models, each with its host.
 
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 use std::time::SystemTime;
 
+use serde::Deserializer;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::Visitor;
 use serde_json::Map;
 use serde_json::Value;
+use serde_json::error::Category;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::catalog::host;
 use crate::catalog::money::AmountError;
@@ -55,6 +62,9 @@ const OWN: [&str; 12] = [
     "alibaba",
 ];
 
+/// The largest text of one provider: what is read takes many times as much memory.
+const MAX_PROVIDER: usize = 1024 * 1024;
+
 /// Why a document was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelsDevError(String);
@@ -78,6 +88,42 @@ pub struct Conversion {
     pub unpriced: usize,
 }
 
+/// The texts of the makers' own providers and of resellers with a known host. Nothing is kept of the others, which may be many.
+fn providers(bytes: &[u8]) -> Result<BTreeMap<String, &RawValue>, ModelsDevError> {
+    struct Providers;
+
+    impl<'de> Visitor<'de> for Providers {
+        type Value = BTreeMap<String, &'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of providers")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = BTreeMap::new();
+            while let Some(name) = map.next_key::<String>()? {
+                if FIRST_PARTY.contains(&&*name) || host::of_provider(&name).is_some() {
+                    found.insert(name, map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(found)
+        }
+    }
+
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let found = reader
+        .deserialize_map(Providers)
+        .and_then(|found| reader.end().map(|()| found));
+    found.map_err(|error| {
+        ModelsDevError(match error.classify() {
+            Category::Data => "expected an object of providers".to_string(),
+            _ => format!("not JSON: {error}"),
+        })
+    })
+}
+
 /// Converts the bytes of `api.json`, fetched from `url` at `fetched_at`.
 ///
 /// Models of all-zero cost get no price, because zero there means "not metered". A price finer than a millionth of a
@@ -91,23 +137,23 @@ pub fn convert(
     url: &str,
     fetched_at: SystemTime,
 ) -> Result<Conversion, ModelsDevError> {
-    let document: Value =
-        serde_json::from_slice(bytes).map_err(|e| ModelsDevError(format!("not JSON: {e}")))?;
-    let Value::Object(providers) = &document else {
-        return Err(ModelsDevError(
-            "expected an object of providers".to_string(),
-        ));
-    };
+    let providers = providers(bytes)?;
     let mut rows = Vec::new();
     let mut seen = HashSet::new();
     for provider in FIRST_PARTY {
-        let models = match providers.get(provider).map(|p| p.get("models")) {
-            Some(Some(Value::Object(models))) => models,
-            Some(_) => return Err(ModelsDevError(format!("{provider}: no models"))),
-            None if provider == "moonshotai" => {
+        let Some(found) = providers.get(provider) else {
+            if provider == "moonshotai" {
                 return Err(ModelsDevError(format!("{provider}: missing")));
             }
-            None => continue,
+            continue;
+        };
+        if found.get().len() > MAX_PROVIDER {
+            return Err(ModelsDevError(format!("{provider}: larger than 1 MiB")));
+        }
+        let found: Value = serde_json::from_str(found.get())
+            .map_err(|e| ModelsDevError(format!("not JSON: {e}")))?;
+        let Some(Value::Object(models)) = found.get("models") else {
+            return Err(ModelsDevError(format!("{provider}: no models")));
         };
         for (id, model) in models {
             // Not our business which names others allow; a row we could not read back is left out.
@@ -121,8 +167,14 @@ pub fn convert(
             }
         }
     }
-    for (provider, listed) in providers {
+    for (provider, listed) in &providers {
         let Some(host) = host::of_provider(provider).filter(|_| !OWN.contains(&&**provider)) else {
+            continue;
+        };
+        if listed.get().len() > MAX_PROVIDER {
+            continue;
+        }
+        let Ok(listed) = serde_json::from_str::<Value>(listed.get()) else {
             continue;
         };
         let models = listed.get("models").and_then(Value::as_object);

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -126,6 +126,34 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(bytes)
+}
+
+/// Reads the whole config file, the settings of other commands included. Gives its path, or nothing if there is none.
+///
+/// # Errors
+///
+/// As [`fill`].
+pub(crate) fn check(table: &Table, env: &Env) -> Result<Option<PathBuf>, Failure> {
+    let Some((path, named)) = path(env) else {
+        return Ok(None);
+    };
+    let bytes = match read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => return Ok(None),
+        Err(error) => return Err(wrong(format!("cannot read {}: {error}", escape_os(path)))),
+    };
+    let shown = escape_os(&path);
+    let settings: Map<String, Value> = serde_json::from_slice(&bytes)
+        .map_err(|error| wrong(format!("{shown} is no JSON object: {error}")))?;
+    for (key, value) in &settings {
+        let known = table.configurable();
+        let Some(flag) = known.iter().find(|flag| flag.long == key) else {
+            return Err(wrong(format!("{shown} has an unknown key `{key}`")));
+        };
+        set_from_json(flag, &mut LowArgs::default(), value, &path)
+            .map_err(|error| wrong(format!("{shown}: `{key}`: {error}")))?;
+    }
+    Ok(Some(path))
 }
 
 /// Takes over what the file says, but for the flags that are `settled`.

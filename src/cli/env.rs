@@ -127,7 +127,7 @@ impl Env {
             variable: Box::new(variable),
             stdin: Stdin::Process,
             output: Output::new(Box::new(io::stdout().lock()), Box::new(stderr), colour)
-                .of_process(),
+                .of_process(io::stdout().is_terminal()),
             started,
             clock: Clock::System,
             deadline: Deadline::new(started, None),

@@ -19,7 +19,7 @@ use crate::transport::http::{Http, HttpConfig, HttpResponse, Proxies, TransportE
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest answer: far above any list of models, and below what would trouble a small machine.
-const LARGEST: u64 = 64 * 1024 * 1024;
+const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// A client for what is left of the deadline, or for [`TIMEOUT`] without one.
 ///
@@ -67,6 +67,8 @@ pub(crate) fn check_encrypted(url: &str) -> Result<(), Failure> {
         return Ok(());
     };
     let authority = rest.split('/').next().unwrap_or(rest);
+    // What stands before an `@` is a user and a password.
+    let authority = authority.rsplit('@').next().unwrap_or(authority);
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => authority.split(':').next().unwrap_or(authority),
@@ -268,6 +270,8 @@ mod tests {
             ("http://localhost.example.com/v1", false),
             ("http://127.0.0.1.example.com/v1", false),
             ("http://[fe80::1]/v1", false),
+            ("http://localhost:x@example.com/v1", false),
+            ("http://user:x@localhost/v1", true),
         ] {
             assert_eq!(check_encrypted(url).is_ok(), allowed, "{url}");
         }

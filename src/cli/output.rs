@@ -4,15 +4,16 @@
 //! `cli::main` at the end. A reader that goes away ends the run quietly; any other write error is exit 74, because a result
 //! that was cut silently is worse than none. A write error on standard error is ignored: there is nowhere left to report it. Control
 //! characters in messages are escaped, because file names and values come from outside and a terminal obeys them; results
-//! are printed byte for byte.
+//! are printed byte for byte into files and pipes, and without control sequences on a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
 use crate::cli::exit::{ErrorReport, Exit, Failure};
-use crate::runtime::text::escape;
+use crate::runtime::text::{escape, neutralize, neutralize_json};
 
 /// What every JSON document has. Fields are only ever added.
 #[derive(Serialize)]
@@ -33,6 +34,8 @@ pub(crate) struct Output {
     /// Has anything been printed on standard output?
     printed: bool,
     colour: bool,
+    /// Standard output is a terminal, which would obey what stands in a result.
+    terminal: bool,
     quiet: bool,
     warnings: Vec<String>,
     /// Failures to say when the result is out.
@@ -51,6 +54,7 @@ impl Output {
             stderr,
             printed: false,
             colour,
+            terminal: false,
             quiet: false,
             warnings: Vec::new(),
             later: Vec::new(),
@@ -60,9 +64,10 @@ impl Output {
     }
 
     /// The same output, where `stdout` is that of the process.
-    pub(crate) fn of_process(self) -> Output {
+    pub(crate) fn of_process(self, is_terminal: bool) -> Output {
         Output {
             is_process: true,
+            terminal: is_terminal,
             ..self
         }
     }
@@ -112,7 +117,7 @@ impl Output {
         self.quiet = true;
     }
 
-    /// Prints part of the result, byte for byte.
+    /// Prints part of the result, byte for byte unless it goes to a terminal.
     ///
     /// # Errors
     ///
@@ -121,6 +126,10 @@ impl Output {
     pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
         self.printed = true;
         self.status(None);
+        let text = match self.terminal {
+            true => neutralize(text),
+            false => Cow::Borrowed(text),
+        };
         self.stdout
             .write_all(text.as_bytes())
             .map_err(|error| write_failure(&error))
@@ -151,6 +160,13 @@ impl Output {
     /// Prints one JSON document and the end of its line.
     pub(crate) fn json(&mut self, document: &impl Serialize) -> Result<(), Failure> {
         self.printed = true;
+        if self.terminal {
+            let mut bytes = Vec::new();
+            crate::cli::json::write(&mut bytes, document)
+                .map_err(|error| write_failure(&io::Error::from(error)))?;
+            let text = String::from_utf8_lossy(&bytes);
+            return self.print(&format!("{}\n", neutralize_json(&text)));
+        }
         match crate::cli::json::write(&mut self.stdout, document) {
             Ok(()) => self.print("\n"),
             Err(error) => Err(write_failure(&io::Error::from(error))),

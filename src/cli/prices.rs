@@ -17,7 +17,7 @@ use crate::cli::input::{read_file, stopped};
 use crate::runtime::text::escape_os;
 
 /// More than any list of prices; a larger file is another one, or has no end.
-const LARGEST: u64 = 64 * 1024 * 1024;
+const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// Where `omk models update` keeps what it fetched; `None` without a config directory.
 pub(crate) fn snapshot(env: &Env) -> Option<PathBuf> {
@@ -62,7 +62,7 @@ fn read(path: &Path, what: &str, env: &Env) -> Result<Option<Vec<u8>>, Failure> 
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
             let name = escape_os(path);
-            let detail = format!("`{name}` of {what} is larger than 64 MiB, so no list of prices");
+            let detail = format!("`{name}` of {what} is larger than 16 MiB, so no list of prices");
             Err(Failure::new(Exit::Config, "prices", detail))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

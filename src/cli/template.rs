@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value;
+use crate::runtime::file;
 use crate::runtime::text::{escape_os, nearest};
 
 /// A template is a page of text.
@@ -86,13 +88,8 @@ pub(crate) fn read(path: &Path) -> Result<Template, Failure> {
         Failure::new(Exit::NoInput, "input", detail)
             .hint("`omk templates` lists those kept by name; a path has a slash or an ending in it")
     };
-    let is_large = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > LARGEST);
-    if is_large {
-        return Err(missing(format!(
-            "the template `{shown}` is larger than 4 MiB"
-        )));
-    }
-    let text = std::fs::read_to_string(path)
+    let text = file::read_regular(path, LARGEST)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8")))
         .map_err(|error| missing(format!("the template `{shown}`: {error}")))?;
     parse(&text).map_err(|detail| {
         let detail = format!("the template `{shown}`: {detail}");

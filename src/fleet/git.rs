@@ -36,6 +36,7 @@ use crate::fleet::store::Put;
 use crate::fleet::store::Store;
 use crate::fleet::store::StoreError;
 use crate::fleet::store::Trouble;
+use crate::runtime::file;
 use crate::runtime::text;
 
 /// Runs in one segment.
@@ -44,6 +45,8 @@ const SEGMENT_RUNS: usize = 64;
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 /// References that one push removes.
 const REMOVED_AT_ONCE: usize = 200;
+/// Bytes of what git prints that are read.
+const LARGEST_OUTPUT: u64 = 32 * 1024 * 1024;
 /// Keys of services that git has no use for.
 const KEYS: [&str; 2] = ["MOONSHOT_API_KEY", "KIMI_API_KEY"];
 
@@ -376,7 +379,7 @@ impl Git {
     /// The segment that a record of this day goes to.
     fn segment(&self, day: &str) -> Segment {
         let known = || {
-            let bytes = fs::read(self.segment_file()).ok()?;
+            let bytes = file::read_regular(&self.segment_file(), LARGEST_OUTPUT).ok()?;
             let end = bytes.iter().position(|byte| *byte == b'\n')?;
             let (head, lines) = bytes.split_at_checked(end + 1)?;
             let head = std::str::from_utf8(head).ok()?;
@@ -750,9 +753,9 @@ mod process {
         };
         let (mut output, mut messages) = (Vec::new(), Vec::new());
         out.rewind()?;
-        out.read_to_end(&mut output)?;
+        out.take(LARGEST_OUTPUT).read_to_end(&mut output)?;
         err.rewind()?;
-        err.read_to_end(&mut messages)?;
+        err.take(LARGEST_OUTPUT).read_to_end(&mut messages)?;
         let messages = String::from_utf8_lossy(&messages).into_owned();
         Ok(Some((status.success(), output, messages)))
     }

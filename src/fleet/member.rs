@@ -42,10 +42,13 @@ use crate::fleet::store::Trouble;
 use crate::fleet::store::drive;
 use crate::runtime::clock;
 use crate::runtime::clock::SystemTimer;
+use crate::runtime::file;
 use crate::runtime::text;
 
 /// How long an exchange may be kept from writing by others.
 const CONTENTION: Duration = Duration::from_secs(60);
+/// The largest copy of the document that is read.
+const LARGEST_KNOWN: u64 = 16 * 1024 * 1024;
 
 /// A machine's part in a fleet.
 pub struct Member {
@@ -502,7 +505,7 @@ impl Member {
 
     /// The document as this machine saw it last: a guess that saves a read, checked by the conditional write.
     fn read_known(&self) -> Option<Current> {
-        let bytes = fs::read(self.known_file()).ok()?;
+        let bytes = file::read_regular(&self.known_file(), LARGEST_KNOWN).ok()?;
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let (version, rest) = bytes.split_at_checked(end)?;
         Some(Current {

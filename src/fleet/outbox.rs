@@ -14,10 +14,13 @@ use serde::Serialize;
 use crate::cost::record::Owner;
 use crate::fleet::document::Hold;
 use crate::runtime::atomic;
+use crate::runtime::file;
 use crate::runtime::text;
 
 const FORMAT: &str = "omk-fleet-item";
 const VERSION: u32 = 1;
+/// The largest file of a run.
+const MAX_ITEM: u64 = 4 * 1024 * 1024;
 
 /// How far a run came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +150,7 @@ impl Outbox {
 
 /// `None` for a file that went away.
 fn read(path: &Path) -> io::Result<Option<Item>> {
-    let bytes = match fs::read(path) {
+    let bytes = match file::read_regular(path, MAX_ITEM) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use crate::runtime::file;
 use crate::runtime::process;
 
 /// As many links as Linux follows before it answers `ELOOP`.
@@ -149,13 +150,13 @@ pub trait FileSystem {
         File::open(path)
     }
 
-    /// The whole of a file.
+    /// The whole of a regular file of at most `most` bytes.
     ///
     /// # Errors
     ///
-    /// The system's.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+    /// The system's; it is larger, or not a regular file.
+    fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+        file::read_regular(path, most)
     }
 
     /// When a file was last written, by the clock of its file system.
@@ -325,6 +326,27 @@ impl<'a, F: FileSystem> AtomicFile<'a, F> {
             file,
             target,
         })
+    }
+
+    /// Gives the file the mode of the one that it replaces, or else that of any new file: for one that others may read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AtomicFile::create`].
+    pub fn share(&mut self) -> Result<(), AtomicWriteError> {
+        let there = fs::metadata(&self.target).map(|metadata| metadata.permissions());
+        let mode = there.or_else(|_| {
+            // std does not tell the mask of new files, so one is made.
+            let probe = self.temporary.path.with_extension("mode.tmp");
+            let made = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&probe)?;
+            let mode = made.metadata().map(|metadata| metadata.permissions());
+            fs::remove_file(&probe).and(mode)
+        });
+        mode.and_then(|mode| self.file.set_permissions(mode))
+            .map_err(|e| self.temporary.fail("set the mode of", e))
     }
 
     /// Adds bytes, in one call to the system.

@@ -74,15 +74,24 @@ impl Source {
     ///
     /// As [`Read::read`], and [`io::ErrorKind::FileTooLarge`] if there is more.
     pub fn read_rest(&mut self, most: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let mut limited = self.take(most.saturating_add(1));
-        limited.read_to_end(&mut bytes)?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
+        let too_large = || {
             let detail = match most / (1 << 20) {
                 0 => format!("it is larger than {most} bytes"),
                 mib => format!("it is larger than {mib} MiB"),
             };
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, detail));
+            io::Error::new(io::ErrorKind::FileTooLarge, detail)
+        };
+        // A file that says how large it is need not be read to be refused.
+        if self.is_regular {
+            let left = self.file.metadata()?.len();
+            if left.saturating_sub(self.file.stream_position()?) > most {
+                return Err(too_large());
+            }
+        }
+        let mut bytes = Vec::new();
+        self.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
+            return Err(too_large());
         }
         Ok(bytes)
     }
@@ -153,6 +162,21 @@ pub fn read(path: &Path, most: u64, until: Option<Instant>) -> io::Result<Vec<u8
 /// See [`Source::open_regular`] and [`Source::read_rest`].
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Source::open_regular(path, None)?.read_rest(most)
+}
+
+/// The last bytes of a regular file, at most `most`: for a file that grows and whose last lines count.
+///
+/// # Errors
+///
+/// See [`Source::open_regular`].
+pub fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut source = Source::open_regular(path, None)?;
+    let length = source.file().metadata()?.len();
+    source.seek(length.saturating_sub(most))?;
+    let mut bytes = Vec::new();
+    // What is added while this reads is not read.
+    source.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A regular file that this path names without any link, of at most `most` bytes. Whoever decided on the path decided on
@@ -322,6 +346,9 @@ mod tests {
         let error = read(&path, 4, soon()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(error.to_string(), "it is larger than 4 bytes");
+        assert_eq!(read_end(&path, 3).unwrap(), b"345");
+        assert_eq!(read_end(&path, 9).unwrap(), b"12345");
+        assert!(read_end(Path::new("/dev/zero"), 9).is_err());
         let over = read(&path, 5, Some(Instant::now())).unwrap_err();
         assert_eq!(over.kind(), io::ErrorKind::TimedOut);
         fs::remove_file(path).unwrap();

@@ -23,6 +23,46 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The same text with control characters and direction overrides shown as escapes: for an answer on a terminal, of which a
+/// person wants the lines and every mark of a script. Line feeds, tabs and the ends of Windows lines stay.
+///
+/// Each character is decided on alone but for a carriage return, so a sequence that comes in two pieces is not lost sight of.
+pub fn neutralize(text: &str) -> Cow<'_, str> {
+    if !text.contains(moves_cursor) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\r' if rest.peek() == Some(&'\n') => shown.push(c),
+            c if moves_cursor(c) => push_escaped(&mut shown, c),
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// The same for JSON, which stays JSON.
+pub fn neutralize_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(moves_cursor) {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match moves_cursor(c) {
+            true => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+fn moves_cursor(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\n' | '\t'))
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// [`escape`] for bytes that may not be UTF-8: each invalid byte is shown as `\xNN`.
 pub fn escape_bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
@@ -194,6 +234,20 @@ mod tests {
         for broken in ["%", "%4", "%+1", "%zz", "%ff"] {
             assert_eq!(percent_decoded(broken), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn an_answer_keeps_its_lines_and_scripts_and_moves_no_cursor() {
+        let harmless = "a\tb\r\nκ 👩\u{200d}💻 می\u{200c}خواهم\n";
+        assert_eq!(neutralize(harmless), harmless);
+        assert_eq!(
+            neutralize("\x1b[2Jx\r\u{9b}31m\u{7f}\u{202e}\x07"),
+            "\\u{1b}[2Jx\\r\\u{9b}31m\\u{7f}\\u{202e}\\u{7}"
+        );
+        assert_eq!(
+            neutralize_json("[\"\u{9b}\u{202e}é\"]\n"),
+            "[\"\\u009b\\u202eé\"]\n"
+        );
     }
 
     #[test]

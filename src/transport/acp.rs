@@ -291,6 +291,13 @@ impl Acp {
         &self.text
     }
 
+    /// Bytes of arguments of tools that are not over.
+    pub fn held(&self) -> usize {
+        let calls = self.turn.iter().flat_map(|turn| &turn.calls);
+        let lengths = calls.map(|call| call.arguments.as_ref().map_or(0, String::len));
+        lengths.sum()
+    }
+
     /// Takes back the text of the step, when the log tells of a second try. Until then it may be shown as provisional.
     pub fn supersede(&mut self) -> Option<Event> {
         let step = self.turn.as_ref()?.step;
@@ -491,6 +498,10 @@ impl Acp {
                 if let Some(status @ ("completed" | "failed")) = update.status.as_deref() {
                     let texts: Vec<String> =
                         update.blocks().iter().filter_map(Block::text).collect();
+                    if let Some(call) = turn.calls.iter_mut().rfind(|call| call.id == id) {
+                        // Nobody asks for them any more.
+                        call.arguments = None;
+                    }
                     signals.push(Signal::Event(Event::ToolDone {
                         call: id,
                         ok: status == "completed",

@@ -204,6 +204,10 @@ mod unix {
     const LOOK: Duration = Duration::from_millis(100);
     /// How often processes are killed that start others faster than they are killed.
     const ROUNDS: usize = 50;
+    /// The most that is kept on disk of what an agent writes to standard error.
+    const MOST_STDERR: u64 = 4 * 1024 * 1024;
+    /// How often that is looked at.
+    const TRIM_EVERY: Duration = Duration::from_millis(20);
 
     /// A running agent. Dropping it ends it.
     #[derive(Debug)]
@@ -213,6 +217,8 @@ mod unix {
         input: Option<UnixStream>,
         output: LineReader<UnixStream>,
         stderr: File,
+        /// When its length was last looked at.
+        trimmed: Instant,
         /// Set once the child has been waited for: then its numbers are no longer ours.
         exit: Option<Exit>,
         /// Set when a line was sent in part, after which no other can follow.
@@ -282,6 +288,7 @@ mod unix {
                 input: Some(input),
                 output: LineReader::new(output, program.max_line),
                 stderr,
+                trimmed: Instant::now(),
                 exit: None,
                 torn: false,
                 ended: None,
@@ -298,6 +305,12 @@ mod unix {
 
         /// The end of what it has written to standard error so far, escaped line by line.
         pub fn stderr_tail(&self) -> String {
+            let (bytes, is_cut) = self.stderr_end();
+            show_tail(&bytes, is_cut)
+        }
+
+        /// The last bytes of standard error, and whether there were more before.
+        fn stderr_end(&self) -> (Vec<u8>, bool) {
             let length = self.stderr.metadata().map_or(0, |m| m.len());
             let start = length.saturating_sub(STDERR_TAIL);
             let mut bytes = Vec::new();
@@ -310,7 +323,23 @@ mod unix {
                     break;
                 }
             }
-            show_tail(&bytes, start > 0)
+            (bytes, start > 0)
+        }
+
+        /// Drops what was written to standard error but for its end, once that is too much for a disk.
+        fn trim_stderr(&mut self) {
+            if self.trimmed.elapsed() < TRIM_EVERY {
+                return;
+            }
+            self.trimmed = Instant::now();
+            if self.stderr.metadata().is_ok_and(|m| m.len() > MOST_STDERR) {
+                let (end, _) = self.stderr_end();
+                // The child appends, so it goes on after this.
+                let _ = self
+                    .stderr
+                    .set_len(0)
+                    .and_then(|()| self.stderr.write_all(&end));
+            }
         }
 
         /// Ends the child and everything it started: closes its input, gives it `grace` to end by itself, then asks with
@@ -428,6 +457,7 @@ mod unix {
                 }
                 let slice = pause.min(left);
                 if over {
+                    self.trim_stderr();
                     thread::sleep(slice);
                     pause = (pause * 2).min(LAST_PAUSE);
                     continue;
@@ -518,9 +548,11 @@ mod unix {
         }
 
         fn receive(&mut self, deadline: Instant) -> Result<Received<'_>, LinkError> {
+            self.trim_stderr();
             // Two steps because the borrow of a line must not outlive the loop that waits for it.
             while !self.silent && !self.output.has_line() {
                 let left = deadline.saturating_duration_since(Instant::now());
+                self.trim_stderr();
                 // In the agent's last moment nothing more is waited for than what it wrote.
                 let slice = match self.ended {
                     Some(_) => FIRST_PAUSE,

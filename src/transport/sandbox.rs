@@ -250,8 +250,28 @@ fn probe(bwrap: &Path, arguments: &[OsString]) -> Result<(), NoSandbox> {
     ))
 }
 
+/// The bubblewrap on the path, once it has shown that it works here.
+///
+/// # Errors
+///
+/// As [`Sandbox::wrap`].
+pub fn check(path: &OsStr) -> Result<PathBuf, NoSandbox> {
+    if !cfg!(target_os = "linux") {
+        return Err(none(
+            "--sandbox needs Linux: it uses bubblewrap",
+            "run omk in a container or a virtual machine instead",
+        ));
+    }
+    let Some(bwrap) = find("bwrap", path) else {
+        return Err(none("there is no `bwrap` on the path", INSTALL));
+    };
+    let arguments = ["--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc"];
+    probe(&bwrap, &arguments.map(OsString::from))?;
+    Ok(bwrap)
+}
+
 /// A program on the path.
-fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+pub(crate) fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     let candidates = std::env::split_paths(path).map(|directory| directory.join(name));
     candidates.into_iter().find(|path| path.is_file())
 }
@@ -312,6 +332,20 @@ fn installation(file: &Path) -> PathBuf {
 
 /// The interpreter in a script's first line, looked up where `env` would.
 fn interpreter(script: &Path, path: &OsStr) -> Option<PathBuf> {
+    match first_line(script)? {
+        (_, Some(name)) => find(&name, path),
+        (first, None) => Some(PathBuf::from(first)),
+    }
+}
+
+/// The name of the interpreter in a script's first line.
+pub(crate) fn interpreter_name(script: &Path) -> Option<String> {
+    let (first, named) = first_line(script)?;
+    named.or_else(|| Some(Path::new(&first).file_name()?.to_str()?.to_string()))
+}
+
+/// The program in a script's first line, and the one that it looks up if it is `env`.
+fn first_line(script: &Path) -> Option<(String, Option<String>)> {
     let mut bytes = Vec::new();
     let file = fs::File::open(script).ok()?;
     file.take(512).read_to_end(&mut bytes).ok()?;
@@ -321,11 +355,12 @@ fn interpreter(script: &Path, path: &OsStr) -> Option<PathBuf> {
         .next()?;
     let line = std::str::from_utf8(line).ok()?;
     let mut words = line.split_whitespace();
-    let first = words.next()?;
-    match first.ends_with("/env") {
-        true => find(words.find(|word| !word.starts_with('-'))?, path),
-        false => Some(PathBuf::from(first)),
+    let first = words.next()?.to_string();
+    if !first.ends_with("/env") {
+        return Some((first, None));
     }
+    let named = words.find(|word| !word.starts_with('-'))?;
+    Some((first, Some(named.to_string())))
 }
 
 #[cfg(test)]

@@ -8,12 +8,16 @@
 mod tail;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
+use crate::runtime::file;
 use crate::tokens::usage::Contradiction;
 use crate::transport::agent::Answered;
 use crate::transport::agent::Event;
@@ -29,6 +33,16 @@ use crate::transport::calls::Calls;
 
 pub use crate::transport::session_log::tail::Tail;
 
+/// How long the logs of a session are read in one call: an agent may write faster than that, and there is a deadline.
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
+/// The largest `context.jsonl` that is read: some answers of 5 MB.
+const MAX_CONTEXT: u64 = 16 * 1024 * 1024;
+/// The longest text that is kept of an answer: more than any caller takes, so that one that is too long is still seen to be.
+const MAX_TEXT: usize = 9 * 1024 * 1024;
+/// Bytes of unfinished lines in all logs of a session.
+const MAX_UNFINISHED: usize = 24 * 1024 * 1024;
+/// Agents of a session.
+const MAX_AGENTS: usize = 1000;
 /// Longest session id: theirs have 44 characters.
 const MAX_ID: usize = 128;
 /// The name of the agent that was asked, among the agents of a session.
@@ -54,6 +68,11 @@ pub trait LogSource: fmt::Debug {
     /// Where they are, or are looked for, in an error.
     fn place(&self) -> String;
 
+    /// Whether the last look had no time for all that was there.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Whether a file is a text in the directory of the session that is followed, such as a plan. Logs are not.
     fn owns(&self, path: &str) -> bool;
 }
@@ -69,6 +88,10 @@ impl LogSource for Box<dyn LogSource> {
 
     fn place(&self) -> String {
         (**self).place()
+    }
+
+    fn is_behind(&self) -> bool {
+        (**self).is_behind()
     }
 
     fn owns(&self, path: &str) -> bool {
@@ -88,6 +111,8 @@ pub struct SessionFiles {
     directory: Option<PathBuf>,
     /// Each with its agent's name.
     tails: Vec<(String, Tail)>,
+    /// The files that they follow.
+    known: BTreeSet<PathBuf>,
 }
 
 impl SessionFiles {
@@ -100,6 +125,7 @@ impl SessionFiles {
             session: None,
             directory: None,
             tails: Vec::new(),
+            known: BTreeSet::new(),
         }
     }
 
@@ -130,19 +156,27 @@ impl SessionFiles {
         }
         for path in logs {
             let is_main = path == main;
-            if (is_main && !self.with_main)
-                || self.tails.iter().any(|(_, known)| known.path() == path)
-            {
+            if (is_main && !self.with_main) || self.known.contains(&path) {
                 continue;
             }
+            self.known.insert(path.clone());
             let name = match is_main {
                 true => MAIN.to_string(),
                 false => agent_of(&path),
             };
+            if self.tails.len() >= MAX_AGENTS {
+                return Err(beyond_limits(&path, "one of more than 1000 agents"));
+            }
             self.tails.push((name, tail(path)?));
         }
         Ok(())
     }
+}
+
+/// No agent that means well writes this, so its bill is not to be trusted either.
+fn beyond_limits(log: &Path, what: &str) -> io::Error {
+    let message = format!("{} is {what}", log.display());
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
 /// The name of a sub-agent, by its log.
@@ -156,14 +190,21 @@ impl LogSource for SessionFiles {
         self.session = Some(session.to_string());
         self.directory = None;
         self.tails.clear();
+        self.known.clear();
         self.take_up(Tail::at_end)?;
         Ok(self.directory.is_some())
     }
 
     fn read(&mut self, on_line: &mut dyn FnMut(&str, &[u8])) -> io::Result<()> {
         self.take_up(|path| Ok(Tail::new(path, 0)))?;
+        let until = Instant::now() + LONGEST_LOOK;
+        let mut unfinished = 0;
         for (agent, tail) in &mut self.tails {
-            tail.read(|line| on_line(agent, line))?;
+            tail.read_until(Some(until), |line| on_line(agent, line))?;
+            unfinished += tail.unfinished();
+            if unfinished > MAX_UNFINISHED {
+                return Err(beyond_limits(tail.path(), "part of too much"));
+            }
         }
         Ok(())
     }
@@ -171,6 +212,10 @@ impl LogSource for SessionFiles {
     fn place(&self) -> String {
         let main = self.tails.first().map(|(_, tail)| tail.path());
         main.unwrap_or(&self.home).display().to_string()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.tails.iter().any(|(_, tail)| tail.is_behind())
     }
 
     fn owns(&self, path: &str) -> bool {
@@ -211,7 +256,7 @@ impl SessionContext {
     fn read(&self) -> Option<Vec<u8>> {
         let (home, session) = self.kept.as_ref()?;
         let directory = find_session(&home.join("sessions"), session).ok()??;
-        fs::read(directory.join("context.jsonl")).ok()
+        file::read_regular(&directory.join("context.jsonl"), MAX_CONTEXT).ok()
     }
 }
 
@@ -487,7 +532,10 @@ impl SessionLog {
                 text: Some(text),
                 turn,
             } if self.is_own_step && is_own(turn, self) => {
-                self.text.get_or_insert_default().push_str(&text);
+                let kept = self.text.get_or_insert_default();
+                if kept.len() <= MAX_TEXT {
+                    kept.push_str(&text);
+                }
             }
             Fact::Tool { turn, .. } if self.is_own_step && is_own(turn, self) => {
                 self.asks_for_tool = true;
@@ -600,6 +648,10 @@ impl SessionLogs {
         }
         log.read(fact, events);
         if agent != MAIN {
+            // Nobody asks for its words.
+            if let Some(text) = &mut log.text {
+                text.clear();
+            }
             let of_calls = events.split_off(before).into_iter();
             events.extend(of_calls.filter(|event| !matches!(event, Event::Retry(_))));
         }

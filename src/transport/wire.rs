@@ -226,6 +226,13 @@ impl Wire {
         &self.text
     }
 
+    /// Bytes of arguments of tools that are not over.
+    pub fn held(&self) -> usize {
+        let own = self.turn.iter().map(|turn| turn.tools.held());
+        let others = self.others.values().map(|other| other.tools.held());
+        own.chain(others).sum()
+    }
+
     /// The usage of the turn so far. Background sub-agents are only in their own files.
     pub fn usage(&self) -> UsageSum {
         let mut sum = *self.calls.sum();

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::runtime::file;
 
 /// The largest text file that is handed over: it travels in one line, which an answer of that size would too.
-const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 3 * 1024 * 1024;
 
 /// Text files, on disk or on a tape. Paths are real: no link leads to what they name, which is what was decided on.
 pub trait Workspace: fmt::Debug {
@@ -18,7 +18,7 @@ pub trait Workspace: fmt::Debug {
     ///
     /// # Errors
     ///
-    /// It cannot be read, is not a regular file, is larger than 64 MiB, or is not UTF-8 and `lossy` is false.
+    /// It cannot be read, is not a regular file, is larger than 3 MiB, or is not UTF-8 and `lossy` is false.
     fn read(&mut self, path: &str, lossy: bool) -> io::Result<String>;
 
     /// Writes a text file in place of what it holds. Its directory must exist.
@@ -73,7 +73,7 @@ mod tests {
         let huge = fs::File::create(path("huge")).unwrap();
         huge.set_len(MAX_FILE_BYTES + 1).unwrap();
         for (name, why) in [
-            ("huge", "it is larger than 64 MiB"),
+            ("huge", "it is larger than 3 MiB"),
             (".", "it is not a regular file"),
         ] {
             let error = disk.read(&path(name), true).unwrap_err();

@@ -30,6 +30,7 @@ const CASES: &[(&str, &[&str])] = &[
             "models",
             "cost",
             "templates",
+            "doctor",
             "completions",
             "batch",
             "sessions",

@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::fake_agent::ask;
+use crate::limits::acp_agent;
 use crate::sandbox::{Run, Sandbox, is_installed};
 use crate::server::nobody;
 use crate::service::{Answer, Service};
@@ -69,7 +70,7 @@ fn a_key_in_a_prompt_is_found_before_anything_is_sent_and_never_shown() {
     ] {
         let outcome = run.run();
         outcome.code(65).stderr_contains(place);
-        outcome.stderr_contains("a GitHub token stands there");
+        outcome.stderr_contains("contains a GitHub token");
         outcome.check(!outcome.stderr_text().contains(&key), "the key is shown");
         outcome.check(!outcome.stdout_text().contains(&key), "the key is shown");
     }
@@ -97,6 +98,20 @@ fn a_key_is_not_sent_unencrypted_to_another_machine() {
         .stderr_contains("the key would be sent unencrypted");
     outcome.stderr_contains("--insecure");
     let outcome = prompt("--insecure").run();
+    outcome.check(
+        !outcome.stderr_text().contains("unencrypted"),
+        "it is sent then",
+    );
+    let exact = "estimate --exact --deadline 300ms --base-url http://192.0.2.1/v1";
+    let count = |flags: &str| {
+        let run = sandbox.omk(&format!("{exact} {flags}")).stdin("x");
+        run.env("MOONSHOT_API_KEY", "sk-test").run()
+    };
+    let outcome = count("");
+    outcome
+        .code(78)
+        .stderr_contains("the key would be sent unencrypted");
+    let outcome = count("--insecure");
     outcome.check(
         !outcome.stderr_text().contains("unencrypted"),
         "it is sent then",
@@ -161,8 +176,140 @@ fn after_the_deadline_no_process_of_an_agent_is_left_whatever_it_does() {
     }
 }
 
+/// What a terminal shows of a run, by `script` of util-linux; `None` where there is none.
+fn on_a_terminal(sandbox: &Sandbox, line: &str, url: &str) -> Option<String> {
+    if !is_installed("script") {
+        println!("skipped: there is no `script`");
+        return None;
+    }
+    let line = format!("omk {line} 2>/dev/null");
+    let outcome = sandbox
+        .command("script", ["-qec", line.as_str(), "/dev/null"])
+        .env("OMK_BASE_URL", url)
+        .env("MOONSHOT_API_KEY", "sk-test")
+        .run();
+    Some(outcome.code(0).stdout_text().to_string())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn control_sequences_in_an_answer_do_not_reach_a_terminal_and_do_reach_a_pipe() {
+    let sandbox = Sandbox::new("control_sequences_in_an_answer");
+    // One is cut in two between the pieces of a stream.
+    let pieces = [
+        "a\u{1b}",
+        "[2Jb\u{9b}31m\r",
+        "c\u{1b}]0;title\u{7}\n\tlast\u{202e}",
+    ];
+    let service = Service::new(move |_| Answer::text(pieces));
+    for flags in ["", "--no-stream", "--json", "--stream-json"] {
+        let line = format!("prompt {flags} -q -m kimi-k2.6 Go.");
+        let piped = sandbox
+            .omk(&line)
+            .env("OMK_BASE_URL", service.url())
+            .env("MOONSHOT_API_KEY", "sk-test")
+            .run();
+        piped.code(0);
+        if !flags.contains("json") {
+            piped.stdout(&format!("{}\n", pieces.concat()));
+        }
+        let Some(shown) = on_a_terminal(&sandbox, &line, &service.url()) else {
+            return;
+        };
+        // The terminal itself ends a line with both.
+        let bad = shown.replace("\r\n", "\n");
+        let bad =
+            bad.contains(|c: char| (c.is_control() && c != '\n' && c != '\t') || c == '\u{202e}');
+        assert!(!bad, "{flags}: {shown:?}");
+        if flags.contains("json") {
+            let last = shown.lines().last().unwrap();
+            let result: serde_json::Value = serde_json::from_str(last).unwrap();
+            assert_eq!(result["text"], pieces.concat(), "{flags}");
+        } else {
+            assert!(
+                shown.contains("a\\u{1b}[2Jb\\u{9b}31m\\rc\\u{1b}]0;title\\u{7}"),
+                "{shown:?}"
+            );
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_export_may_be_read_by_whom_the_umask_lets() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let sandbox = Sandbox::new("an_export_may_be_read");
+    let mode = |name: &str| {
+        let metadata = std::fs::metadata(sandbox.path("work").join(name)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    sandbox.file("there", "old");
+    let keep = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(sandbox.path("work/there"), keep).unwrap();
+    for (umask, name, expected) in [
+        ("022", "shared", 0o644),
+        ("027", "group", 0o640),
+        ("077", "own", 0o600),
+        ("022", "there", 0o640),
+    ] {
+        let line = format!("umask {umask}; omk cost export --format openmetrics -o {name}");
+        sandbox.command("sh", ["-c", line.as_str()]).run().code(0);
+        assert_eq!(mode(name), expected, "{name}: {:o}", mode(name));
+    }
+    let left = std::fs::read_dir(sandbox.path("work")).unwrap().count();
+    assert_eq!(left, 4, "nothing is left beside them");
+}
+
+#[test]
+fn a_bill_that_an_agent_changed_becomes_a_bound() {
+    let forged = r#"{"type":"usage.record","model":"m","usage":{"inputOther":600000000,"output":300000000},"usageScope":"turn"}"#;
+    for (name, change) in [
+        // What omk has read already is another text now, or is not there.
+        (
+            "rewritten",
+            format!(
+                "{{ echo '{forged}'; cat \"$log\"; }} > \"$log.new\"; mv \"$log.new\" \"$log\""
+            ),
+        ),
+        ("shorter", format!("echo '{forged}' > \"$log\"")),
+        ("removed", "rm \"$log\"".to_string()),
+        (
+            "linked",
+            "mv \"$log\" \"$log.old\"; ln -s /dev/zero \"$log\"".to_string(),
+        ),
+    ] {
+        let sandbox = Sandbox::new(&format!("a_bill_that_an_agent_changed_{name}"));
+        let agent = acp_agent(
+            &sandbox,
+            // omk looks every so often, and has the first figures when it asks.
+            &format!(
+                "used; update '{{\"sessionUpdate\":\"agent_message_chunk\",\"content\":{{\"type\":\"text\",\"text\":\"x\"}}}}'; sleep 1; {change}; sleep 1; finish; while read -r line; do :; done"
+            ),
+        );
+        let outcome = with_path(&sandbox, &agent, "--json --deadline 30s Go.").run();
+        let result = outcome.json();
+        outcome.check(
+            result["ok"] == false && result["text"].is_null(),
+            "it failed",
+        );
+        outcome.check(
+            result["cost"]["charged"] == "unknown",
+            "the charge is not known",
+        );
+        let input = result["usage"]["input"].as_u64().unwrap_or(0);
+        outcome.check(input <= 600, "what was forged counts");
+        let shown = sandbox.omk("cost show last --json").run();
+        let run = shown.code(0).json();
+        shown.check(
+            run["record"]["charged"] == "unknown" && !run.to_string().contains("600000000"),
+            "the ledger",
+        );
+    }
+}
+
 /// Whether the tests of the sandbox can run; where they cannot, that is said, or with `OMK_REQUIRE_SANDBOX` a failure.
-fn has_bubblewrap() -> bool {
+pub(crate) fn has_bubblewrap() -> bool {
     let works = is_installed("bwrap")
         && Command::new("bwrap")
             .args([

@@ -232,7 +232,7 @@ fn whatever_the_server_does_wrong_the_list_in_use_stays() {
         (
             Reply::Hold(b"HTTP/1.1 200 OK\r\ncontent-length: 67108865\r\n\r\n".to_vec()),
             1,
-            "answer too large: more than 67108864 bytes",
+            "answer too large: more than 16777216 bytes",
         ),
         (
             Reply::Bytes(b"220 mail.example ESMTP\r\n\r\n".to_vec()),

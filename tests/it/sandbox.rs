@@ -229,6 +229,7 @@ impl Run {
             .stderr
             .take()
             .map(|pipe| thread::spawn(move || read_all(pipe)));
+        let mut peak_kib = 0;
         let status = loop {
             match child.try_wait().unwrap() {
                 Some(status) => break Some(status),
@@ -237,7 +238,10 @@ impl Run {
                     child.wait().unwrap();
                     break None;
                 }
-                None => thread::sleep(Duration::from_millis(1)),
+                None => {
+                    peak_kib = peak_kib.max(peak(child.id()));
+                    thread::sleep(Duration::from_millis(1));
+                }
             }
         };
         if let Some(feeder) = feeder {
@@ -248,6 +252,7 @@ impl Run {
             directory: self.command.get_current_dir().map(Path::to_path_buf),
             status,
             took: started.elapsed(),
+            peak_kib,
             stdout: stdout
                 .map(|thread| thread.join().unwrap())
                 .unwrap_or_default(),
@@ -258,6 +263,14 @@ impl Run {
         outcome.check(status.is_some(), "it did not end");
         outcome
     }
+}
+
+/// The most memory that a living process ever had in use, in KiB, on Linux.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
 }
 
 fn read_all(mut pipe: impl Read) -> Vec<u8> {
@@ -272,6 +285,8 @@ pub(crate) struct Outcome {
     directory: Option<PathBuf>,
     status: Option<ExitStatus>,
     pub(crate) took: Duration,
+    /// The most memory it had in use, but for what it took in its last millisecond; 0 where the system does not tell.
+    pub(crate) peak_kib: u64,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }

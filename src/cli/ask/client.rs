@@ -1,5 +1,6 @@
 //! The three clients as one, made from the flags.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::catalog::money::Charge;
@@ -10,7 +11,7 @@ use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::flags::value::Thinking;
-use crate::cli::input::{read_file, stopped};
+use crate::cli::input::stopped;
 use crate::cli::ledger as books;
 use crate::cli::network;
 use crate::cli::store::store;
@@ -23,6 +24,7 @@ use crate::llm::client::{
 use crate::llm::error::LlmError;
 use crate::llm::retry::RetryPolicy;
 use crate::run::Run;
+use crate::runtime::file;
 use crate::runtime::text::escape_os;
 use crate::transport::Transport;
 use crate::transport::acp::{Options, Session};
@@ -101,8 +103,10 @@ pub(super) fn configured_model(peer: &Peer, args: &AskArgs, env: &Env) -> Option
     models.id(model(args)).map(str::to_string)
 }
 
+/// Bytes in which the first line of a tape ends.
+const LONGEST_HEADER: u64 = 64 * 1024;
 /// The largest tape: many times the largest answer.
-const LARGEST_TAPE: u64 = 512 * 1024 * 1024;
+const LARGEST_TAPE: u64 = 256 * 1024 * 1024;
 
 /// Whom to ask, or what is played instead.
 ///
@@ -148,7 +152,7 @@ fn read_tape(path: &Path, env: &Env) -> Result<Tape, Failure> {
     let tape = if path.as_os_str() == "example" {
         Tape::example()
     } else {
-        let bytes = read_file(path, LARGEST_TAPE, env).map_err(|error| {
+        let bytes = read_bytes_of_tape(path, env).map_err(|error| {
             if let Some(failure) = stopped(&error, &format!("`{shown}`"), env.deadline) {
                 return failure;
             }
@@ -162,6 +166,17 @@ fn read_tape(path: &Path, env: &Env) -> Result<Tape, Failure> {
         let detail = format!("--replay `{shown}`: {error}");
         Failure::new(Exit::Config, "replay", detail).hint("--record FILE makes a recording")
     })
+}
+
+/// A file without the beginning of a tape is not read any further.
+fn read_bytes_of_tape(path: &Path, env: &Env) -> io::Result<Vec<u8>> {
+    let mut source = file::Source::open(path, env.deadline.until())?;
+    let mut bytes = Vec::new();
+    (&mut source).take(LONGEST_HEADER).read_to_end(&mut bytes)?;
+    if Tape::begins(&bytes) {
+        bytes.extend(source.read_rest(LARGEST_TAPE)?);
+    }
+    Ok(bytes)
 }
 
 impl Conversation {
@@ -564,8 +579,8 @@ fn remembered(name: &str, home: &Path, directory: &Path, env: &Env) -> Result<Pa
 
 /// The id that was remembered, if the agent still has the session.
 fn recall(place: &Path, dialect: &Dialect, home: &Path) -> Option<String> {
-    let id = std::fs::read_to_string(place).ok()?;
-    let id = id.trim();
+    let id = file::read_regular(place, 4096).ok()?;
+    let id = std::str::from_utf8(&id).ok()?.trim();
     if !session_log::is_session_id(id) {
         return None;
     }

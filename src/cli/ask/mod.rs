@@ -8,6 +8,7 @@
 mod client;
 pub(crate) mod desk;
 mod failure;
+mod node;
 pub(crate) mod peer;
 mod report;
 pub(crate) mod screen;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::ask::node;
 use crate::cli::deadline::Deadline;
 use crate::cli::env::Env;
 use crate::cli::exit::{Exit, Failure};
@@ -18,17 +19,20 @@ use crate::cli::store::store;
 use crate::runtime::secret::Secret;
 use crate::runtime::text::escape_os;
 use crate::transport::Transport;
+use crate::transport::acp::Acp;
+use crate::transport::agent::Signal;
 use crate::transport::agents::{self, Agent, Dialect, Protocol, Refusal};
 use crate::transport::child::{Child, Program};
 use crate::transport::link::{Link, LinkError, Received};
 use crate::transport::tape;
+use crate::transport::wire::Wire;
 
 /// The service for accounts outside mainland China.
 pub(crate) const BASE_URL: &str = "https://api.moonshot.ai/v1";
 /// The service of the Kimi Code plan, whose keys no other host takes.
 const PLAN_URL: &str = "https://api.kimi.com/coding/v1";
 /// What the plan's keys begin with.
-const PLAN_KEY: &str = "sk-kimi-";
+pub(crate) const PLAN_KEY: &str = "sk-kimi-";
 /// The variables that hold a key, in order of precedence.
 const KEYS: [&str; 2] = ["MOONSHOT_API_KEY", "KIMI_API_KEY"];
 /// The longest that `--version` is waited for: measured up to 0.7 s on an idle machine.
@@ -158,6 +162,14 @@ fn goes_over_http(wanted: &Wanted<'_>, env: &Env) -> Result<bool, Failure> {
     })
 }
 
+/// The address that a key is for where none is given.
+pub(crate) fn default_url(key: &Secret) -> &'static str {
+    match key.expose().starts_with(PLAN_KEY) {
+        true => PLAN_URL,
+        false => BASE_URL,
+    }
+}
+
 /// Decides whom to ask.
 ///
 /// # Errors
@@ -192,8 +204,7 @@ fn service(base_url: Option<&str>, env: &Env) -> Result<Peer, Failure> {
     let key = key(env)?;
     let base_url = match (base_url, &key) {
         (Some(url), _) => url,
-        (None, Some(key)) if key.expose().starts_with(PLAN_KEY) => PLAN_URL,
-        (None, Some(_)) => BASE_URL,
+        (None, Some(key)) => default_url(key),
         (None, None) => {
             let detail = "the service needs a key, and none is set";
             return Err(Failure::new(Exit::Permission, "authentication", detail).hint(
@@ -308,6 +319,80 @@ pub(crate) fn identify_again(path: &Path, deadline: Deadline, env: &Env) -> Resu
     identify(path, deadline, env)
 }
 
+/// The agents that are there: the one that was named, and those on the path by the names that they have; links followed.
+pub(crate) fn installed(named: Option<&Path>, env: &Env) -> Vec<PathBuf> {
+    let path = env.variable("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path)
+        .flat_map(|directory| ["kimi", "kimi-agent", "kimi-code"].map(|name| directory.join(name)));
+    let mut found = Vec::new();
+    for path in named.map(Path::to_path_buf).into_iter().chain(on_path) {
+        if let Some(real) = fs::canonicalize(&path).ok().filter(|path| is_program(path))
+            && !found.contains(&real)
+        {
+            found.push(real);
+        }
+    }
+    found
+}
+
+/// Starts an agent, and waits until it answers in its protocol. Nothing is asked of its model.
+///
+/// # Errors
+///
+/// Why it does not.
+pub(crate) fn start(agent: &Agent, path: &Path, deadline: Deadline) -> Result<Duration, String> {
+    let started = Instant::now();
+    let settings = agents::Settings::default();
+    let mut program = Program::new(path);
+    let arguments = agent.dialect.arguments(&settings);
+    program.args = arguments.into_iter().map(Into::into).collect();
+    let variables = agent.dialect.environment(&settings).into_iter();
+    program.env = variables
+        .map(|(name, value)| (name.into(), Some(value.into())))
+        .collect();
+    let (mut wire, mut acp) = (Wire::default(), Acp::default());
+    let hello = match agent.dialect.protocol {
+        Protocol::Wire => wire.start(),
+        Protocol::Acp => acp.start(),
+    };
+    let mut child = Child::spawn(&program).map_err(|error| error.to_string())?;
+    let until = started + deadline.left().map_or(PATIENCE, |left| left.min(PATIENCE));
+    let mut said = match child.send(&hello, until) {
+        // Why stands in its last words.
+        Ok(()) | Err(LinkError::Closed) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    while said.is_ok() {
+        let signals = match child.receive(until) {
+            Ok(Received::Line(line)) => match agent.dialect.protocol {
+                Protocol::Wire => wire.receive(line),
+                Protocol::Acp => acp.receive(line),
+            },
+            Ok(Received::Timeout) => {
+                said = Err(format!("no answer in {:.0?}", started.elapsed()));
+                break;
+            }
+            Ok(Received::Eof) => {
+                said = Err(child.stop(Duration::from_secs(1)).to_string());
+                break;
+            }
+            Err(error) => {
+                said = Err(error.to_string());
+                break;
+            }
+        };
+        match signals.first() {
+            Some(Signal::Failed(failure)) => said = Err(failure.message.clone()),
+            // What it says next would begin a session.
+            Some(Signal::Ready(_) | Signal::Send(_)) => break,
+            _ => {}
+        }
+    }
+    let took = started.elapsed();
+    child.stop(Duration::from_secs(2));
+    said.map(|()| took)
+}
+
 /// What a program is: as it was found to be before, or as it says now.
 fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure> {
     let stamp = stamp(path);
@@ -324,7 +409,7 @@ fn identify(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure
             version: known.version.clone(),
         });
     }
-    let agent = ask_version(path, deadline)?;
+    let agent = ask_version(path, deadline, env)?;
     if let (Some(cache), Some((size, changed))) = (&cache, stamp) {
         verdicts.retain(|verdict| verdict.path != path);
         verdicts.push(Verdict {
@@ -359,7 +444,11 @@ fn read_cache(path: &Path) -> Vec<Verdict> {
 }
 
 /// Runs `PROGRAM --version`.
-fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
+///
+/// # Errors
+///
+/// Exit 69 for a program that is no agent, or does not run.
+pub(crate) fn ask_version(path: &Path, deadline: Deadline, env: &Env) -> Result<Agent, Failure> {
     let shown = escape_os(path);
     let mut program = Program::new(path);
     program.args = vec!["--version".into()];
@@ -392,6 +481,12 @@ fn ask_version(path: &Path, deadline: Deadline) -> Result<Agent, Failure> {
     };
     let exit = child.stop(Duration::from_secs(5));
     agents::from_version(&said).map_err(|refusal| {
+        let search = env.variable("PATH").unwrap_or_default();
+        if let Some(why) = node::problem(path, &search) {
+            let detail = format!("{shown} does not start: {why}");
+            return Failure::new(Exit::NoService, "no agent", detail)
+                .hint("install a newer Node, or put it first on the path: npm install -g node");
+        }
         let hint = match refusal {
             Refusal::Stub { .. } => "npm install -g @moonshot-ai/kimi-code",
             Refusal::Unknown { .. } => {

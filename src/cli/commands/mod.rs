@@ -5,6 +5,7 @@
 mod batch;
 mod completions;
 mod cost;
+mod doctor;
 mod estimate;
 mod help;
 mod models;
@@ -61,6 +62,7 @@ pub(crate) static TABLE: Table = Table {
         &models::SPEC,
         &models::UPDATE,
         &templates::SPEC,
+        &doctor::SPEC,
         &completions::SPEC,
         &help::SPEC,
     ],
@@ -81,7 +83,10 @@ pub(crate) static TABLE: Table = Table {
 
 /// Runs a command.
 pub(crate) fn run(mut invocation: Box<Invocation>, env: &mut Env) -> Result<Exit, Failure> {
-    config::fill(&TABLE, &mut invocation, env)?;
+    // `omk doctor` tells of a broken config file among other things, so it reads that itself.
+    if !std::ptr::eq(invocation.command, &doctor::SPEC) {
+        config::fill(&TABLE, &mut invocation, env)?;
+    }
     env.deadline = Deadline::new(env.started, invocation.low.deadline);
     if invocation.low.quiet {
         env.output.silence();

@@ -37,9 +37,9 @@ use crate::runtime::text::escape_os;
 pub(crate) use crate::cli::commands::prompt::args::SPEC;
 
 /// The largest text taken for a question: far above any window.
-const LARGEST_TEXT: usize = 256 * 1024 * 1024;
+const LARGEST_TEXT: usize = 16 * 1024 * 1024;
 /// The largest picture: what Moonshot takes for a whole request, says its guide on vision.
-const LARGEST_IMAGE: u64 = 100 * 1024 * 1024;
+const LARGEST_IMAGE: u64 = 32 * 1024 * 1024;
 /// The largest schema.
 const LARGEST_SCHEMA: u64 = 4 * 1024 * 1024;
 
@@ -543,7 +543,7 @@ fn read_text(reader: &mut TextReader, source: &Source, env: &mut Env) -> Result<
     let mut text = String::new();
     reader.read(source, env, &mut |piece| {
         if text.len().saturating_add(piece.len()) > LARGEST_TEXT {
-            let detail = format!("{} is larger than 256 MiB", source.name());
+            let detail = format!("{} is larger than 16 MiB", source.name());
             return Err(Failure::new(Exit::BadInput, "input", detail)
                 .hint("no window takes that much; send a part of it"));
         }

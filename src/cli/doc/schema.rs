@@ -36,6 +36,7 @@ pub(crate) const NAMES: &[&str] = &[
     "cost-settle",
     "cost-sync",
     "cost-verify",
+    "doctor",
     "error",
     "estimate",
     "event",

@@ -221,6 +221,7 @@ pub(crate) struct LowArgs {
     pub(crate) role: Option<String>,
     pub(crate) tier: Option<PricingTier>,
     pub(crate) estimate: LowEstimate,
+    pub(crate) doctor: LowDoctor,
     pub(crate) ask: LowAsk,
     pub(crate) batch: LowBatch,
     pub(crate) plan: LowPlan,
@@ -236,6 +237,13 @@ pub(crate) struct LowArgs {
 }
 
 /// The arguments as typed that only an estimate of files has.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct LowDoctor {
+    pub(crate) offline: bool,
+    pub(crate) fix: bool,
+}
+
+/// The arguments as typed that only an estimate has.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct LowEstimate {
     pub(crate) top: Option<u64>,

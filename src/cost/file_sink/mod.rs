@@ -113,6 +113,10 @@ pub const MAX_SEGMENT: usize = 16_384;
 
 /// The longest id, so that every file system takes it as a name.
 const MAX_ID: usize = 128;
+/// The largest file of one record.
+const MAX_RECORD: u64 = 4 * 1024 * 1024;
+/// The largest file of many records.
+const MAX_FILE: u64 = 40 * 1024 * 1024;
 const DAY: Duration = Duration::from_secs(86_400);
 /// So many records with one prefix are many.
 const MANY: usize = 16;
@@ -342,8 +346,11 @@ impl<F: FileSystem> JsonFileCostSink<F> {
 
     /// One record's file.
     fn read_version(&self, directory: &str, id: &str) -> Result<Version, FileError> {
-        let bytes = match self.fs.read(&self.file(directory, id)) {
+        let bytes = match self.fs.read(&self.file(directory, id), MAX_RECORD) {
             Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(FileError::Damaged(e.to_string()));
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(FileError::Gone),
             Err(e) => return Err(FileError::Io(e)),
         };
@@ -372,7 +379,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                 notes.warnings.push(warning);
             }
             Err(FileError::Damaged(what)) => {
-                let bytes = self.fs.read(&path).unwrap_or_default();
+                let bytes = self.fs.read(&path, MAX_RECORD).unwrap_or_default();
                 notes.damage.push(Damage {
                     what,
                     runs: 1,

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::cost::file_sink::JsonFileCostSink;
+use crate::cost::file_sink::MAX_FILE;
 use crate::cost::file_sink::MAX_SEGMENT;
 use crate::cost::file_sink::Version;
 use crate::cost::file_sink::line;
@@ -63,7 +64,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
     ) -> Result<ControlFlow<()>, SinkError> {
         let bytes = self
             .fs
-            .read(&stored.path)
+            .read(&stored.path, MAX_FILE)
             .map_err(|e| self.io_error("read", &stored.path, &e))?;
         let mut lines = bytes.split(|byte| *byte == b'\n');
         let first = lines.next().unwrap_or_default();

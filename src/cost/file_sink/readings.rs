@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::cost::balance::Reading;
 use crate::cost::file_sink::JsonFileCostSink;
+use crate::cost::file_sink::MAX_FILE;
 use crate::cost::file_sink::is_id;
 use crate::cost::file_sink::line;
 use crate::cost::sink::SinkError;
@@ -48,7 +49,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         ids.sort_unstable();
         for id in ids {
             let path = self.file(DIRECTORY, &id);
-            let bytes = self.fs.read(&path);
+            let bytes = self.fs.read(&path, MAX_FILE);
             let bytes = bytes.map_err(|e| self.io_error("read", &path, &e))?;
             match read(&bytes) {
                 Some(reading) => readings.push(reading),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::cost::file_sink::JsonFileCostSink;
+use crate::cost::file_sink::MAX_FILE;
 use crate::cost::file_sink::UNREADABLE;
 use crate::cost::file_sink::Version;
 use crate::cost::file_sink::head;
@@ -87,7 +88,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                 Ok(ControlFlow::Continue(()))
             })?;
             let is_segment = stored.kind != Kind::Pack;
-            let bytes = self.fs.read(&stored.path);
+            let bytes = self.fs.read(&stored.path, MAX_FILE);
             let bytes = bytes.map_err(|e| self.io_error("read", &stored.path, &e))?;
             let data = bytes.get(stored.header_line.len()..).unwrap_or_default();
             let sum = stored.header.as_ref().map(|header| header.data_crc32c);
@@ -96,7 +97,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
                 notes.damage.push(stored.damage(what, 0, None));
             }
             let path = self.segment_path(&stored.name, SUMS);
-            let Ok(kept) = self.fs.read(&path) else {
+            let Ok(kept) = self.fs.read(&path, MAX_FILE) else {
                 continue;
             };
             found.files += 1;
@@ -126,7 +127,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
         for damage in notes.damage {
             let name = damage.path.file_name().unwrap_or_default().to_os_string();
             let to = self.directory("damaged").join(name);
-            let bytes = self.fs.read(&damage.path);
+            let bytes = self.fs.read(&damage.path, MAX_FILE);
             let bytes = bytes.map_err(|e| self.io_error("read", &damage.path, &e))?;
             self.put(&to, "damaged", &bytes)?;
             let stem = damage.path.file_stem().unwrap_or_default();

@@ -28,6 +28,7 @@ use serde_json::value::RawValue;
 use crate::catalog::money::Usd;
 use crate::cost::budget::Per;
 use crate::cost::file_sink::JsonFileCostSink;
+use crate::cost::file_sink::MAX_FILE;
 use crate::cost::file_sink::UNREADABLE;
 use crate::cost::file_sink::Version;
 use crate::cost::file_sink::head;
@@ -64,7 +65,7 @@ pub(super) const PACK_LIST: &str = "omk-ledger-packs";
 /// longer than opening some files.
 const MAX_CHANGES: usize = 100;
 /// A line is longer only where something is wrong: an agent's tool may return megabytes, but no record holds them.
-const MAX_LINE: u64 = 1 << 26;
+const MAX_LINE: u64 = 1 << 23;
 
 /// Looks at a record and its line; says why when it cannot be used.
 pub(super) type Visit<'v> =
@@ -369,7 +370,7 @@ impl<F: FileSystem> JsonFileCostSink<F> {
     fn bound_beside(&self, stored: &Stored, all: &Grouped) -> Result<Option<Usd>, SinkError> {
         let bytes = self
             .fs
-            .read(&stored.path)
+            .read(&stored.path, MAX_FILE)
             .map_err(|e| self.io_error("read", &stored.path, &e))?;
         let mut readable = Sums::default();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -407,7 +408,10 @@ impl<F: FileSystem> JsonFileCostSink<F> {
 
     /// The sums that were kept of a segment, unless they are missing, damaged or not of this segment.
     pub(super) fn kept_sums(&self, stored: &Stored) -> Option<Grouped> {
-        let bytes = self.fs.read(&self.segment_path(&stored.name, SUMS)).ok()?;
+        let bytes = self
+            .fs
+            .read(&self.segment_path(&stored.name, SUMS), MAX_FILE)
+            .ok()?;
         self.read_sums(stored, &bytes)
     }
 

@@ -224,6 +224,7 @@ impl<L: Launch, T: Timer> LlmClient for AcpLlmClient<L, T> {
             workspace: &workspace,
             logs: SessionLogs::new(dialect),
             keeps_whole: true,
+            unread: false,
         };
         run.ask(agent, &mut self.timer, observer)
     }
@@ -238,6 +239,8 @@ struct Logged<'a> {
     logs: SessionLogs,
     /// Whether the prompt is short enough to survive when the agent shortens the conversation.
     keeps_whole: bool,
+    /// The log was longer at the end than there was time to read.
+    unread: bool,
 }
 
 impl Agent for Logged<'_> {
@@ -275,6 +278,10 @@ impl Agent for Logged<'_> {
 
     fn receive(&mut self, line: &[u8]) -> Vec<Signal> {
         self.acp.receive(line)
+    }
+
+    fn held(&self) -> usize {
+        self.acp.held()
     }
 
     fn closed(&mut self) -> Vec<Signal> {
@@ -363,7 +370,12 @@ impl Agent for Logged<'_> {
     }
 
     fn usage(&self) -> UsageSum {
-        self.logs.usage_without(|_| false)
+        let mut usage = self.logs.usage_without(|_| false);
+        if self.unread {
+            // Nobody knows what calls the rest tells of.
+            usage.add(None);
+        }
+        usage
     }
 
     fn is_busy(&self) -> bool {
@@ -373,6 +385,7 @@ impl Agent for Logged<'_> {
     fn close(&mut self) -> Vec<Event> {
         // Its log is complete now. What cannot be read is what was not reported.
         let mut events = self.look().unwrap_or_default();
+        self.unread = self.source.borrow().is_behind();
         self.logs.close_without(|_| false, &mut events);
         events
     }
@@ -430,6 +443,7 @@ mod tests {
             workspace,
             logs: SessionLogs::new(&KIMI_CODE),
             keeps_whole: true,
+            unread: false,
         };
         agent.start();
         agent.receive(br#"{"id":"1","result":{}}"#);

@@ -95,6 +95,12 @@ const GRACE_AFTER_DEADLINE: Grace = Grace {
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// And at most.
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes that an agent may still say after it was asked to end the turn.
+const MORE_WHEN_QUIET: usize = 1024 * 1024;
+/// Denials of a turn: one that is denied more does not stop by itself.
+const MOST_DENIALS: usize = 1000;
+/// Bytes of what was denied in a turn.
+const MOST_DENIED_BYTES: usize = 8 * 1024 * 1024;
 /// How long nothing happens until an observer is given an occasion to show that, or to stop.
 const TICK: Duration = Duration::from_millis(250);
 /// How long nothing must happen, after a turn that began sub-agents, until they are taken to be done.
@@ -144,6 +150,8 @@ pub(crate) trait Agent {
     fn cancel(&mut self) -> Option<String>;
     fn answer(&mut self, ask: &AskId, answer: &Answer) -> Option<String>;
     fn receive(&mut self, line: &[u8]) -> Vec<Signal>;
+    /// Bytes that it keeps of tools that are not over.
+    fn held(&self) -> usize;
     fn closed(&mut self) -> Vec<Signal>;
 
     /// Reads or writes a text file that it handed over. Only what is permitted gets here.
@@ -231,6 +239,10 @@ impl<L: Launch> Run<'_, L> {
             budget: &mut *self.budget,
             emitter: &mut *emitter,
             deadline: now.saturating_add(left),
+            latest: now
+                .saturating_add(left)
+                .saturating_add(GRACE_AFTER_DEADLINE.cancel)
+                .saturating_add(GRACE_AFTER_DEADLINE.stop),
             heard: now,
             looked: now,
             ticked: now,
@@ -244,6 +256,7 @@ impl<L: Launch> Run<'_, L> {
             session: None,
             retries: Vec::new(),
             denials: Vec::new(),
+            denied: 0,
             grace: GRACE,
             distrusted: false,
         };
@@ -253,7 +266,7 @@ impl<L: Launch> Run<'_, L> {
         let distrusted = turn.distrusted;
         // The answer goes out before anything else is waited for.
         let (answer, told, grace) = turn.conclude(end);
-        let exit = self.launcher.stop(&mut link, grace.stop);
+        let exit = self.launcher.stop(&mut link, grace);
         let answer = self.account(agent, told, distrusted, answer, emitter);
         answer.map_err(|error| match &exit {
             Some(exit) if exited => ended(error, exit),
@@ -349,6 +362,8 @@ struct Turn<'a, 'o, 'l> {
     /// Moments by the timer: when it must be over, when the agent last gave a sign of life, when we last looked for one
     /// beside the link.
     deadline: Duration,
+    /// When the agent must have been asked to end.
+    latest: Duration,
     heard: Duration,
     looked: Duration,
     /// When the observer was last told that nothing happens.
@@ -367,6 +382,8 @@ struct Turn<'a, 'o, 'l> {
     session: Option<String>,
     retries: Vec<Retry>,
     denials: Vec<Denial>,
+    /// Bytes of what was denied.
+    denied: usize,
     /// How long the turn and the agent have to end.
     grace: Grace,
     /// What the agent wrote about the turn was changed, so no figure in it is the whole truth.
@@ -386,13 +403,15 @@ impl Turn<'_, '_, '_> {
     /// Cancels the turn, if one runs, and waits for what it used to be known.
     fn give_up(&mut self) {
         self.quiet = true;
+        let latest = self.deadline.saturating_add(GRACE_AFTER_DEADLINE.cancel);
         if signal::pending().is_some() {
             self.grace = GRACE_AFTER_SIGNAL;
             signal::acknowledge();
         } else if self.timer.elapsed() >= self.deadline {
             self.grace = GRACE_AFTER_DEADLINE;
         }
-        self.deadline = self.timer.elapsed().saturating_add(self.grace.cancel);
+        let end = self.timer.elapsed().saturating_add(self.grace.cancel);
+        self.deadline = end.min(latest);
         self.heard = self.timer.elapsed();
         // How it ends is settled by the error that led here; a second one has nothing to add.
         if let Some(cancel) = self.agent.cancel() {
@@ -457,7 +476,11 @@ impl Turn<'_, '_, '_> {
         }
         let slice = look_every.unwrap_or(TICK).min(TICK).min(end - now);
         let (signals, heard) = match self.link.receive(after(slice)) {
-            Ok(Received::Line(line)) => (self.agent.receive(line), true),
+            Ok(Received::Line(line)) => {
+                let signals = self.agent.receive(line);
+                self.check_length(self.agent.held())?;
+                (signals, true)
+            }
             Ok(Received::Timeout) => (Vec::new(), false),
             Ok(Received::Eof) => match self.agent.closed() {
                 signals if signals.is_empty() => {
@@ -482,6 +505,7 @@ impl Turn<'_, '_, '_> {
                 detail: format!("the session's log: {error}"),
             }
         })?;
+        self.check_length(self.agent.text().len())?;
         if !events.is_empty() {
             self.heard = self.looked;
         }
@@ -595,11 +619,21 @@ impl Turn<'_, '_, '_> {
 
     fn on_text(&mut self, event: Event<'_>, bytes: usize) -> Result<(), LlmError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > self.config.max_answer_bytes && !self.quiet {
+        self.check_length(self.bytes)?;
+        self.emit(event)
+    }
+
+    /// Fails if the agent has said more than is kept. One that is asked to end the turn may say a little more.
+    fn check_length(&self, bytes: usize) -> Result<(), LlmError> {
+        let more = match self.quiet {
+            true => MORE_WHEN_QUIET,
+            false => 0,
+        };
+        if bytes > self.config.max_answer_bytes.saturating_add(more) {
             let limit = u64::try_from(self.config.max_answer_bytes).unwrap_or(u64::MAX);
             return Err(TransportError::BodyTooLarge { limit }.into());
         }
-        self.emit(event)
+        Ok(())
     }
 
     /// Tells the observer what was used so far, and gives the turn up where that is more than the budget has.
@@ -655,7 +689,18 @@ impl Turn<'_, '_, '_> {
                 answer = self.agent.on_file(&file);
             }
         }
-        self.denials.extend(denial);
+        if let Some(denial) = denial {
+            self.denied += denial.detail.len();
+            self.denials.push(denial);
+        }
+        if self.denials.len() > MOST_DENIALS || self.denied > MOST_DENIED_BYTES {
+            return Err(LlmError::Runaway {
+                detail: format!(
+                    "the agent was denied something {} times",
+                    self.denials.len()
+                ),
+            });
+        }
         match self.agent.answer(&ask.id, &answer) {
             Some(line) => self.send(&line),
             None => Ok(()),
@@ -733,12 +778,14 @@ impl Turn<'_, '_, '_> {
     fn conclude(
         mut self,
         end: Result<Outcome, LlmError>,
-    ) -> (Result<LlmResponse, LlmError>, UsageSum, Grace) {
+    ) -> (Result<LlmResponse, LlmError>, UsageSum, Duration) {
         let answer = end.and_then(|outcome| self.respond(outcome));
         if answer.is_ok() {
             self.follow();
         }
-        (answer, self.told, self.grace)
+        // What is left until the agent must be gone.
+        let latest = self.latest.saturating_sub(self.timer.elapsed());
+        (answer, self.told, self.grace.stop.min(latest))
     }
 
     /// Waits for the sub-agents that work on after the turn, until the deadline or until the observer stops: they cost money.

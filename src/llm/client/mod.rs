@@ -315,7 +315,7 @@ impl LlmClientConfig {
         LlmClientConfig {
             model,
             max_output_tokens: None,
-            max_answer_bytes: 64 * 1024 * 1024,
+            max_answer_bytes: 8 * 1024 * 1024,
             timeout: Duration::from_secs(15 * 60),
             idle_timeout: Duration::from_secs(2 * 60),
             place: Place::default(),

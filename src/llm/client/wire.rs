@@ -289,6 +289,10 @@ impl Agent for Filed<'_> {
         signals
     }
 
+    fn held(&self) -> usize {
+        self.wire.held()
+    }
+
     fn closed(&mut self) -> Vec<Signal> {
         self.wire.closed()
     }

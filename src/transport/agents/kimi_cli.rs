@@ -36,6 +36,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     home_directory: ".kimi",
     main_log: "wire.jsonl",
     takes_directories: true,
+    reads: "reads files without asking",
     model_variable: Some("KIMI_MODEL_NAME"),
     plan_prefix: None,
     version,

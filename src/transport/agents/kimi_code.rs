@@ -49,6 +49,7 @@ pub static KIMI_CODE: Dialect = Dialect {
     home_directory: ".kimi-code",
     main_log: "agents/main/wire.jsonl",
     takes_directories: true,
+    reads: "reads through omk, but searches in files without asking",
     // `KIMI_MODEL_NAME` adds a model, and leaves the others as they are.
     model_variable: None,
     plan_prefix: Some("kimi-code/"),

@@ -24,10 +24,16 @@ pub use crate::transport::agents::kimi_agent::KIMI_AGENT;
 pub use crate::transport::agents::kimi_cli::KIMI_CLI;
 pub use crate::transport::agents::kimi_code::KIMI_CODE;
 
+use crate::runtime::file;
 use crate::tokens::usage::Contradiction;
 use crate::transport::agent::fit;
 use crate::transport::session_log::Fact;
 use crate::transport::session_log::find_session;
+
+/// Bytes of an index that are read, from its end: the last line about a session counts.
+const MAX_INDEX: u64 = 4 * 1024 * 1024;
+/// The largest configuration that is read.
+const MAX_CONFIG: u64 = 1024 * 1024;
 
 /// Every agent.
 pub static ALL: [&Dialect; 3] = [&KIMI_CLI, &KIMI_AGENT, &KIMI_CODE];
@@ -59,6 +65,8 @@ pub struct Dialect {
     pub main_log: &'static str,
     /// Whether it can be given more directories to work in.
     pub takes_directories: bool,
+    /// How it reads files: whether it asks.
+    pub reads: &'static str,
     /// The variable that replaces the id of whichever model is configured.
     pub model_variable: Option<&'static str>,
     /// How names of models that a subscription pays for begin in its configuration.
@@ -131,7 +139,7 @@ impl Dialect {
     /// The index or the directory is there and cannot be read.
     pub fn session_directory(&self, home: &Path, session: &str) -> io::Result<Option<PathBuf>> {
         if let Some((name, find)) = self.index {
-            let index = match std::fs::read(home.join(name)) {
+            let index = match file::read_end(&home.join(name), MAX_INDEX) {
                 Ok(index) => index,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
                 Err(error) => return Err(error),
@@ -150,7 +158,8 @@ impl Dialect {
 
     /// The models that it is configured with; none where that cannot be read.
     pub fn models(&self, home: &Path) -> Models {
-        let text = std::fs::read_to_string(self.config_file(home));
+        let bytes = file::read_regular(&self.config_file(home), MAX_CONFIG);
+        let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
         Models::parse(&text.unwrap_or_default())
     }
 

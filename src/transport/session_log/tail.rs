@@ -5,6 +5,7 @@ use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::runtime::file;
 
@@ -23,6 +24,8 @@ pub struct Tail {
     partial: Vec<u8>,
     /// The line that is being read is too long to be kept.
     skips: bool,
+    /// There was more than there was time to read.
+    behind: bool,
     /// The last bytes before the offset, as they were read: they stay as they are in a file that is only added to.
     seen: Vec<u8>,
 }
@@ -35,6 +38,7 @@ impl Tail {
             offset,
             partial: Vec::new(),
             skips: false,
+            behind: false,
             seen: Vec::new(),
         }
     }
@@ -66,10 +70,33 @@ impl Tail {
     ///
     /// The file cannot be read, is not a regular file, or was changed other than by adding to it: then nothing in it can be
     /// trusted any more. One that is not there yet is empty.
-    pub fn read(&mut self, mut on_line: impl FnMut(&[u8])) -> io::Result<()> {
+    pub fn read(&mut self, on_line: impl FnMut(&[u8])) -> io::Result<()> {
+        self.read_until(None, on_line)
+    }
+
+    /// Whether the last call left something for want of time.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// Bytes that are kept of a line without its end.
+    pub(super) fn unfinished(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// The same until a moment, past which the rest is left to the next call.
+    pub(super) fn read_until(
+        &mut self,
+        until: Option<Instant>,
+        mut on_line: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         let mut source = match file::Source::open_regular(&self.path, None) {
             Ok(source) => source,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && self.offset == 0 => return Ok(()),
+            Err(e) if self.offset > 0 => {
+                let message = format!("{} was read before: {e}", self.path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(e),
         };
         // What is added while this reads is the next call's.
@@ -97,7 +124,11 @@ impl Tail {
             self.offset += u64::try_from(count).unwrap_or(0);
             self.remember(read);
             self.cut(read, &mut on_line);
+            if until.is_some_and(|until| until <= Instant::now()) {
+                break;
+            }
         }
+        self.behind = self.offset < end;
         Ok(())
     }
 

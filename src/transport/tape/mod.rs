@@ -163,6 +163,15 @@ impl Tape {
         })
     }
 
+    /// Whether a file that begins with these bytes may be a tape.
+    pub fn begins(bytes: &[u8]) -> bool {
+        let first = bytes
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        read_header(first).is_ok()
+    }
+
     /// The tape of [`EXAMPLE`].
     ///
     /// # Errors

@@ -406,6 +406,10 @@ impl<S: LogSource> LogSource for RecordedLogs<S> {
         self.logs.place()
     }
 
+    fn is_behind(&self) -> bool {
+        self.logs.is_behind()
+    }
+
     fn owns(&self, path: &str) -> bool {
         self.logs.owns(path)
     }

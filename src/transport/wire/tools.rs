@@ -89,6 +89,7 @@ impl Tools {
             "ToolResult" => {
                 if let Some(result) = event.payload::<ToolResult>() {
                     self.report(&result.tool_call_id, events);
+                    self.forget(&result.tool_call_id);
                     events.push(Event::ToolDone {
                         call: result.tool_call_id,
                         ok: !result.return_value.is_error,
@@ -99,6 +100,18 @@ impl Tools {
             _ => {}
         }
         false
+    }
+
+    /// Bytes of arguments of calls that are not over.
+    pub(super) fn held(&self) -> usize {
+        self.calls.iter().map(|call| call.arguments.len()).sum()
+    }
+
+    /// Drops the arguments of a call that is over: nobody asks for them any more.
+    fn forget(&mut self, call: &str) {
+        if let Some(call) = self.calls.iter_mut().rfind(|known| known.id == call) {
+            call.arguments = String::new();
+        }
     }
 
     /// Reports the arguments of a call that is about to run, unless they were.

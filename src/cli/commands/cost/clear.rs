@@ -1,6 +1,6 @@
 //! `omk cost clear`: old runs out of the ledger, after a word about what that is.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Read};
 
 use serde::Serialize;
 
@@ -177,7 +177,7 @@ fn confirm(what: &str, env: &mut Env) -> Result<(), Failure> {
     env.output
         .note(&format!("this removes {what}; type yes to go on"));
     let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
+    let read = std::io::stdin().lock().take(100).read_line(&mut answer);
     match (read, answer.trim()) {
         (Ok(_), "yes" | "y") => Ok(()),
         _ => Err(Failure::new(Exit::Failed, "cost", "nothing was removed")),

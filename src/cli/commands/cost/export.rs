@@ -14,7 +14,7 @@ use crate::cli::flags::{LowArgs, UsageError};
 use crate::cli::{fleet, json};
 use crate::cost::export::{CSV_COLUMNS, Metrics, csv_line, csv_run};
 use crate::runtime::atomic::{AtomicFile, AtomicWriteError, Disk, sweep_beside};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Its place in the table of commands.
 pub(crate) static SPEC: CommandSpec = CommandSpec {
@@ -71,7 +71,7 @@ static OUTPUT: Flag = Flag {
         low.cost.output = Some(PathBuf::from(v));
         Ok(())
     }),
-    doc: "Write to FILE instead of standard output. It is replaced in one step, so a reader sees the old one or the new one.",
+    doc: "Write to FILE instead of standard output. It is replaced in one step, so a reader sees the old one or the new one. Its mode stays; a new file gets the mode that your umask leaves.",
     completes: Completes::Files,
     ..Flag::BLANK
 };
@@ -98,7 +98,7 @@ pub(super) fn run(low: &LowArgs, env: &mut Env) -> Result<Exit, Failure> {
     let mut out = match &low.cost.output {
         None => Out::Standard(env),
         Some(path) => Out::File {
-            file: AtomicFile::create(&Disk, path).map_err(|error| cannot(&error))?,
+            file: begin(path).map_err(|error| cannot(&error))?,
             buffer: String::new(),
         },
     };
@@ -183,6 +183,13 @@ impl Out<'_> {
         let written = file.write(buffer.as_bytes()).and_then(|()| file.commit());
         written.map_err(|error| cannot(&error))
     }
+}
+
+/// A file for others to read, such as a collector of another user's.
+fn begin(path: &Path) -> Result<AtomicFile<'static>, AtomicWriteError> {
+    let mut file = AtomicFile::create(&Disk, path)?;
+    file.share()?;
+    Ok(file)
 }
 
 fn cannot(error: &AtomicWriteError) -> Failure {

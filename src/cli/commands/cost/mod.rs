@@ -122,7 +122,7 @@ fn open(env: &Env) -> Result<Ledger, Failure> {
 }
 
 /// Why the ledger did not do it.
-fn trouble(error: SinkError) -> Failure {
+pub(crate) fn trouble(error: SinkError) -> Failure {
     let failure = Failure::new(Exit::Io, "ledger", error.detail);
     match error.hint {
         Some(hint) => failure.hint(hint),

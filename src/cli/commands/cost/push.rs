@@ -26,6 +26,7 @@ use crate::cost::otlp::{self, Taken};
 use crate::cost::record::{SessionCost, SessionStatus};
 use crate::cost::view::Period;
 use crate::runtime::clock::{SystemTimer, Timer, format_rfc3339};
+use crate::runtime::file;
 use crate::runtime::secret::Secret;
 use crate::runtime::text::{escape, escape_os, percent_decoded, truncate};
 use crate::transport::http::{Http, TransportError};
@@ -79,6 +80,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 /// What every file of marks begins with.
 const MARK: &str = "omk-ledger-pushed 1";
+/// The largest file of marks: a month of a million runs.
+const LARGEST_MARKS: u64 = 40 * 1024 * 1024;
 
 /// The JSON document `omk.cost-push/1`. Fields are only ever added.
 #[derive(Serialize)]
@@ -264,8 +267,8 @@ impl Marks {
             return Ok(());
         }
         let path = self.path(month);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let text = match file::read_regular(&path, LARGEST_MARKS) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("{MARK}\n"),
             Err(error) => return Err(unreadable(&path, &error.to_string())),
         };

@@ -69,6 +69,7 @@ With {--session} no text is read: the cost of a working session is estimated fro
                 &SPECIAL,
                 &EXACT,
                 &BASE_URL,
+                &INSECURE,
                 &shared::DIRECTORY,
                 &shared::LOSSY,
                 &shared::NO_STDIN,
@@ -126,6 +127,11 @@ static MAX_TOKENS: Flag = Flag {
     doc: "Fail when the input has more tokens than this. A whole number, k and M allowed; the exit code is 5. No limit \
 by default.",
     ..shared::MAX_TOKENS
+};
+
+static INSECURE: Flag = Flag {
+    doc: "Send the key over plain HTTP to another machine. Only {--exact} sends one. Anyone on the way can read it, so this is refused otherwise.",
+    ..shared::INSECURE
 };
 
 static BASE_URL: Flag = Flag {
@@ -339,6 +345,7 @@ const OF_A_TEXT: &[&str] = &[
     "special",
     "exact",
     "base-url",
+    "insecure",
     "lossy",
     "no-stdin",
     "tag",
@@ -393,6 +400,8 @@ pub(crate) struct TextArgs {
     pub(crate) exact: bool,
     /// Where; `None` is the default service.
     pub(crate) base_url: Option<String>,
+    /// Whether the key may be sent unencrypted.
+    pub(crate) insecure: bool,
     /// List only so many inputs.
     pub(crate) top: Option<usize>,
     /// Add inputs up.
@@ -482,7 +491,8 @@ impl EstimateArgs {
             role,
             tier,
             estimate,
-            ask: _,
+            doctor: _,
+            ask,
             batch: _,
             plan: _,
             cost,
@@ -598,6 +608,7 @@ impl EstimateArgs {
             tags: cost.tags,
             exact,
             base_url,
+            insecure: ask.insecure,
             top: estimate
                 .top
                 .map(|top| usize::try_from(top).unwrap_or(usize::MAX)),

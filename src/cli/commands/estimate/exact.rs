@@ -34,7 +34,7 @@ struct Data {
 ///
 /// # Errors
 ///
-/// Exit 2 for a model that is not the service's, 77 without a key or with a bad one, 75 for what
+/// Exit 2 for a model that is not the service's, 78 for an address that would get the key unencrypted, 77 without a key or with a bad one, 75 for what
 /// may pass, 124 at the end of the run's time.
 pub(super) fn count(args: &TextArgs, model: &Model, text: &str, env: &Env) -> Result<u64, Failure> {
     if model.vocabulary != Vocabulary::Kimi && args.base_url.is_none() {
@@ -51,6 +51,9 @@ pub(super) fn count(args: &TextArgs, model: &Model, text: &str, env: &Env) -> Re
         "{}/tokenizers/estimate-token-count",
         base.trim_end_matches('/')
     );
+    if !args.insecure {
+        network::check_encrypted(&url)?;
+    }
     let request = json!({
         "model": model.id,
         "messages": [{"role": "user", "content": text}],
