@@ -104,6 +104,17 @@ mod parts {
     /// How many turns share one that notes the least of them, where there are more.
     const GROUP: usize = 8;
 
+    /// The numbers from one below zero, to be copied where each part is linked with its neighbours.
+    const INDICES: [u8; PADDED + 2] = {
+        let mut indices = [u8::MAX; PADDED + 2];
+        let mut at = 1;
+        while at < indices.len() {
+            indices[at] = at as u8 - 1;
+            at += 1;
+        }
+        indices
+    };
+
     #[derive(Debug)]
     pub(crate) struct Parts {
         bytes: [u8; PADDED],
@@ -152,17 +163,13 @@ mod parts {
             self.bytes[..piece.len()].copy_from_slice(piece);
             if piece.is_ascii() {
                 self.units = piece.len();
-                for unit in 0..=piece.len() {
-                    self.begin[unit] = unit as u8;
-                }
+                self.begin[..=piece.len()].copy_from_slice(&INDICES[1..][..=piece.len()]);
             } else {
                 self.cut_units(table, piece.len());
             }
-            for unit in 0..=self.units {
-                self.next[unit] = unit as u8 + 1;
-                self.previous[unit] = (unit as u8).wrapping_sub(1);
-                self.rank[unit] = NONE;
-            }
+            self.next[..=self.units].copy_from_slice(&INDICES[2..][..=self.units]);
+            self.previous[..=self.units].copy_from_slice(&INDICES[..=self.units]);
+            self.rank[..=self.units].fill(NONE);
             if self.units == piece.len() {
                 // Pairs of bytes, nearly always of ASCII, which have a table of their own.
                 for unit in 1..self.units {
@@ -267,12 +274,11 @@ mod parts {
             loop {
                 let lowest = if ARE_FEW {
                     steps::add(FEW);
-                    self.turn[..FEW].iter().copied().min()
+                    least(&self.turn)
                 } else {
                     steps::add(2 * GROUP);
-                    self.least.iter().copied().min()
+                    least(&self.least)
                 };
-                let lowest = lowest.unwrap_or(NEVER);
                 if lowest == NEVER {
                     return;
                 }
@@ -311,8 +317,7 @@ mod parts {
         #[inline(always)]
         fn note_least(&mut self, part: usize) {
             let from = part & !(GROUP - 1);
-            let turns = self.turn[from..from + GROUP].iter().copied();
-            self.least[part / GROUP] = turns.min().unwrap_or(NEVER);
+            self.least[part / GROUP] = least_of_group(&self.turn[from..]);
         }
 
         #[inline(always)]
@@ -326,6 +331,22 @@ mod parts {
                 _ => table.rank(&self.bytes[from..to]).unwrap_or(NONE),
             }
         }
+    }
+
+    /// The least of the first eight. Written out, because a compiler that is told to save room leaves a loop as one.
+    #[inline(always)]
+    fn least_of_group(turns: &[i32]) -> i32 {
+        let Some([a, b, c, d, e, f, g, h]) = turns.first_chunk() else {
+            return NEVER;
+        };
+        let (left, right) = (a.min(b).min(c.min(d)), e.min(f).min(g.min(h)));
+        *left.min(right)
+    }
+
+    /// The least of the first sixteen.
+    #[inline(always)]
+    fn least(turns: &[i32]) -> i32 {
+        least_of_group(turns).min(least_of_group(&turns[GROUP..]))
     }
 
     #[inline(always)]
