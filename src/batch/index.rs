@@ -1,7 +1,7 @@
 //! Tables on disk, so that the memory of a batch does not grow with it: rows of three numbers in a file without a name.
 //!
 //! An id stands in a table by its hash. Joins go through a table several times, each time for a part of the hashes that
-//! fits into [`PART`] entries of memory.
+//! fits into `PART` entries of memory.
 
 use std::collections::HashMap;
 use std::fs;
