@@ -151,9 +151,6 @@ struct Entry<'a> {
     /// It may have been billed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     charged: bool,
-    /// A service's batch that was created for the prompts sent before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_batch: Option<String>,
 }
 
 /// What came of a prompt: the header of a worker's message, whose document follows.
@@ -207,8 +204,6 @@ pub struct Journal {
     spent: Usd,
     /// Prompts whose cost nothing bounds.
     unbounded: u64,
-    /// The service's batch, where one was created.
-    service_batch: Option<String>,
 }
 
 /// What an earlier run of the batch left.
@@ -293,7 +288,6 @@ impl Journal {
             outstanding: HashMap::new(),
             spent: Usd::ZERO,
             unbounded: 0,
-            service_batch: None,
             paths,
         };
         journal.read(input, &mut resumed)?;
@@ -374,10 +368,7 @@ impl Journal {
                     let state = failed_state(entry.charged);
                     Some((id, state))
                 }
-                _ => {
-                    self.service_batch = entry.service_batch.or(self.service_batch.take());
-                    None
-                }
+                _ => None,
             };
             if let Some((id, state)) = event {
                 let kind = entry.kind.as_deref().unwrap_or_default();
@@ -496,11 +487,6 @@ impl Journal {
         self.unbounded.saturating_add(open)
     }
 
-    /// The service's batch that this one is, if it is.
-    pub fn service_batch(&self) -> Option<&str> {
-        self.service_batch.as_deref()
-    }
-
     fn entry(&mut self, entry: &Entry<'_>) {
         // A struct of texts and numbers: there is nothing that could fail.
         if let Ok(mut line) = serde_json::to_vec(entry) {
@@ -542,15 +528,6 @@ impl Journal {
     pub fn went(&mut self, id: &str) {
         self.entry(&Entry {
             again: Some(id.into()),
-            ..Entry::default()
-        });
-    }
-
-    /// The service has created a batch of what was sent.
-    pub fn created(&mut self, service_batch: &str) {
-        self.service_batch = Some(service_batch.to_string());
-        self.entry(&Entry {
-            service_batch: Some(service_batch.to_string()),
             ..Entry::default()
         });
     }

@@ -13,7 +13,6 @@ pub mod journal;
 pub mod pace;
 #[cfg(unix)]
 pub mod pool;
-pub mod service;
 
 /// How far a prompt is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

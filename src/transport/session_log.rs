@@ -10,7 +10,6 @@ mod tail;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,18 +17,19 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::runtime::file;
-use crate::tokens::usage::Contradiction;
 use crate::transport::agent::Answered;
 use crate::transport::agent::Event;
-use crate::transport::agent::Failure;
 use crate::transport::agent::Finish;
 use crate::transport::agent::Outcome;
-use crate::transport::agent::Retry;
-use crate::transport::agent::Usage;
 use crate::transport::agent::UsageSum;
 use crate::transport::agents::Dialect;
 use crate::transport::agents::kimi_cli;
 use crate::transport::calls::Calls;
+use crate::transport::fact::Fact;
+use crate::transport::fact::TurnEnd;
+use crate::transport::fact::account;
+use crate::transport::session_dir::find_session;
+use crate::transport::session_dir::logs;
 
 pub use crate::transport::session_log::tail::Tail;
 
@@ -43,8 +43,6 @@ const MAX_TEXT: usize = 9 * 1024 * 1024;
 const MAX_UNFINISHED: usize = 24 * 1024 * 1024;
 /// Agents of a session.
 const MAX_AGENTS: usize = 1000;
-/// Longest session id: theirs have 44 characters.
-const MAX_ID: usize = 128;
 /// The name of the agent that was asked, among the agents of a session.
 pub const MAIN: &str = "main";
 
@@ -270,157 +268,6 @@ impl ContextSource for SessionContext {
 
     fn has_lost_prompt(&self) -> bool {
         self.read().is_some_and(|kept| !kimi_cli::has_prompt(&kept))
-    }
-}
-
-/// What a line of a session's log says, whichever agent wrote it.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Fact {
-    /// A turn begins. Agents begin some that nobody asked for, such as after a background agent's end.
-    Turn {
-        /// Its number, which counts all of them.
-        turn: Option<u64>,
-        /// Whether a prompt of the user's began it.
-        user: bool,
-        /// The agent's name for the prompt, the same in every copy of the log.
-        prompt: Option<String>,
-    },
-    /// A step of a turn begins: one answer of the model and the tools it asks for.
-    Step {
-        /// The turn.
-        turn: Option<u64>,
-    },
-    /// The model is asked.
-    Call {
-        /// Its name in the configuration.
-        alias: Option<String>,
-        /// Its name at the service.
-        model: Option<String>,
-    },
-    /// The call has said something.
-    Part {
-        /// The text, where it is part of the answer.
-        text: Option<String>,
-        /// The turn.
-        turn: Option<u64>,
-    },
-    /// The model asks for a tool.
-    Tool {
-        /// The turn.
-        turn: Option<u64>,
-        /// The call's name.
-        call: String,
-        /// The tool.
-        name: String,
-        /// Its arguments, as JSON text.
-        arguments: String,
-    },
-    /// A tool is done.
-    ToolDone {
-        /// The call.
-        call: String,
-        /// Whether it worked.
-        ok: bool,
-        /// The start of its output.
-        output: String,
-    },
-    /// A step is over.
-    StepEnd {
-        /// The turn.
-        turn: Option<u64>,
-        /// Why the model stopped.
-        finish: Finish,
-    },
-    /// A call is over.
-    Used {
-        /// Its usage; `None` when the service did not report it.
-        usage: Option<Usage>,
-        /// The model's name in the configuration.
-        alias: Option<String>,
-        /// Whether the agent made the call to shorten its history.
-        own: bool,
-        /// Tokens in the model's window now.
-        context: Option<u64>,
-        /// Why the usage cannot be used, where it was reported and cannot.
-        contradiction: Option<Contradiction>,
-    },
-    /// Tokens in the model's window now.
-    Context(u64),
-    /// A call was made whose usage is never reported.
-    Unreported,
-    /// The conversation was shortened.
-    Compacted {
-        /// Whether something that the user said was left out.
-        elided: bool,
-    },
-    /// A call failed and will be made again. What it said is void.
-    Retry(Retry),
-    /// A turn is over.
-    Ended {
-        /// Its number.
-        turn: Option<u64>,
-        /// How.
-        end: TurnEnd,
-    },
-    /// Something that a sub-agent did, in the log of the agent that waits for it.
-    OfSubAgent {
-        /// The sub-agent, by the name of its directory.
-        agent: String,
-        /// What it did.
-        fact: Box<Fact>,
-    },
-}
-
-/// How a turn ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TurnEnd {
-    /// The agent was done.
-    Completed,
-    /// The agent stopped for a reason of its own, without an answer.
-    GaveUp(String),
-    /// It was cancelled.
-    Cancelled,
-    /// The limit on steps ended it.
-    MaxSteps,
-    /// It failed.
-    Failed(Failure),
-    /// The log does not say.
-    Untold,
-}
-
-impl TurnEnd {
-    /// Whether a call that was under way may have cost something.
-    fn may_have_charged(&self) -> bool {
-        match self {
-            TurnEnd::Failed(failure) => failure.may_have_charged,
-            _ => true,
-        }
-    }
-}
-
-/// Takes a fact about calls. Facts about anything else are left alone.
-pub(super) fn account(calls: &mut Calls, fact: &Fact, events: &mut Vec<Event>) {
-    match fact {
-        Fact::Call { .. } => calls.begin(events),
-        Fact::Part { .. } | Fact::Tool { .. } => calls.said(),
-        Fact::Used {
-            usage,
-            context,
-            contradiction,
-            ..
-        } => {
-            events.extend(contradiction.clone().map(Event::Contradiction));
-            calls.report(*usage, events);
-            if let Some(context) = context {
-                calls.measured(*context);
-            }
-        }
-        Fact::Context(tokens) => calls.measured(*tokens),
-        Fact::Unreported => calls.unreported(events),
-        Fact::Retry(retry) => calls.end(retry.may_have_charged(), events),
-        Fact::Ended { end, .. } => calls.end(end.may_have_charged(), events),
-        _ => {}
     }
 }
 
@@ -683,56 +530,6 @@ impl SessionLogs {
             log.close(events);
         }
     }
-}
-
-/// Whether a session's id can be given to an agent and looked for on disk: kimi-cli takes `../../etc/x` and makes it.
-pub fn is_session_id(id: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    !id.is_empty() && id.len() <= MAX_ID && id.chars().all(plain) && !id.starts_with(['.', '-'])
-}
-
-/// A session's directory below `sessions`, whatever hash its parent's name holds: `sessions/*/<session>`. Works for both
-/// agents. `None` if there is none, or more than one, as kimi-cli counts ids by directory.
-///
-/// # Errors
-///
-/// The directory is there and cannot be read.
-pub fn find_session(sessions: &Path, session: &str) -> io::Result<Option<PathBuf>> {
-    if !is_session_id(session) {
-        return Ok(None);
-    }
-    let mut found = children(sessions)?
-        .into_iter()
-        .map(|parent| parent.join(session))
-        .filter(|path| path.is_dir());
-    let first = found.next();
-    Ok(first.filter(|_| found.next().is_none()))
-}
-
-/// The logs in a session's directory, the main agent's first: `agents/*/wire.jsonl` (Kimi Code), or `wire.jsonl` and
-/// `subagents/*/wire.jsonl` (kimi-cli). Agents come while a turn runs, so look again.
-///
-/// # Errors
-///
-/// A directory is there and cannot be read.
-pub fn logs(session_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut agents = children(&session_dir.join("agents"))?;
-    agents.sort_by_key(|path| (!path.ends_with("main"), path.clone()));
-    let mut others = children(&session_dir.join("subagents"))?;
-    others.sort();
-    let directories = [vec![session_dir.to_path_buf()], agents, others].concat();
-    let logs = directories.into_iter().map(|path| path.join("wire.jsonl"));
-    Ok(logs.filter(|path| path.is_file()).collect())
-}
-
-/// What is in a directory; nothing if it is not there.
-fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e),
-    };
-    entries.map(|entry| entry.map(|e| e.path())).collect()
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ use crate::transport::agent::Event;
 use crate::transport::agent::Usage;
 use crate::transport::agents::Dialect;
 use crate::transport::calls::Calls;
-use crate::transport::session_log::Fact;
-use crate::transport::session_log::account;
+use crate::transport::fact::Fact;
+use crate::transport::fact::account;
 
 /// The longest line that is read: a prompt stands whole on one, and agents take 100 MB.
 const MAX_LINE: u64 = 16 * 1024 * 1024;

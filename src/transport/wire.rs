@@ -12,7 +12,6 @@
 //! try's text before the second's. [`Wire::text`] then holds both. The exact answer is in the session's `context.jsonl`,
 //! see [`crate::transport::agents::kimi_cli`].
 
-mod message;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -36,25 +35,23 @@ use crate::transport::agent::Signal;
 use crate::transport::agent::UsageSum;
 use crate::transport::agents::kimi_cli;
 use crate::transport::calls::Calls;
+use crate::transport::fact::account;
 use crate::transport::jsonrpc;
 use crate::transport::jsonrpc::Id;
 use crate::transport::jsonrpc::Json;
 use crate::transport::jsonrpc::Line;
 use crate::transport::jsonrpc::Message;
 use crate::transport::jsonrpc::RpcError;
-use crate::transport::session_log::account;
-use crate::transport::wire::message::ApprovalRequest;
-use crate::transport::wire::message::ApprovalResponse;
-use crate::transport::wire::message::ContentPart;
-use crate::transport::wire::message::Hello;
-use crate::transport::wire::message::PromptResult;
-use crate::transport::wire::message::QuestionRequest;
-use crate::transport::wire::message::StepBegin;
 use crate::transport::wire::tools::Tools;
+use crate::transport::wire_message::ApprovalRequest;
+use crate::transport::wire_message::ApprovalResponse;
+use crate::transport::wire_message::ContentPart;
+use crate::transport::wire_message::Hello;
+use crate::transport::wire_message::PromptResult;
+use crate::transport::wire_message::QuestionRequest;
+use crate::transport::wire_message::StepBegin;
 
-pub(crate) use crate::transport::wire::message::ToolCall;
-pub(crate) use crate::transport::wire::message::ToolResult;
-pub(crate) use crate::transport::wire::message::Typed;
+use crate::transport::wire_message::Typed;
 
 /// The version we ask for. Agents answer with their own whatever it is.
 const PROTOCOL_VERSION: &str = "1.10";
@@ -423,7 +420,8 @@ impl Wire {
                 let mut events = Vec::new();
                 tools.report(&payload.tool_call_id, &mut events);
                 signals.extend(events.into_iter().map(Signal::Event));
-                Some((Asked::Permission(payload.into_permission(tools)), shape))
+                let arguments = tools.arguments(&payload.tool_call_id);
+                Some((Asked::Permission(payload.into_permission(arguments)), shape))
             }
             "QuestionRequest" => {
                 let payload = request.payload::<QuestionRequest>()?;

@@ -31,7 +31,7 @@ use crate::transport::acp::{Options, Session};
 use crate::transport::agents::{Agent, Dialect, KIMI_CODE, Protocol, Settings};
 use crate::transport::child::Program;
 use crate::transport::sandbox::Sandbox;
-use crate::transport::session_log;
+use crate::transport::session_dir;
 use crate::transport::tape::{self, Player, Recorder, Tape, TapeError};
 
 /// What surrounds a client: the agent's session, and the recording or the replay.
@@ -581,7 +581,7 @@ fn remembered(name: &str, home: &Path, directory: &Path, env: &Env) -> Result<Pa
 fn recall(place: &Path, dialect: &Dialect, home: &Path) -> Option<String> {
     let id = file::read_regular(place, 4096).ok()?;
     let id = std::str::from_utf8(&id).ok()?.trim();
-    if !session_log::is_session_id(id) {
+    if !session_dir::is_session_id(id) {
         return None;
     }
     let directory = dialect.session_directory(home, id).ok()??;

@@ -309,8 +309,6 @@ pub(crate) struct LowBatch {
     pub(crate) keep_going: bool,
     pub(crate) max_failures: Option<u64>,
     pub(crate) retry_unknown: bool,
-    pub(crate) service_batch: bool,
-    pub(crate) wait: bool,
 }
 
 /// The arguments as typed that only a goal to plan has.

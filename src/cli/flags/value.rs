@@ -21,7 +21,7 @@ use crate::runtime::clock;
 use crate::runtime::decimal::{self, DecimalError};
 use crate::runtime::text::escape_os;
 use crate::runtime::words::{Word, words};
-use crate::transport::session_log::is_session_id;
+use crate::transport::session_dir::is_session_id;
 
 /// The largest limit in US dollars: far above any bill.
 const MOST_USD: Usd = Usd::from_usd(1_000_000);

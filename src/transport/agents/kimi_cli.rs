@@ -19,11 +19,12 @@ use crate::transport::agents::Protocol;
 use crate::transport::agents::Refusal;
 use crate::transport::agents::Settings;
 use crate::transport::agents::numbers;
-use crate::transport::session_log::Fact;
-use crate::transport::session_log::TurnEnd;
-use crate::transport::wire::ToolCall;
-use crate::transport::wire::ToolResult;
-use crate::transport::wire::Typed;
+use crate::transport::fact::Fact;
+use crate::transport::fact::TurnEnd;
+use crate::transport::wire_message::Content;
+use crate::transport::wire_message::ToolCall;
+use crate::transport::wire_message::ToolResult;
+use crate::transport::wire_message::Typed;
 
 /// The first version that only prints a notice.
 const FIRST_STUB: (u32, u32) = (1, 52);
@@ -195,42 +196,6 @@ struct ChatMessage {
     role: String,
     #[serde(default)]
     content: Content,
-}
-
-/// What a message holds or a tool put out: a text, or parts of which some are text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Content {
-    /// A text.
-    Text(String),
-    /// Parts.
-    Parts(Vec<ContentPart>),
-    /// Anything else.
-    Other(serde::de::IgnoredAny),
-}
-
-impl Default for Content {
-    fn default() -> Content {
-        Content::Text(String::new())
-    }
-}
-
-impl Content {
-    /// All of the text.
-    pub(crate) fn text(self) -> String {
-        match self {
-            Content::Text(text) => text,
-            Content::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
-            Content::Other(_) => String::new(),
-        }
-    }
-}
-
-/// A part of what a message holds.
-#[derive(Deserialize)]
-pub(crate) struct ContentPart {
-    #[serde(default)]
-    text: Option<String>,
 }
 
 #[cfg(test)]

@@ -31,11 +31,11 @@ use crate::transport::agent::start_of;
 use crate::transport::agents::Dialect;
 use crate::transport::agents::Protocol;
 use crate::transport::agents::Settings;
-use crate::transport::agents::kimi_cli::Content;
 use crate::transport::agents::numbers;
 use crate::transport::agents::torn_usage;
-use crate::transport::session_log::Fact;
-use crate::transport::session_log::TurnEnd;
+use crate::transport::fact::Fact;
+use crate::transport::fact::TurnEnd;
+use crate::transport::wire_message::Content;
 
 /// The longest prompt that it keeps whole when it shortens a conversation, in tokens by its own estimate: of the last 20,000
 /// that the user said it leaves 2,000 to the first. Read in the source of 2.1.0.

@@ -27,8 +27,8 @@ pub use crate::transport::agents::kimi_code::KIMI_CODE;
 use crate::runtime::file;
 use crate::tokens::usage::Contradiction;
 use crate::transport::agent::fit;
-use crate::transport::session_log::Fact;
-use crate::transport::session_log::find_session;
+use crate::transport::fact::Fact;
+use crate::transport::session_dir::find_session;
 
 /// Bytes of an index that are read, from its end: the last line about a session counts.
 const MAX_INDEX: u64 = 4 * 1024 * 1024;

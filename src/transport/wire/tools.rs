@@ -4,10 +4,10 @@ use serde_json::value::RawValue;
 
 use crate::transport::agent::Event;
 use crate::transport::agent::start_of;
-use crate::transport::wire::message::ToolCall;
-use crate::transport::wire::message::ToolCallPart;
-use crate::transport::wire::message::ToolResult;
-use crate::transport::wire::message::Typed;
+use crate::transport::wire_message::ToolCall;
+use crate::transport::wire_message::ToolCallPart;
+use crate::transport::wire_message::ToolResult;
+use crate::transport::wire_message::Typed;
 
 /// Arguments up to this length, in bytes, are known to be whole as soon as they are JSON; to look at longer ones after each
 /// piece would take time that grows with the square of their length.

@@ -15,6 +15,7 @@ use crate::cost::record::{CostKind, SessionCost, Usage, UsageSource};
 use crate::tokens::usage::Contradiction;
 use crate::transport::agent::Usage as CallUsage;
 use crate::transport::agents::{self, Dialect};
+use crate::transport::session_dir;
 use crate::transport::session_log;
 use crate::transport::session_turns::{Call, Turn, read_turns};
 
@@ -73,7 +74,7 @@ fn sub_agents(
     session: &mut Session,
 ) -> io::Result<()> {
     let main = directory.join(dialect.main_log);
-    for log in session_log::logs(directory)? {
+    for log in session_dir::logs(directory)? {
         let agent = session_log::agent_of(&log);
         if log != main && !known.contains(&agent) {
             let found = read_turns(&log, dialect, 0)?;

@@ -13,8 +13,6 @@ use crate::tokens::usage::Contradiction;
 use crate::transport::agent::Permission;
 use crate::transport::agent::Retry;
 use crate::transport::agent::Usage;
-use crate::transport::agents::kimi_cli::Content;
-use crate::transport::wire::tools::Tools;
 
 impl<'a> Typed<'a> {
     /// What it is.
@@ -223,7 +221,8 @@ pub(crate) struct Display {
 }
 
 impl ApprovalRequest {
-    pub(crate) fn into_permission(self, tools: &Tools) -> Permission {
+    /// `arguments` are those of the call that it is about.
+    pub(crate) fn into_permission(self, arguments: Option<&str>) -> Permission {
         Permission {
             command: self.display.iter().find_map(|shown| shown.command.clone()),
             paths: self
@@ -231,7 +230,7 @@ impl ApprovalRequest {
                 .into_iter()
                 .filter_map(|shown| shown.path)
                 .collect(),
-            arguments: tools.arguments(&self.tool_call_id).map(str::to_string),
+            arguments: arguments.map(str::to_string),
             call: self.tool_call_id,
             tool: self.sender,
             action: if self.description.is_empty() {
@@ -259,4 +258,40 @@ pub(crate) struct QuestionRequest {
 #[derive(Deserialize)]
 pub(crate) struct QuestionItem {
     pub(crate) question: String,
+}
+
+/// What a message holds or a tool put out: a text, or parts of which some are text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Content {
+    /// A text.
+    Text(String),
+    /// Parts.
+    Parts(Vec<TextPart>),
+    /// Anything else.
+    Other(serde::de::IgnoredAny),
+}
+
+impl Default for Content {
+    fn default() -> Content {
+        Content::Text(String::new())
+    }
+}
+
+impl Content {
+    /// All of the text.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Content::Text(text) => text,
+            Content::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
+            Content::Other(_) => String::new(),
+        }
+    }
+}
+
+/// A part of what a message holds.
+#[derive(Deserialize)]
+pub(crate) struct TextPart {
+    #[serde(default)]
+    text: Option<String>,
 }
