@@ -348,12 +348,7 @@ impl Outcome {
     /// Standard error is exactly this.
     #[track_caller]
     pub(crate) fn stderr(&self, text: &str) -> &Outcome {
-        let is_age = |line: &&str| line.starts_with(&format!("omk: warning: {AGE}"));
-        let all = String::from_utf8_lossy(&self.stderr);
-        let kept: String = all
-            .split_inclusive('\n')
-            .filter(|line| !is_age(line))
-            .collect();
+        let kept = lines_without_age(&String::from_utf8_lossy(&self.stderr));
         self.check(kept == text, &format!("expected on stderr: {text:?}"));
         self
     }
@@ -407,6 +402,14 @@ impl Outcome {
 
 /// What a warning of an old price begins with. How old a builtin price is depends on the day.
 const AGE: &str = "the price of ";
+
+/// What was printed, without the lines of such warnings.
+pub(crate) fn lines_without_age(text: &str) -> String {
+    let is_age = |line: &&str| line.starts_with(&format!("omk: warning: {AGE}"));
+    text.split_inclusive('\n')
+        .filter(|line| !is_age(line))
+        .collect()
+}
 
 /// Takes such warnings out of a document.
 pub(crate) fn without_age(document: &mut serde_json::Value) {
