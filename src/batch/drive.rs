@@ -84,7 +84,7 @@ pub struct Settings {
     pub since: Option<Duration>,
     /// When it has to be over.
     pub until: Option<Instant>,
-    /// How often someone who watches wants to hear of it; `None` when nobody does.
+    /// How often progress is shown; `None` for never.
     pub tick: Option<Duration>,
 }
 
@@ -354,7 +354,7 @@ impl Drive<'_> {
         next
     }
 
-    /// Chooses what is given to whom, and notes it in the journal. Returns when the next prompt may start.
+    /// Assigns prompts to workers, and notes it in the journal. Returns when the next prompt may start.
     #[allow(
         clippy::type_complexity,
         reason = "a list of pairs and a time, used once"

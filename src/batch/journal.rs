@@ -667,7 +667,7 @@ fn failed_state(charged: bool) -> State {
     }
 }
 
-/// The files of a worker of a batch: where it leaves an outcome that nobody takes any more.
+/// The files of a worker of a batch: where it leaves an outcome when the parent is gone.
 #[derive(Debug)]
 pub struct Rescue {
     path: PathBuf,

@@ -46,21 +46,13 @@ const FIRST_PARTY: [&str; 10] = [
     "alibaba",
 ];
 
-/// Providers whose models are no resale: those of [`FIRST_PARTY`], and Moonshot's other two, of which models.dev has no price.
-const OWN: [&str; 12] = [
-    "moonshotai",
-    "moonshotai-cn",
-    "kimi-code-plan",
-    "openai",
-    "anthropic",
-    "google",
-    "deepseek",
-    "xai",
-    "mistral",
-    "minimax",
-    "zai",
-    "alibaba",
-];
+/// Moonshot's other two, of which models.dev has no price.
+const UNPRICED: [&str; 2] = ["moonshotai-cn", "kimi-code-plan"];
+
+/// Whether a provider sells models of its own, so that what it lists is no resale.
+fn is_own(provider: &str) -> bool {
+    FIRST_PARTY.contains(&provider) || UNPRICED.contains(&provider)
+}
 
 /// The largest text of one provider: what is read takes many times as much memory.
 const MAX_PROVIDER: usize = 1024 * 1024;
@@ -168,7 +160,7 @@ pub fn convert(
         }
     }
     for (provider, listed) in &providers {
-        let Some(host) = host::of_provider(provider).filter(|_| !OWN.contains(&&**provider)) else {
+        let Some(host) = host::of_provider(provider).filter(|_| !is_own(provider)) else {
             continue;
         };
         if listed.get().len() > MAX_PROVIDER {

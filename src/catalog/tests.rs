@@ -401,7 +401,7 @@ fn a_price_is_that_of_the_provider_who_bills() {
         some("1 USD")
     );
     assert_eq!(at(&catalog, "kimi-k3", "api.moonshot.ai"), some("3 USD"));
-    // Only where nobody is known to bill is a list price an assumption.
+    // A list price is an assumption only where the provider is not known.
     for (host, is_assumed) in [
         ("other.example", true),
         ("gateway.example", false),

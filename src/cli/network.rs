@@ -183,7 +183,7 @@ pub(crate) fn refused(response: &HttpResponse, url: &str) -> Failure {
     with_wait(failure, &error, hint)
 }
 
-/// What a service's refusal means for a script, and what mends it; an empty text where nobody knows.
+/// What a service's refusal means for a script, and how to fix it; empty where that is not known.
 pub(crate) fn refusal(error: &LlmError) -> (Exit, &'static str) {
     match error {
         LlmError::Authentication { .. } => (
@@ -207,7 +207,7 @@ pub(crate) fn refusal(error: &LlmError) -> (Exit, &'static str) {
     }
 }
 
-/// The failure with the wait that the service asks for, or else with what mends it.
+/// The failure with the wait that the service asks for, or else with how to fix it.
 pub(crate) fn with_wait(mut failure: Failure, error: &LlmError, hint: &str) -> Failure {
     failure.retry_after = error.retry_after();
     match failure.retry_after {

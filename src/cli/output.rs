@@ -76,7 +76,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// The silent [`Failure::reader_gone`] when it is a pipe that nobody reads any more.
+    /// The silent [`Failure::reader_gone`] when it is a pipe without a reader.
     pub(crate) fn check_reader(&self) -> Result<(), Failure> {
         #[cfg(unix)]
         if self.is_process {

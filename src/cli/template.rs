@@ -1,7 +1,7 @@
 //! Templates of prompts: a text with `{{name}}` in it, and before it, if there is something to set, one JSON object.
 //!
 //! There is no language in it: a place is filled with a value, once, and what stands in the value is left as it is. The
-//! header sets what the question is and what it may cost; it cannot choose whom to ask or what an agent may do, so a template
+//! header sets what the question is and what it may cost; it cannot choose the peer or what an agent may do, so a template
 //! from elsewhere is safe to use.
 
 use std::collections::BTreeSet;

@@ -31,7 +31,7 @@ pub type Whole<'a> = &'a mut dyn FnMut() -> Option<SessionCost>;
 pub struct SinkError {
     /// What happened, naming the file where there is one.
     pub detail: String,
-    /// What mends it, where that is known.
+    /// How to fix it, where that is known.
     pub hint: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl SinkError {
         }
     }
 
-    /// The same with what mends it.
+    /// The same with how to fix it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> SinkError {
         self.hint = Some(hint.into());

@@ -289,7 +289,7 @@ mod tests {
             CostEstimator::new(&catalog, model).work(&plan)
         };
         let told = r#"{"description":"x","estimated_tokens":1000}"#;
-        let untold = r#"{"description":"y","estimated_difficulty":"easy"}"#;
+        let unstated = r#"{"description":"y","estimated_difficulty":"easy"}"#;
         let estimate = work("kimi-k3", told, "");
         assert_eq!((estimate.input_tokens, estimate.output_tokens), (750, 250));
         assert_eq!(estimate.usd.unwrap().exact_decimal(), "0.006");
@@ -300,7 +300,7 @@ mod tests {
         );
         let estimate = work(
             "kimi-k3",
-            &format!("{told},{untold}"),
+            &format!("{told},{unstated}"),
             r#","estimated_tokens":9"#,
         );
         assert_eq!(estimate.input_tokens + estimate.output_tokens, 31_000);
@@ -310,11 +310,11 @@ mod tests {
                 .contains("of 1 of 2 slices, typical tokens of the others' difficulty;")
         );
         assert_eq!(
-            work("kimi-k3", untold, r#","estimated_tokens":9"#).input_tokens,
+            work("kimi-k3", unstated, r#","estimated_tokens":9"#).input_tokens,
             7
         );
         assert!(
-            work("kimi-k3", untold, "")
+            work("kimi-k3", unstated, "")
                 .basis
                 .starts_with("typical tokens")
         );

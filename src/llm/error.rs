@@ -574,7 +574,7 @@ impl From<TransportError> for LlmError {
                 detail: error.to_string(),
                 sent,
             },
-            // Trying again mends none of these, and nothing was sent.
+            // Trying again fixes none of these, and nothing was sent.
             TransportError::Tls { .. }
             | TransportError::BadProxy { .. }
             | TransportError::Proxy { .. }

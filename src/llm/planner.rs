@@ -1,7 +1,7 @@
 //! A goal becomes a plan: ask, parse, and once ask again with what was wrong.
 //!
 //! What a round used is kept whether or not it came to anything, since it was paid for: the outcome and the failure alike
-//! carry every round. Refuses to mend an answer itself: the model is shown the findings and answers anew, once; what is
+//! carry every round. It does not repair an answer itself: the model is shown the findings and answers anew, once; what is
 //! still wrong then is the caller's to see, with the answer whole.
 
 use std::collections::VecDeque;

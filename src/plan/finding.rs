@@ -1,6 +1,6 @@
 //! What is wrong with a plan: a code that stays the same, where, and in words.
 //!
-//! A model is shown findings to mend its answer by, a person to mend a file, a CI system to mark a line; so the code is
+//! A model is shown findings to correct its answer, a person to correct a file, a CI system to mark a line; so the code is
 //! stable, the place is a JSON path as well as an offset, and the message quotes the spot. Refuses to say how bad a finding
 //! is case by case: the code decides, 0xx is an error and 1xx a warning.
 

@@ -199,7 +199,7 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// Reads values and notes what is wrong with them. A value with a finding is `None`, and reading goes on: whoever mends
+/// Reads values and notes what is wrong with them. A value with a finding is `None`, and reading goes on: whoever corrects
 /// the text wants to know everything at once.
 #[derive(Default)]
 pub(crate) struct Reader {

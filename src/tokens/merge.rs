@@ -580,7 +580,7 @@ impl Lengths {
         }
     }
 
-    /// Appends the encoding of the bytes that follow, and mends the seam.
+    /// Appends the encoding of the bytes that follow, and merges the seam again.
     fn append(&mut self, merger: &mut Merger, bytes: &[u8], block: &[u16]) {
         let seam = self.covered;
         let block_len: usize = block.iter().map(|&token| usize::from(token)).sum();

@@ -499,7 +499,7 @@ impl Acp {
                     let texts: Vec<String> =
                         update.blocks().iter().filter_map(Block::text).collect();
                     if let Some(call) = turn.calls.iter_mut().rfind(|call| call.id == id) {
-                        // Nobody asks for them any more.
+                        // They are not needed any more.
                         call.arguments = None;
                     }
                     signals.push(Signal::Event(Event::ToolDone {

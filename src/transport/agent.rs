@@ -78,12 +78,12 @@ impl Usage {
 /// The usage of many calls, some of which may not have told theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UsageSum {
-    /// What was told, added up: a lower bound when [`UsageSum::untold`] is not 0.
+    /// What was told, added up: a lower bound when [`UsageSum::unreported`] is not 0.
     pub told: Usage,
     /// Calls that told theirs.
     pub calls: u32,
     /// Calls that were made, or may have been, and did not tell.
-    pub untold: u32,
+    pub unreported: u32,
 }
 
 impl UsageSum {
@@ -94,7 +94,7 @@ impl UsageSum {
                 self.told = self.told.plus(&usage);
                 self.calls = self.calls.saturating_add(1);
             }
-            None => self.untold = self.untold.saturating_add(1),
+            None => self.unreported = self.unreported.saturating_add(1),
         }
     }
 
@@ -102,12 +102,12 @@ impl UsageSum {
     pub fn merge(&mut self, other: &UsageSum) {
         self.told = self.told.plus(&other.told);
         self.calls = self.calls.saturating_add(other.calls);
-        self.untold = self.untold.saturating_add(other.untold);
+        self.unreported = self.unreported.saturating_add(other.unreported);
     }
 
     /// The exact usage, if every call told its own and there was one.
     pub fn total(&self) -> Option<Usage> {
-        (self.calls > 0 && self.untold == 0).then_some(self.told)
+        (self.calls > 0 && self.unreported == 0).then_some(self.told)
     }
 }
 
@@ -381,7 +381,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finish {
     /// Nobody said.
-    Untold,
+    Unknown,
     /// It was done.
     Stop,
     /// The length limit cut it.
@@ -394,7 +394,7 @@ pub enum Finish {
     Other(String),
 }
 
-/// The kinds of failure, by what mends them.
+/// The kinds of failure, by how to fix them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
@@ -541,7 +541,7 @@ impl Failure {
 
     /// Takes into account what the turn did before it failed.
     pub(super) fn after(mut self, usage: &UsageSum) -> Failure {
-        self.may_have_charged |= usage.calls > 0 || usage.untold > 0;
+        self.may_have_charged |= usage.calls > 0 || usage.unreported > 0;
         self
     }
 }
@@ -750,7 +750,7 @@ mod tests {
         assert_eq!((sum.total(), sum.told), (None, twice));
         let mut both = sum;
         both.merge(&sum);
-        assert_eq!((both.calls, both.untold), (4, 2));
+        assert_eq!((both.calls, both.unreported), (4, 2));
     }
 
     #[test]

@@ -129,6 +129,6 @@ mod tests {
         ];
         assert_eq!(events, expected);
         let sum = calls.sum();
-        assert_eq!((sum.told, sum.calls, sum.untold), (usage, 1, 3));
+        assert_eq!((sum.told, sum.calls, sum.unreported), (usage, 1, 3));
     }
 }

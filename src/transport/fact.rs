@@ -12,7 +12,7 @@ use crate::transport::calls::Calls;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fact {
-    /// A turn begins. Agents begin some that nobody asked for, such as after a background agent's end.
+    /// A turn begins. Agents begin some by themselves, such as after a background agent's end.
     Turn {
         /// Its number, which counts all of them.
         turn: Option<u64>,
@@ -121,7 +121,7 @@ pub enum TurnEnd {
     /// It failed.
     Failed(Failure),
     /// The log does not say.
-    Untold,
+    Unknown,
 }
 
 impl TurnEnd {

@@ -247,7 +247,7 @@ pub enum TransportError {
         /// What the system says.
         detail: String,
     },
-    /// No trust in the server's certificate, or no common protocol. Behind an inspecting proxy, `SSL_CERT_FILE` mends it.
+    /// No trust in the server's certificate, or no common protocol. Behind an inspecting proxy, `SSL_CERT_FILE` fixes it.
     Tls {
         /// What the TLS library says.
         detail: String,
@@ -319,7 +319,7 @@ impl TransportError {
         }
     }
 
-    /// The setting that mends it, where there is one.
+    /// The setting that fixes it, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             TransportError::Tls { .. } => Some(

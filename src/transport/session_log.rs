@@ -449,12 +449,12 @@ impl SessionLog {
             TurnEnd::GaveUp(reason) => Outcome::GaveUp {
                 reason: reason.clone(),
             },
-            TurnEnd::Completed | TurnEnd::Untold => match (&self.finish, answered) {
+            TurnEnd::Completed | TurnEnd::Unknown => match (&self.finish, answered) {
                 (Some(Finish::Filtered), _) => Outcome::Finished(Finish::Filtered),
                 (_, Answered::Refused) => Outcome::Refused,
                 (Some(Finish::ToolCalls), _) => Outcome::DeadEnd,
                 _ if self.asks_for_tool => Outcome::DeadEnd,
-                (finish, _) => Outcome::Finished(finish.clone().unwrap_or(Finish::Untold)),
+                (finish, _) => Outcome::Finished(finish.clone().unwrap_or(Finish::Unknown)),
             },
         })
     }
@@ -495,7 +495,7 @@ impl SessionLogs {
         }
         log.read(fact, events);
         if agent != MAIN {
-            // Nobody asks for its words.
+            // Its text is not needed.
             if let Some(text) = &mut log.text {
                 text.clear();
             }

@@ -536,7 +536,7 @@ fn handshake(result: Result<Json<'_>, RpcError<'_>>) -> Signal {
 fn outcome(result: &Json<'_>) -> Outcome {
     let result: PromptResult = result.read().unwrap_or_default();
     match result.status.as_str() {
-        "finished" => Outcome::Finished(Finish::Untold),
+        "finished" => Outcome::Finished(Finish::Unknown),
         "cancelled" => Outcome::Cancelled,
         "max_steps_reached" => Outcome::MaxSteps {
             steps: result.steps,

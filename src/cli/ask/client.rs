@@ -108,7 +108,7 @@ const LONGEST_HEADER: u64 = 64 * 1024;
 /// The largest tape: many times the largest answer.
 const LARGEST_TAPE: u64 = 256 * 1024 * 1024;
 
-/// Whom to ask, or what is played instead.
+/// The peer, or what is played instead.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What an error of asking means for a script: its exit code, and what mends it.
+//! What an error of asking means for a script: its exit code, and how to fix it.
 
 use crate::cli::deadline::Deadline;
 use crate::cli::exit::{Exit, Failure};

@@ -1,8 +1,8 @@
-//! Asking a model for a command: whom, within which limits, and with every step in the ledger.
+//! Asking a model for a command: the peer, the limits, and every step in the ledger.
 //!
 //! `omk prompt` and `omk plan` ask through one [`Asker`]. It settles the flags they share, chooses the peer, holds each
 //! request against the limits before anything is sent, keeps the ledger's record of the run up to date while it runs, and
-//! accounts for all its requests together. It is a client itself, so that whoever takes one need not know of any of this.
+//! accounts for all its requests together. It is a client itself, so that callers need not know any of this.
 //! It refuses to print.
 
 mod client;
@@ -364,7 +364,7 @@ impl Asker {
         warnings
     }
 
-    /// Keeps the ledger in order, once the answer is out, so that nobody waits for it.
+    /// Keeps the ledger in order once the answer is out, so that the answer does not wait for it.
     pub(crate) fn tidy(&mut self) {
         if let Some(courier) = self
             .courier

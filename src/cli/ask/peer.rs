@@ -1,4 +1,4 @@
-//! Whom to ask: a service over HTTP, or the agent that is installed.
+//! The peer: a service over HTTP, or the agent that is installed.
 //!
 //! A key or an address means the service, otherwise the `kimi` on the path is asked what it is. That costs up to 0.7 s, so
 //! the verdict is kept by the file's real path, size and time of change. Refuses to run a bare `kimi`, whose last release
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// More than any table of a handful of agents.
 const LARGEST_CACHE: u64 = 1 << 20;
 
-/// Whom to ask.
+/// The service, agent or recording that answers.
 #[derive(Debug)]
 pub(crate) enum Peer {
     /// A service.
@@ -61,7 +61,7 @@ pub(crate) enum Peer {
     Tape {
         /// How it was held.
         transport: Transport,
-        /// With whom.
+        /// What the agent is.
         name: String,
         /// The model that was asked.
         model: String,
@@ -118,7 +118,7 @@ pub(crate) fn host(url: &str) -> &str {
         .map_or(authority, |(_, host)| host)
 }
 
-/// What was said about whom to ask.
+/// The flags that choose the peer.
 pub(crate) struct Wanted<'a> {
     pub(crate) transport: Option<Transport>,
     pub(crate) kimi: Option<&'a Path>,
@@ -170,11 +170,11 @@ pub(crate) fn default_url(key: &Secret) -> &'static str {
     }
 }
 
-/// Decides whom to ask.
+/// Chooses the peer.
 ///
 /// # Errors
 ///
-/// Exit 69 when there is nobody or the wrong one, 77 without a key for a service that needs one.
+/// Exit 69 when there is no agent or the wrong one, 77 without a key for a service that needs one.
 pub(crate) fn choose(wanted: &Wanted<'_>, deadline: Deadline, env: &Env) -> Result<Peer, Failure> {
     if goes_over_http(wanted, env)? {
         return service(wanted.base_url.map(|(url, _)| url), env);

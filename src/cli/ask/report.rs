@@ -1,6 +1,6 @@
 //! The result of a run as JSON: `omk.result/1`.
 //!
-//! Fields are only ever added. What nobody told is null, never 0; what is not known to be an amount is not one.
+//! Fields are only ever added. What was not reported is null, never 0; what is not known to be an amount is not one.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -392,7 +392,7 @@ impl<'a> Screen<'a> {
 
 impl Observer for Screen<'_> {
     fn on_event(&mut self, event: Event<'_>) -> ControlFlow<Stop> {
-        // What nobody reads need not be paid for.
+        // An answer without a reader need not be paid for.
         let is_read = self.output.check_reader();
         self.or_stop(is_read)?;
         self.show(&event)

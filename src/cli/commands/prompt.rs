@@ -1,7 +1,7 @@
 //! `omk prompt`: one question, one answer.
 //!
 //! This file puts the question together, shows what happens while it is answered, holds the answer against a schema and
-//! prints it. Whom to ask, within which limits and at what cost is `cli::ask`'s; what is shown meanwhile is its screen's.
+//! prints it. The peer, the limits and the cost are `cli::ask`'s; what is shown meanwhile is its screen's.
 
 pub(in crate::cli::commands) mod args;
 mod code;

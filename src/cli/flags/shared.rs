@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::cli::flags::value;
-use crate::cli::flags::{Completes, Flag, Takes};
+use crate::cli::flags::{Completes, Flag, FlagGroup, Takes};
 use crate::cost::record::Transport;
 use crate::transport::sandbox::Mode;
 
@@ -257,6 +257,12 @@ in CI the repository, workflow and run.",
     repeats: true,
     configurable: true,
     ..Flag::BLANK
+};
+
+/// What the ledger and the price of a run go by, for every command that asks.
+pub(crate) const LEDGER: FlagGroup = FlagGroup {
+    title: "Ledger",
+    flags: &[&NAME, &TAG, &PRICE, &PRICE_FILE, &STRICT_PRICES],
 };
 
 /// `--directory`.

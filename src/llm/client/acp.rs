@@ -372,7 +372,7 @@ impl Agent for Logged<'_> {
     fn usage(&self) -> UsageSum {
         let mut usage = self.logs.usage_without(|_| false);
         if self.unread {
-            // Nobody knows what calls the rest tells of.
+            // The rest may hold calls that are not known.
             usage.add(None);
         }
         usage
@@ -525,7 +525,7 @@ mod tests {
         assert_eq!((agent.text(), agent.model()), ("whole", Some("kimi-k2")));
         // The first try said something, and what it cost will never be told.
         let sum = agent.usage();
-        assert_eq!((sum.told, sum.calls, sum.untold), (usage, 1, 1));
+        assert_eq!((sum.told, sum.calls, sum.unreported), (usage, 1, 1));
         fs::remove_dir_all(home).unwrap();
     }
 }

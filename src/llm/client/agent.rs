@@ -303,14 +303,14 @@ impl<L: Launch> Run<'_, L> {
         }
         let mut usage = agent.usage();
         if distrusted {
-            usage.untold = usage.untold.saturating_add(1);
+            usage.unreported = usage.unreported.saturating_add(1);
         }
         let known = at_least(&usage, agent.source());
         self.budget.record_usage(known.total());
         if usage != told {
             heard = heard.and(emitter.emit(Event::Usage(&known)));
         }
-        let charged = match (usage.calls, usage.untold) {
+        let charged = match (usage.calls, usage.unreported) {
             _ if distrusted => Charge::Unknown,
             (0, 0) => Charge::No,
             (0, _) => Charge::Unknown,
@@ -319,10 +319,10 @@ impl<L: Launch> Run<'_, L> {
         let mut response = answer.map_err(|error| error.of_turn(charged))?;
         heard?;
         response.usage = known;
-        if usage.untold > 0 {
+        if usage.unreported > 0 {
             response.warnings.push(format!(
                 "calls of the model that did not report their usage: {}; the others used {} tokens",
-                usage.untold,
+                usage.unreported,
                 known.total()
             ));
         }
@@ -838,7 +838,9 @@ impl Turn<'_, '_, '_> {
         let finish = match outcome {
             Outcome::Finished(finish) => finish,
             // A refused tool may end a turn; the denial says more than that it ended.
-            Outcome::GaveUp { .. } | Outcome::DeadEnd if !self.denials.is_empty() => Finish::Untold,
+            Outcome::GaveUp { .. } | Outcome::DeadEnd if !self.denials.is_empty() => {
+                Finish::Unknown
+            }
             Outcome::DeadEnd => {
                 return Err(LlmError::DeadEnd {
                     detail: "the agent ended its turn in a tool call, without an answer"
@@ -877,7 +879,7 @@ impl Turn<'_, '_, '_> {
             }
         };
         let finish_reason = match finish {
-            Finish::Untold => None,
+            Finish::Unknown => None,
             Finish::Stop => Some(FinishReason::Stop),
             Finish::Length => Some(FinishReason::Length),
             Finish::ToolCalls => Some(FinishReason::Other("tool_calls".to_string())),
@@ -958,7 +960,7 @@ fn steps_used_up(most: u32) -> LlmError {
 
 /// What was reported of the usage, and how many calls were not.
 fn at_least(usage: &UsageSum, source: UsageSource) -> Usage {
-    let unreported = usage.untold;
+    let unreported = usage.unreported;
     match usage.calls {
         0 => Usage {
             unreported,

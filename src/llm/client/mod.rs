@@ -569,7 +569,7 @@ pub trait Observer {
         Approval::No
     }
 
-    /// Whether text that was handed over can be taken back by [`Event::Superseded`], because it was shown to nobody. Then an
+    /// Whether text that was handed over can be taken back by [`Event::Superseded`], because it was not shown. Then an
     /// answer that broke off is asked for again.
     fn can_take_back(&self) -> bool {
         false

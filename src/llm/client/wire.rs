@@ -341,7 +341,7 @@ impl Agent for Filed<'_> {
     fn outcome(&self, answered: &Answered) -> Option<Outcome> {
         Some(match answered {
             Answered::Cancelled => Outcome::Cancelled,
-            _ => Outcome::Finished(Finish::Untold),
+            _ => Outcome::Finished(Finish::Unknown),
         })
     }
 

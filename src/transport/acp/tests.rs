@@ -150,7 +150,7 @@ fn a_switched_model_gets_its_thinking_back() {
         thinking["params"],
         json!({"sessionId": "s", "configId": "thinking", "value": "high"})
     );
-    // Nobody asked for it, so its failure is not one.
+    // It was not asked for, so its failure is none of the turn.
     let error = json!({"id": "4", "error": {"code": -32602, "message": "Unknown thinking value"}});
     assert!(matches!(&receive(&mut acp, &error)[..], [Signal::Ready(_)]));
 }

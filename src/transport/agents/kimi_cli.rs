@@ -156,7 +156,7 @@ pub(in crate::transport) fn fact_of(event: &Typed<'_>) -> Option<Fact> {
         "TurnEnd" => Fact::Ended {
             turn: None,
             // A refused key and a cancelled stream both end so, and the log has nothing else about it.
-            end: TurnEnd::Untold,
+            end: TurnEnd::Unknown,
         },
         "SubagentEvent" => {
             let (agent, event) = event.of_sub_agent()?;

@@ -279,7 +279,7 @@ impl Step {
                 let is_raw = self.raw_finish_reason.is_some();
                 let finish = match self.raw_finish_reason.or(self.finish_reason)?.as_str() {
                     "error" | "interrupted" => return None,
-                    "end_turn" if !is_raw => Finish::Untold,
+                    "end_turn" if !is_raw => Finish::Unknown,
                     "stop" | "end_turn" => Finish::Stop,
                     "length" | "max_tokens" => Finish::Length,
                     "content_filter" | "filtered" => Finish::Filtered,

@@ -2,7 +2,7 @@
 //!
 //! A [`Dialect`] is data and functions: how the program is recognised and started, where it keeps its sessions, how its
 //! session log reads, what its tools are called. An agent that speaks Wire or ACP and keeps a log takes one new file and a
-//! line in [`ALL`]. Nothing here runs a program. Nobody should run a bare `kimi`: without arguments, the last kimi-cli
+//! line in [`ALL`]. Nothing here runs a program. Do not run a bare `kimi`: without arguments, the last kimi-cli
 //! downloads and runs an installer.
 
 pub mod config;

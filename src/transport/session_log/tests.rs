@@ -50,7 +50,7 @@ fn retries(events: &[Event]) -> Vec<Option<u16>> {
 fn finished(name: &str, text: &str, calls: u32, finish: Finish) -> Vec<Event> {
     let (log, facts) = read(name);
     assert_eq!(log.text(), Some(text));
-    assert_eq!((log.usage().calls, log.usage().untold), (calls, 0));
+    assert_eq!((log.usage().calls, log.usage().unreported), (calls, 0));
     assert_eq!(log.usage().told.output, u64::from(calls) * CALL.output);
     assert_eq!(
         log.usage().told.cache_read,
@@ -96,7 +96,7 @@ fn retries_are_seen_and_the_text_before_them_is_not() {
     let (log, facts) = read("code_cut_once");
     assert_eq!(retries(&facts), [None]);
     assert_eq!(log.text(), Some("Hello"));
-    assert_eq!((log.usage().told, log.usage().untold), (CALL, 1));
+    assert_eq!((log.usage().told, log.usage().unreported), (CALL, 1));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn failures_that_the_protocol_hides_are_told() {
 #[test]
 fn zeros_are_unknown() {
     let (log, _) = read("code_no_usage");
-    assert_eq!((log.usage().calls, log.usage().untold), (0, 1));
+    assert_eq!((log.usage().calls, log.usage().unreported), (0, 1));
     assert_eq!(log.text(), Some("Hello"));
     let (log, _) = read("code_cancelled");
     assert_eq!(log.usage().total(), None);
@@ -160,7 +160,7 @@ fn a_call_that_left_no_record_is_booked_when_it_may_have_cost() {
     let nothing = r#"{"type":"turn.ended","turnId":0,"reason":"failed","error":{"code":"provider.api_error","message":"The API returned an empty response."}}"#;
     let lost = r#"{"type":"turn.step.retrying","errorMessage":"502 oops","statusCode":502}"#;
     let no_balance = r#"{"type":"turn.ended","turnId":0,"reason":"failed","error":{"code":"provider.api_error","message":"402 no","details":{"statusCode":402}}}"#;
-    for (lines, untold) in [
+    for (lines, unreported) in [
         (vec![call, empty, call, refused], 1),
         (vec![call, empty, call, nothing], 2),
         (vec![call, cancelled], 1),
@@ -170,7 +170,7 @@ fn a_call_that_left_no_record_is_booked_when_it_may_have_cost() {
         (vec![call, part, failed], 1),
         (vec![cancelled], 0),
     ] {
-        assert_eq!(of(&lines).usage().untold, untold, "{lines:?}");
+        assert_eq!(of(&lines).usage().unreported, unreported, "{lines:?}");
     }
 }
 

@@ -76,7 +76,7 @@ fn a_step_that_begins_again_takes_its_text_back() {
     );
     assert_eq!(wire.text(), "whole");
     // The attempt that was cut may be on the bill.
-    assert_eq!(wire.usage().untold, 1);
+    assert_eq!(wire.usage().unreported, 1);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_retry_after_text_takes_it_back_and_one_after_nothing_does_not() {
     assert_eq!(first, &refused);
     assert_eq!((told.attempt, told.of, told.status), (2, 3, Some(429)));
     assert_eq!(told.wait, Duration::from_millis(500));
-    assert_eq!(wire.usage().untold, 0);
+    assert_eq!(wire.usage().unreported, 0);
     event(
         &mut wire,
         "ContentPart",
@@ -101,7 +101,7 @@ fn a_retry_after_text_takes_it_back_and_one_after_nothing_does_not() {
     );
     let loud = event(&mut wire, "StepRetry", &json!({"wait_s": -1.0}));
     assert_eq!(loud[0], Signal::Event(Event::Superseded { step: 1 }));
-    assert_eq!((wire.text(), wire.usage().untold), ("", 1));
+    assert_eq!((wire.text(), wire.usage().unreported), ("", 1));
 }
 
 #[test]
@@ -151,11 +151,11 @@ fn a_sub_agents_calls_are_accounted_for_one_by_one() {
     ] {
         event(&mut wire, "SubagentEvent", &of(agent, kind, payload));
     }
-    assert_eq!((wire.usage().calls, wire.usage().untold), (1, 0));
+    assert_eq!((wire.usage().calls, wire.usage().unreported), (1, 0));
     assert!(wire.includes("a") && !wire.includes("c"));
     wire.receive(br#"{"id":"1","result":{"status":"finished"}}"#);
     // The other one's call never reported.
-    assert_eq!((wire.usage().calls, wire.usage().untold), (1, 1));
+    assert_eq!((wire.usage().calls, wire.usage().unreported), (1, 1));
 }
 
 #[test]

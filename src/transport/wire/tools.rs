@@ -107,7 +107,7 @@ impl Tools {
         self.calls.iter().map(|call| call.arguments.len()).sum()
     }
 
-    /// Drops the arguments of a call that is over: nobody asks for them any more.
+    /// Drops the arguments of a call that is over.
     fn forget(&mut self, call: &str) {
         if let Some(call) = self.calls.iter_mut().rfind(|known| known.id == call) {
             call.arguments = String::new();

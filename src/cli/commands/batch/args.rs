@@ -12,11 +12,11 @@ use crate::cli::flags::{
     CommandSpec, Completes, Flag, FlagGroup, Invocation, Takes, UsageError, shared,
 };
 
-/// Workers where nobody says how many.
+/// The default number of workers.
 const JOBS: u64 = 8;
 /// The most workers: each is a process.
 const MOST_JOBS: u64 = 256;
-/// Attempts after the first where nobody says how many: as Kimi Code makes.
+/// The default number of attempts after the first, as in Kimi Code.
 const RETRIES: u32 = 9;
 
 /// Its place in the table of commands.
@@ -113,16 +113,7 @@ In memory omk keeps four bytes for each prompt; the index of the ids is a tempor
                 &crate::cli::fleet::FLEET_TIMEOUT,
             ],
         },
-        FlagGroup {
-            title: "Ledger",
-            flags: &[
-                &shared::NAME,
-                &shared::TAG,
-                &shared::PRICE,
-                &shared::PRICE_FILE,
-                &shared::STRICT_PRICES,
-            ],
-        },
+        shared::LEDGER,
     ],
     run: |invocation, env| super::run(BatchArgs::resolve(invocation, env)?, env),
 };
@@ -154,16 +145,9 @@ static AS: Flag = Flag {
 };
 
 static TEMPLATE: Flag = Flag {
-    long: "template",
-    short: Some('t'),
-    takes: Takes::Value("NAME|FILE", |low, v| {
-        low.ask.template = Some(v.to_os_string());
-        Ok(())
-    }),
     doc: "Template of the prompts. A word names one of `omk templates`, everything else is a path. The prompt fills the \
 place `text`, or follows the template; variables fill the other places.",
-    completes: Completes::Files,
-    ..Flag::BLANK
+    ..prompt::TEMPLATE
 };
 
 static ORDERED: Flag = Flag {

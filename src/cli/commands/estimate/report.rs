@@ -17,7 +17,7 @@ use crate::cost::history::Expected;
 use crate::runtime::table::Align;
 use crate::runtime::table::Table;
 
-/// So many inputs are listed where a directory was given and nobody says otherwise.
+/// The default number of inputs that are listed for a directory.
 const LISTED: usize = 20;
 
 const SCHEMA: &str = "omk.estimate/1";

@@ -240,7 +240,7 @@ fn read(
                 tokens: counters.into_iter().map(Counter::finish).collect(),
                 files: None,
             }),
-            // Nobody asked for this very file.
+            // The file was found in a directory and not named.
             Err(failure) if *found && failure.exit == Exit::BadInput => binary += 1,
             Err(failure) if failure.exit != Exit::Deadline => {
                 env.output.failure(&failure);
@@ -407,7 +407,7 @@ fn unpriced(
     } else {
         catalog.suggest(name)
     };
-    let mend = "--price IN,CACHED,OUT or a --price-file gives one, `omk models update` may know it";
+    let fix = "--price IN,CACHED,OUT or a --price-file gives one, `omk models update` may know it";
     if !needed {
         if !near.is_empty() {
             detail.push_str(&format!("; did you mean {}?", near.join(" or ")));
@@ -418,7 +418,7 @@ fn unpriced(
     if !args.strict_prices {
         detail.push_str(": --max-usd cannot be checked");
     }
-    let mut failure = Failure::new(Exit::Config, "price", detail).hint(mend);
+    let mut failure = Failure::new(Exit::Config, "price", detail).hint(fix);
     if !near.is_empty() {
         failure = failure.hint(format!("did you mean {}?", near.join(" or ")));
     }

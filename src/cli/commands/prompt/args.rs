@@ -136,16 +136,7 @@ is meant for it.",
                 &CONTINUE,
             ],
         },
-        FlagGroup {
-            title: "Ledger",
-            flags: &[
-                &shared::NAME,
-                &shared::TAG,
-                &shared::PRICE,
-                &shared::PRICE_FILE,
-                &shared::STRICT_PRICES,
-            ],
-        },
+        shared::LEDGER,
     ],
     run: |invocation, env| super::run(PromptArgs::resolve(invocation, env)?, env),
 };
@@ -162,7 +153,7 @@ pub(in crate::cli::commands) static SYSTEM: Flag = Flag {
     ..Flag::BLANK
 };
 
-static TEMPLATE: Flag = Flag {
+pub(crate) static TEMPLATE: Flag = Flag {
     long: "template",
     short: Some('t'),
     takes: Takes::Value("NAME|FILE", |low, v| {

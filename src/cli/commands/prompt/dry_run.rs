@@ -1,4 +1,4 @@
-//! `omk prompt --dry-run`: what would be sent, to whom, what it would cost, and what the budgets say. Nothing is sent or
+//! `omk prompt --dry-run`: what would be sent and where, what it would cost, and what the budgets say. Nothing is sent or
 //! started, not even an agent's `--version`, and nothing is written.
 
 use serde::Serialize;

@@ -206,11 +206,11 @@ fn every_file_of_a_request_has_to_be_allowed() {
     let mut write = file("Write", "src/a.rs");
     write.arguments = Some(r#"{"file_path": "README.md"}"#.to_string());
     assert!(!allows("Write(src/*)", &write, &place));
-    let untold = Permission {
+    let unreported = Permission {
         tool: "Write".to_string(),
         ..Permission::default()
     };
-    assert!(allows("Write", &untold, &place) && !allows("Write(src/*)", &untold, &place));
+    assert!(allows("Write", &unreported, &place) && !allows("Write(src/*)", &unreported, &place));
 }
 
 #[test]

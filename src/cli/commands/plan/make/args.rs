@@ -99,16 +99,7 @@ what carrying it out may cost. Model, limits, retries, recordings and the ledger
             title: "Agent",
             flags: &[&shared::KIMI],
         },
-        FlagGroup {
-            title: "Ledger",
-            flags: &[
-                &shared::NAME,
-                &shared::TAG,
-                &shared::PRICE,
-                &shared::PRICE_FILE,
-                &shared::STRICT_PRICES,
-            ],
-        },
+        shared::LEDGER,
     ],
     run: |invocation, env| super::run(MakeArgs::resolve(invocation, env)?, env),
 };
